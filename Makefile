@@ -1,0 +1,57 @@
+# make demo | test | lint | clean: each makes the environment it needs in .venv; a stamp file makes the next call quick.
+#   make demo ARGS="tasks=[open_slide] model=[direct,random]"     settings of benchmarks/vp2.py
+#   make demo TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"     a smaller torch, without CUDA
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= torch==2.13.0
+JOBS ?= 2
+ARGS ?=
+PYTEST_ARGS ?= -n $(JOBS) --dist loadfile
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+CONSTRAINTS := $(VENV)/constraints.txt
+
+ifeq ($(shell uname -s),Linux)
+export MUJOCO_GL ?= egl
+endif
+export LP_NUM_THREADS ?= 1
+
+.PHONY: demo test lint opengl clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.demo opengl
+	$(BIN)/python benchmarks/vp2.py $(ARGS)
+
+test: $(VENV)/.dev opengl
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+opengl: $(VENV)/.demo
+	@$(BIN)/python -c 'import mujoco as m; m.Renderer(m.MjModel.from_xml_string("<mujoco/>"), 64, 64).render()' 2>/dev/null || { \
+	  echo "OpenGL cannot start, so the simulator cannot render. On Debian or Ubuntu install:"; \
+	  echo "  sudo apt-get install -y libegl1 libgl1-mesa-dri libgles2"; exit 1; } >&2
+
+# torch comes first and stays: whatever version TORCH brought is the constraint of all later installs.
+$(CONSTRAINTS):
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13) and "RoboDesk installs on Python 3.11 and 3.12 only: name one with, for example, make PYTHON=python3.12")'
+	@echo "Installing into $(VENV), once; this takes some minutes."
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet $(TORCH)
+	$(BIN)/python -c 'from importlib.metadata import version; print("torch==" + version("torch"))' >$@
+
+$(VENV)/.demo: $(CONSTRAINTS) pyproject.toml
+	$(PIP) install --quiet -c $(CONSTRAINTS) -e '.[robodesk,train]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	$(PIP) install --quiet -c $(CONSTRAINTS) -e '.[robodesk,train,dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV)

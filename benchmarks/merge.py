@@ -1,0 +1,53 @@
+"""One results file from several runs: `python -m benchmarks.merge RUN [RUN ...] --out FILE`.
+
+The committed result is made so: `python -m benchmarks.merge runs/full --out
+docs/results/vp2_robodesk.json`.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.vp2_protocol.records import write_text
+from benchmarks.vp2_protocol.table import Row, results_json
+from cola_env.errors import ColaWorldError
+
+
+def merge_results(paths: Sequence[Path]) -> list[Row]:
+    """The rows of run folders or results files, models together, in order of appearance.
+
+    Raises ColaWorldError when a file is missing, or two rows of one model and task differ.
+    """
+    merged: dict[tuple[str, str], Row] = {}
+    for path in paths:
+        file = path / "results.json" if path.is_dir() else path
+        if not file.is_file():
+            raise ColaWorldError(f"There are no results {file}; finish that run first.")
+        for row in json.loads(file.read_text())["rows"]:
+            key = row["model"], row["task"]
+            if merged.setdefault(key, row) != row:
+                raise ColaWorldError(
+                    f"{file} and an earlier run both have model '{key[0]}' on {key[1]} with "
+                    "different results; merge only one of them, or label the models apart with "
+                    "model=label:folder."
+                )
+    models = list(dict.fromkeys(model for model, _ in merged))
+    return sorted(merged.values(), key=lambda row: models.index(row["model"]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", nargs="+", type=Path, help="run folders or results files")
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    try:
+        rows = merge_results(given.runs)
+    except ColaWorldError as error:
+        parser.error(str(error))
+    write_text(given.out, results_json(rows))
+    print(f"{given.out}: {len(rows)} rows")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Plan in a world model, act in the real RoboDesk: `python benchmarks/vp2.py [key=value ...]`.
+
+The control benchmark VP2 (Tian et al., "A Control-Centric Benchmark for Video Prediction", ICLR
+2023) on its seven RoboDesk tasks. With no arguments it ends in a few minutes on two CPU cores;
+the whole table: `python benchmarks/vp2.py tasks=all episodes=30
+model=[cola,direct,simulator,random] out=runs/full`. A run that was killed goes on when it is
+started again. All settings and their defaults: benchmarks/conf/vp2.yaml.
+"""
+
+import sys
+from typing import TYPE_CHECKING
+
+import hydra
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from benchmarks.vp2_protocol.records import EpisodeRecord
+    from benchmarks.vp2_protocol.run import Run
+
+# The heavy imports are inside, because every simulator process imports this file again.
+
+
+@hydra.main(version_base=None, config_path="conf", config_name="vp2")
+def main(config: "DictConfig") -> None:
+    from benchmarks.vp2_protocol.run import Run
+    from cola_env.errors import ColaWorldError
+
+    try:
+        benchmark = Run(config)
+        try:
+            play(benchmark)
+        finally:
+            report(benchmark)
+    except ColaWorldError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("Stopped; the same command goes on from here.")
+
+
+def play(benchmark: "Run") -> None:
+    """Play what is missing, with a progress bar and a line an episode."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, speed_estimate_period=600) as bar:
+        line = bar.add_task(
+            "episodes", total=len(benchmark.planned), completed=len(benchmark.records())
+        )
+
+        def tell(record: "EpisodeRecord") -> None:
+            verdict = "[green]success[/]" if record.success else "[red]failure[/]"
+            bar.print(f"{record.model:10s} {record.task:24s} {record.pair:3d} {verdict}")
+            bar.update(line, completed=len(benchmark.records()))
+
+        benchmark.play(tell)
+
+
+def report(benchmark: "Run") -> None:
+    """Write results.json, results.csv and index.html, and print the table."""
+    from rich.console import Console
+
+    from benchmarks.vp2_protocol.page import write_page
+    from benchmarks.vp2_protocol.table import make_rows, terminal_table, write_results
+
+    records = benchmark.records()
+    if not records:
+        return
+    rows = make_rows(records, benchmark.folder.settings())
+    results, _ = write_results(benchmark.folder, rows)
+    complete = len(records) == len(benchmark.planned)
+    page = write_page(benchmark.folder, records, rows, complete)
+    console = Console()
+    console.print(terminal_table(rows))
+    console.print(f"Results: {results}\nPage:    {page.resolve().as_uri()}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The parts of the planning benchmark `benchmarks/vp2.py`."""

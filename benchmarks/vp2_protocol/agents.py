@@ -1,0 +1,134 @@
+"""Who decides: a planner that imagines with some dynamics, or smooth random actions."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box
+from numpy.typing import NDArray
+from torch import Tensor
+
+from benchmarks.vp2_protocol.settings import Protocol as Rules
+from cola_env.rewards import Reward
+
+
+@dataclass(frozen=True)
+class Situation:
+    """B episodes of one task at a moment of decision.
+
+    frames: uint8 (B, C, 64, 64, 3), the last real frames; actions: float32 (B, C - 1, A), the
+    actions between them; states: float64 (B, D), of the simulator; goals: float32
+    (B, 64, 64, 3) in [0, 1]; plans: float32 (B, H, A), the previous plans moved on by the
+    actions that were executed, None at the first decision.
+    """
+
+    task: str
+    frames: Tensor
+    actions: Tensor
+    states: NDArray[np.float64]
+    goals: Tensor
+    plans: Tensor | None
+    seed: int
+
+
+@dataclass(frozen=True)
+class Decision:
+    """plans: float32 (B, H, A). imagined: uint8 (B, k, 64, 64, 3), what the model expects of the
+    k actions that will be executed; costs: float (B,); both None for an agent without a model."""
+
+    plans: Tensor
+    imagined: NDArray[np.uint8] | None = None
+    costs: NDArray[np.float64] | None = None
+
+
+class Agent(Protocol):
+    def decide(self, situation: Situation) -> Decision: ...
+
+
+Imagination = Callable[[slice, Tensor], Tensor]
+"""(which b of the B problems, actions (b, N, H, A)) -> float frames (b, N, H, 64, 64, 3)."""
+
+
+class Dynamics(Protocol):
+    """Something that can tell what candidate actions would lead to."""
+
+    def imagine(self, situation: Situation) -> Imagination: ...
+
+
+class PlanningAgent:
+    """Plans against the reward of imagined frames.
+
+    planner: anything with `plan(cost, action_space, *, warm_start, seed, batch)`.
+    sequences: candidates that are imagined at once, which bounds the memory; on a CPU few are
+        also faster than many.
+    """
+
+    def __init__(
+        self,
+        planner: Any,
+        dynamics: Dynamics,
+        reward: Reward,
+        action_space: Box,
+        rules: Rules,
+        sequences: int = 128,
+    ) -> None:
+        self.planner = planner
+        self.dynamics = dynamics
+        self.reward = reward
+        self.action_space = action_space
+        self.rules = rules
+        self.sequences = sequences
+
+    @torch.no_grad()
+    def decide(self, situation: Situation) -> Decision:
+        imagination = self.dynamics.imagine(situation)
+        batch = len(situation.states)
+
+        def cost(actions: Tensor) -> Tensor:
+            group = max(1, self.sequences // actions.shape[1])
+            parts = []
+            for start in range(0, batch, group):
+                rows = slice(start, start + group)
+                frames = imagination(rows, actions[rows])
+                parts.append(-self._score(self.reward(frames, situation.goals[rows])))
+            return torch.cat(parts).to(actions.device, torch.float32)
+
+        result = self.planner.plan(
+            cost,
+            self.action_space,
+            warm_start=situation.plans,
+            seed=situation.seed,
+            batch=batch,
+        )
+        plans = torch.as_tensor(result.actions).float()
+        frames = imagination(slice(0, batch), plans[:, None, : self.rules.replan_every])[:, 0]
+        imagined = (frames.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+        costs = cost(plans[:, None])[:, 0] if result.cost is None else result.cost
+        return Decision(plans.cpu(), imagined, costs.double().cpu().numpy())
+
+    def _score(self, rewards: Tensor) -> Tensor:
+        last = self.rules.final_weight
+        return (1 - last) * rewards.mean(-1) + last * rewards[..., -1]
+
+
+class RandomAgent:
+    """Clipped Gaussian actions that change smoothly (an AR(1) process), the lower bound."""
+
+    def __init__(
+        self, action_space: Box, steps: int, scale: float = 0.6, correlation: float = 0.7
+    ) -> None:
+        self.shape = (steps, *action_space.shape)
+        self.scale = scale
+        self.correlation = correlation
+
+    def decide(self, situation: Situation) -> Decision:
+        if situation.plans is not None:
+            return Decision(situation.plans)
+        rng = np.random.default_rng(situation.seed)
+        actions = rng.standard_normal((len(situation.states), *self.shape))
+        for t in range(1, self.shape[0]):
+            fresh = np.sqrt(1 - self.correlation**2) * actions[:, t]
+            actions[:, t] = self.correlation * actions[:, t - 1] + fresh
+        return Decision(torch.as_tensor(self.scale * actions).clamp(-1, 1).float())

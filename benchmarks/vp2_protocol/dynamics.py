@@ -1,0 +1,69 @@
+"""What a planner imagines with: the world model, or the real simulator (the oracle)."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.vp2_protocol.agents import Imagination, Situation
+from benchmarks.vp2_protocol.simulation import SimulatorPool
+
+if TYPE_CHECKING:
+    from cola_env.models.world_model import ColaWorldModel
+
+
+class WorldModelDynamics:
+    """Rolls candidates out in the world model, all with the same diffusion noise (common random
+    numbers), from the last real frames."""
+
+    def __init__(
+        self,
+        model: "ColaWorldModel",
+        *,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+    ) -> None:
+        self.model = model
+        self.device = next(model.parameters()).device
+        self.num_inference_steps = num_inference_steps
+        self.guidance_scale = guidance_scale
+
+    def imagine(self, situation: Situation) -> Imagination:
+        actions = situation.actions.to(self.device)
+        start = self.model.begin(
+            situation.frames.to(self.device), actions if actions.shape[1] else None
+        )
+
+        def imagination(rows: slice, candidates: Tensor) -> Tensor:
+            problems = torch.arange(start.batch_size, device=self.device)[rows]
+            return self.model.rollout(
+                start.select(problems),
+                candidates.to(self.device),
+                seed=situation.seed,
+                num_inference_steps=self.num_inference_steps,
+                guidance_scale=self.guidance_scale,
+            ).float()
+
+        return imagination
+
+
+class SimulatorDynamics:
+    """Tries candidates out in the real simulator, spread over its processes."""
+
+    def __init__(self, pool: SimulatorPool, device: str | torch.device = "cpu") -> None:
+        self.pool = pool
+        self.device = device
+
+    def imagine(self, situation: Situation) -> Imagination:
+        def imagination(rows: slice, candidates: Tensor) -> Tensor:
+            jobs = [
+                self.pool.roll_out(situation.task, state, actions)
+                for state, actions in zip(
+                    situation.states[rows], candidates.cpu().numpy(), strict=True
+                )
+            ]
+            frames = np.stack([np.concatenate([part.result() for part in job]) for job in jobs])
+            return torch.from_numpy(frames).to(self.device).float() / 255
+
+        return imagination

@@ -1,0 +1,154 @@
+"""Episodes played side by side: the planner decides for a batch, simulator processes act."""
+
+import time
+import zlib
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.vp2_protocol.agents import Agent, Decision, Situation
+from benchmarks.vp2_protocol.settings import Protocol
+from benchmarks.vp2_protocol.simulation import Outcome, SimulatorPool
+from cola_env.goals import GoalPair
+
+Frame = NDArray[np.uint8]
+
+
+@dataclass
+class Episode:
+    """An episode under way; frames and imagined (None: nothing imagined) are T + 1 long."""
+
+    index: int
+    pair: GoalPair
+    state: NDArray[np.float64]
+    frames: list[Frame]
+    imagined: list[Frame | None]
+    actions: list[NDArray[np.float32]] = field(default_factory=list)
+    costs: list[float] = field(default_factory=list)
+    success: bool = False
+    seconds: float = 0.0
+
+    @classmethod
+    def start(cls, index: int, pair: GoalPair) -> "Episode":
+        return cls(index, pair, pair.initial_state, [pair.initial_frame], [None])
+
+    def imagined_psnr(self) -> float | None:
+        """dB between imagined and real frames over the episode; None without imagined frames."""
+        errors = [
+            np.square((real.astype(np.float64) - dream) / 255).mean()
+            for real, dream in zip(self.frames, self.imagined, strict=True)
+            if dream is not None
+        ]
+        if not errors:
+            return None
+        return round(float(-10 * np.log10(max(np.mean(errors), 1e-10))), 2)
+
+
+class Batch:
+    """Some episodes of one task, decided for together.
+
+    Random numbers depend on the seed, the task, the first pair and the step alone, so that a
+    batch played again gives the same episodes.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[tuple[int, GoalPair]],
+        agent: Agent,
+        pool: SimulatorPool,
+        rules: Protocol,
+    ) -> None:
+        self.task = pairs[0][1].task
+        self.agent = agent
+        self.pool = pool
+        self.rules = rules
+        self.live = [Episode.start(index, pair) for index, pair in pairs]
+        self._first = pairs[0][0]
+        self._step = 0
+        self._plans: torch.Tensor | None = None
+        self._jobs: list[Future[Outcome]] = []
+        self._decision: Decision | None = None
+
+    def decide(self) -> None:
+        """Decide for every live episode and set the simulators to work; does not wait for them."""
+        began = time.perf_counter()
+        decision = self.agent.decide(self._situation())
+        seconds = (time.perf_counter() - began) / len(self.live)
+        count = min(self.rules.replan_every, self.rules.steps - self._step)
+        for i, episode in enumerate(self.live):
+            actions = decision.plans[i, :count].numpy()
+            episode.seconds += seconds
+            if decision.costs is not None:
+                episode.costs.append(float(decision.costs[i]))
+            episode.actions.extend(actions)
+            self._jobs.append(self.pool.advance(self.task, episode.state, actions))
+        self._decision = decision
+        self._step += count
+
+    def collect(self) -> list[Episode]:
+        """Wait for the simulators; returns the episodes that are over now."""
+        if self._decision is None:
+            return []
+        decision, jobs = self._decision, self._jobs
+        self._decision, self._jobs = None, []
+        for i, (episode, job) in enumerate(zip(self.live, jobs, strict=True)):
+            outcome = job.result()
+            taken = len(outcome.frames)
+            episode.frames.extend(outcome.frames)
+            episode.imagined.extend(
+                [None] * taken if decision.imagined is None else decision.imagined[i, :taken]
+            )
+            del episode.actions[len(episode.frames) - 1 :]
+            episode.state, episode.success = outcome.state, outcome.success
+        stay = [not e.success and self._step < self.rules.steps for e in self.live]
+        over = [e for e, stays in zip(self.live, stay, strict=True) if not stays]
+        self.live = [e for e, stays in zip(self.live, stay, strict=True) if stays]
+        count = self.rules.replan_every
+        moved = torch.cat(
+            (decision.plans[:, count:], decision.plans[:, -1:].repeat(1, count, 1)), dim=1
+        )
+        self._plans = moved[torch.tensor(stay)]
+        return over
+
+    def _situation(self) -> Situation:
+        context = min(self.rules.context, self._step + 1)
+        frames = np.stack([np.stack(e.frames[-context:]) for e in self.live])
+        goals = np.stack([e.pair.goal_frame for e in self.live])
+        size = self.live[0].pair.expert_actions.shape[-1]
+        past = [
+            np.reshape(e.actions[len(e.actions) - context + 1 :], (-1, size)) for e in self.live
+        ]
+        key = (self.rules.seed, zlib.crc32(self.task.encode()), self._first, self._step)
+        return Situation(
+            task=self.task,
+            frames=torch.from_numpy(frames),
+            actions=torch.from_numpy(np.stack(past).astype(np.float32)),
+            states=np.stack([e.state for e in self.live]),
+            goals=torch.from_numpy(goals).float() / 255,
+            plans=self._plans,
+            seed=int(np.random.SeedSequence(key).generate_state(1)[0]),
+        )
+
+
+def play(batches: Iterable[Batch], at_once: int = 2) -> Iterator[Episode]:
+    """Play batches to their ends, yielding episodes as they finish.
+
+    Two are under way at a time: the simulators of one step while the planner works for the other.
+    """
+    waiting = iter(batches)
+    active: deque[Batch] = deque()
+    while True:
+        while len(active) < at_once and (batch := next(waiting, None)) is not None:
+            active.append(batch)
+        if not active:
+            return
+        batch = active.popleft()
+        yield from batch.collect()
+        if batch.live:
+            batch.decide()
+            active.append(batch)

@@ -1,0 +1,119 @@
+"""One HTML page of a run that works offline: the table, the intervals, a video an episode."""
+
+import base64
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+
+from benchmarks.vp2_protocol.records import EpisodeRecord, RunFolder, write_text
+from benchmarks.vp2_protocol.table import Row, overall
+
+EMBED_LIMIT = 40_000_000
+"""Bytes of video that are put into the page itself; above that it links to the files beside it."""
+
+TEMPLATE = Path(__file__).with_name("page.html")
+
+
+def write_page(
+    folder: RunFolder, records: Sequence[EpisodeRecord], rows: Sequence[Row], complete: bool
+) -> Path:
+    """Write index.html into the run's folder and return its path."""
+    paths = [folder.episode(r.model, r.task, r.pair, ".mp4") for r in records]
+    embed = sum(path.stat().st_size for path in paths if path.is_file()) <= EMBED_LIMIT
+    tasks = list(dict.fromkeys(r.task for r in records))
+    order = sorted(
+        range(len(records)),
+        key=lambda i: (records[i].success, tasks.index(records[i].task), records[i].pair),
+    )
+    common = rows[0]["settings"] if rows else {}
+    state = "" if complete else " The run is not finished: these are the episodes so far."
+    page = Template(TEMPLATE.read_text()).substitute(
+        summary=escape(_summary(common) + state),
+        table=_table(rows),
+        settings=_settings(rows),
+        models=_options(r.model for r in records),
+        tasks=_options(r.task for r in records),
+        cards="\n".join(_card(records[i], _source(paths[i], folder.path, embed)) for i in order),
+        count=len(records),
+    )
+    path = folder.path / "index.html"
+    write_text(path, page)
+    return path
+
+
+def _summary(common: dict[str, object]) -> str:
+    if not common:
+        return "No episode is finished yet."
+    return (
+        f"Each episode starts the real RoboDesk in a recorded state and shows the model a goal "
+        f"image; it succeeds when the simulator says so within {common['steps']} steps. "
+        f"{common['episodes']} episodes a task, seed {common['seed']}, a new plan every "
+        f"{common['replan_every']} steps, reward {common['reward']}, "
+        f"rendering profile {common['rendering']}."
+    )
+
+
+def _table(rows: Sequence[Row]) -> str:
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    tasks = [*dict.fromkeys(row["task"] for row in rows), "all"]
+    cells = {(row["task"], row["model"]): row for row in [*rows, *overall(rows)]}
+    head = "".join(f"<th>{escape(model)}</th>" for model in models)
+    body = []
+    for task in tasks:
+        tds = "".join(_cell(cells.get((task, model))) for model in models)
+        name = "all tasks" if task == "all" else task
+        body.append(f'<tr class="{"total" if task == "all" else ""}"><th>{escape(name)}</th>{tds}')
+    return f"<thead><tr><th>task</th>{head}</tr></thead><tbody>{''.join(body)}</tbody>"
+
+
+def _cell(row: Row | None) -> str:
+    if row is None:
+        return "<td></td>"
+    rate = 100 * row["successes"] / row["episodes"]
+    low, high = 100 * row["ci_low"], 100 * row["ci_high"]
+    return (
+        f"<td><b>{rate:.0f}&thinsp;%</b> <span>{row['successes']} of {row['episodes']}</span>"
+        f'<div class="bar" title="95 % interval {low:.0f} to {high:.0f} %">'
+        f'<i style="width:{rate:.1f}%"></i>'
+        f'<u style="left:{low:.1f}%;width:{high - low:.1f}%"></u></div>'
+        f"<small>{low:.0f} to {high:.0f}</small></td>"
+    )
+
+
+def _settings(rows: Sequence[Row]) -> str:
+    by_model = {row["model"]: row["settings"] for row in rows}
+    blocks = []
+    for model, settings in by_model.items():
+        items = "".join(
+            f"<dt>{escape(key)}</dt><dd>{escape(str(value))}</dd>"
+            for key, value in settings.items()
+        )
+        blocks.append(f"<section><h3>{escape(model)}</h3><dl>{items}</dl></section>")
+    return "".join(blocks)
+
+
+def _options(values: Iterable[str]) -> str:
+    names = dict.fromkeys(values)
+    return "".join(f"<option>{escape(name)}</option>" for name in names)
+
+
+def _source(path: Path, root: Path, embed: bool) -> str:
+    if not path.is_file():
+        return ""
+    if embed:
+        return "data:video/mp4;base64," + base64.b64encode(path.read_bytes()).decode()
+    return escape(path.relative_to(root).as_posix())
+
+
+def _card(record: EpisodeRecord, source: str) -> str:
+    verdict = "success" if record.success else "failure"
+    psnr = "" if record.imagined_psnr is None else f" · imagined {record.imagined_psnr:.1f} dB"
+    return (
+        f'<article class="{verdict}" data-model="{escape(record.model)}" '
+        f'data-task="{escape(record.task)}" data-verdict="{verdict}">'
+        f'<video src="{source}" muted loop playsinline controls preload="metadata"></video>'
+        f"<p><em>{verdict}</em> <b>{escape(record.task)}</b> pair {record.pair}<br>"
+        f"<small>{escape(record.model)} · {record.steps} steps{psnr} · "
+        f"{record.seconds:.1f} s of thinking</small></p></article>"
+    )

@@ -1,0 +1,87 @@
+"""Finished episodes on disk: what a run that was killed goes on from, and what its results are."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from cola_env.errors import ColaWorldError
+
+
+@dataclass(frozen=True)
+class EpisodeRecord:
+    """One finished episode.
+
+    pair: index of the goal pair among its task's.
+    steps: real steps taken; success ends an episode.
+    costs: cost of every plan by the model's own reckoning; empty for a model without one.
+    imagined_psnr: dB between the imagined and the real frames of the executed actions, or None.
+    seconds: this episode's share of the time that deciding took.
+    """
+
+    task: str
+    model: str
+    pair: int
+    success: bool
+    steps: int
+    costs: tuple[float, ...]
+    imagined_psnr: float | None
+    seconds: float
+
+
+class RunFolder:
+    """The folder of one run: `settings.json`, and `episodes/MODEL/TASK/PAIR.{json,mp4}`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def claim(self, common: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]]) -> None:
+        """Record the settings that decide results; models may be added to a run later.
+
+        Raises ColaWorldError when the folder holds a run of other settings.
+        """
+        known = self.settings()
+        for name, wanted in {"": common, **models}.items():
+            before = known.get("models", {}).get(name) if name else known.get("common")
+            if before is not None and before != (now := json.loads(json.dumps(wanted))):
+                keys = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
+                told = ", ".join(f"{k}={before.get(k)} (now {now.get(k)})" for k in keys)
+                whose = f" of model '{name}'" if name else ""
+                raise ColaWorldError(
+                    f"{self.path} holds a run with other settings{whose}: {told}; choose another "
+                    "out=FOLDER, or the same settings to go on with that run."
+                )
+        merged = {"common": common, "models": {**known.get("models", {}), **models}}
+        write_text(self.path / "settings.json", json.dumps(merged, indent=1))
+
+    def settings(self) -> dict[str, Any]:
+        """What `claim` recorded: {"common": ..., "models": {name: ...}}, or {} for a new folder."""
+        path = self.path / "settings.json"
+        return json.loads(path.read_text()) if path.is_file() else {}
+
+    def episode(self, model: str, task: str, pair: int, suffix: str = ".json") -> Path:
+        return self.path / "episodes" / model / task / f"{pair:03d}{suffix}"
+
+    def save(self, record: EpisodeRecord) -> None:
+        """Write the record, atomically: only whole episodes are ever seen."""
+        path = self.episode(record.model, record.task, record.pair)
+        write_text(path, json.dumps(asdict(record), indent=1))
+
+    def load(self, model: str, task: str, pair: int) -> EpisodeRecord | None:
+        """The finished episode, or None."""
+        path = self.episode(model, task, pair)
+        if not path.is_file():
+            return None
+        data = json.loads(path.read_text())
+        data["costs"] = tuple(data["costs"])
+        return EpisodeRecord(**{field.name: data[field.name] for field in fields(EpisodeRecord)})
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees all of it or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".tmp")
+    partial.write_text(text)
+    os.replace(partial, path)

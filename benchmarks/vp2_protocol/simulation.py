@@ -1,0 +1,147 @@
+"""Simulator processes that take any job: an initial state goes in, frames and a state come out.
+
+The jobs carry the simulator's whole state (`snapshot` is exact), so it does not matter which
+process runs which step, and a batch of episodes or of an oracle's candidates spreads over all.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cola_env.errors import ColaWorldError
+
+if TYPE_CHECKING:
+    from cola_env.simulators.robodesk import RoboDeskEnv
+
+State = NDArray[np.float64]
+Frames = NDArray[np.uint8]
+
+Profile = tuple[str, int]
+"""Rendering profile and action repeat."""
+
+ONE_THREAD = {"LP_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+KEPT = 2
+"""Simulators that a process keeps: `play` has two batches, so at most two tasks, under way."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What some actions did: frames uint8 (k, 64, 64, 3), the state after them, and success.
+
+    The episode ends at the first success, so k may be less than the number of actions.
+    """
+
+    frames: Frames
+    state: State
+    success: bool
+
+
+class SimulatorPool:
+    """RoboDesk instances in `workers` processes. Close it, or use it as a context manager.
+
+    Raises ColaWorldError when the simulator cannot start or draw.
+    """
+
+    def __init__(self, workers: int, rendering: str, action_repeat: int) -> None:
+        self.workers = workers
+        self.profile = (rendering, action_repeat)
+        for name, value in ONE_THREAD.items():
+            os.environ.setdefault(name, value)
+        context = multiprocessing.get_context("spawn")
+        self._executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_serve)
+        try:
+            self._executor.submit(_check, self.profile).result()
+        except BrokenProcessPool as error:
+            raise ColaWorldError(
+                "The simulator process died while starting; check that OpenGL works here (on "
+                "Debian: apt-get install libegl1 libgl1-mesa-dri libgles2)."
+            ) from error
+        except (ImportError, RuntimeError) as error:
+            self.close()
+            raise ColaWorldError(str(error)) from error
+
+    def advance(self, task: str, state: State, actions: NDArray[np.float32]) -> Future[Outcome]:
+        """Execute actions (k, A) from a state until success."""
+        return self._executor.submit(_advance, self.profile, task, state, actions)
+
+    def roll_out(
+        self, task: str, state: State, actions: NDArray[np.float32]
+    ) -> list[Future[Frames]]:
+        """Frames (n, H, 64, 64, 3) of candidates (N, H, A), in chunks of about one a worker."""
+        return [
+            self._executor.submit(_roll_out, self.profile, task, state, part)
+            for part in np.array_split(actions, min(self.workers, len(actions)))
+        ]
+
+    def close(self) -> None:
+        self._executor.shutdown(cancel_futures=True)
+
+    def __enter__(self) -> "SimulatorPool":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+_environments: dict[tuple[Profile, str], "RoboDeskEnv"] = {}
+
+
+def _serve() -> None:
+    """Leave Ctrl-C to the main process, and end with it, however it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def end_with_parent() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def _environment(profile: Profile, task: str) -> "RoboDeskEnv":
+    from cola_env.simulators.robodesk import RoboDeskEnv
+
+    env = _environments.pop((profile, task), None)
+    if env is None:
+        if len(_environments) == KEPT:
+            _environments.pop(next(iter(_environments))).close()
+        rendering, action_repeat = profile
+        env = RoboDeskEnv(task, rendering=rendering, action_repeat=action_repeat)
+    _environments[profile, task] = env
+    return env
+
+
+def _check(profile: Profile) -> None:
+    _environment(profile, "push_red").reset(seed=0)
+
+
+def _advance(profile: Profile, task: str, state: State, actions: NDArray[np.float32]) -> Outcome:
+    from cola_env.simulators.robodesk import state_to_vector, vector_to_state
+
+    env = _environment(profile, task)
+    env.restore(vector_to_state(state))
+    frames = []
+    success = False
+    for action in actions:
+        frame, _, success, _, _ = env.step(action)
+        frames.append(frame)
+        if success:
+            break
+    return Outcome(np.stack(frames), state_to_vector(env.snapshot()), bool(success))
+
+
+def _roll_out(profile: Profile, task: str, state: State, actions: NDArray[np.float32]) -> Frames:
+    from cola_env.simulators.robodesk import vector_to_state
+
+    env = _environment(profile, task)
+    env.restore(vector_to_state(state))
+    return env.rollout(actions).frames.numpy()

@@ -1,0 +1,110 @@
+"""Success rates of a run: rows for the terminal, for JSON and CSV, and for the page."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from benchmarks.vp2_protocol.intervals import wilson
+from benchmarks.vp2_protocol.records import EpisodeRecord, RunFolder, write_text
+
+ROW_KEYS = ("task", "model", "planner", "successes", "episodes", "seed", "ci_low", "ci_high")
+
+Row = dict[str, Any]
+
+
+def rate_row(successes: int, episodes: int, **about: Any) -> Row:
+    """One row: a success count, what it is about, and its 95 % Wilson interval."""
+    low, high = wilson(successes, episodes)
+    return {
+        **about,
+        "successes": successes,
+        "episodes": episodes,
+        "ci_low": round(low, 4),
+        "ci_high": round(high, 4),
+    }
+
+
+def make_rows(records: Iterable[EpisodeRecord], settings: Mapping[str, Any]) -> list[Row]:
+    """One row a model and task, in the order of the records.
+
+    settings: as RunFolder.settings returns it.
+    """
+    groups: dict[tuple[str, str], list[EpisodeRecord]] = {}
+    for record in records:
+        groups.setdefault((record.model, record.task), []).append(record)
+    return [
+        rate_row(
+            sum(record.success for record in group),
+            len(group),
+            task=task,
+            model=model,
+            planner=settings["models"][model]["planner"],
+            seed=settings["common"]["seed"],
+            settings={**settings["common"], **settings["models"][model]},
+        )
+        for (model, task), group in groups.items()
+    ]
+
+
+def overall(rows: Sequence[Row]) -> list[Row]:
+    """One row a model: its successes over all its tasks."""
+    return [
+        rate_row(
+            sum(row["successes"] for row in rows if row["model"] == model),
+            sum(row["episodes"] for row in rows if row["model"] == model),
+            task="all",
+            model=model,
+        )
+        for model in dict.fromkeys(row["model"] for row in rows)
+    ]
+
+
+def cell(row: Row) -> str:
+    """A rate as text: '7/30 (12-41 %)'."""
+    interval = f"({100 * row['ci_low']:.0f}-{100 * row['ci_high']:.0f} %)"
+    return f"{row['successes']}/{row['episodes']} {interval}"
+
+
+def terminal_table(rows: Sequence[Row]) -> Table:
+    """Tasks down, models across, with the intervals."""
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    cells = {(row["task"], row["model"]): cell(row) for row in [*rows, *overall(rows)]}
+    table = Table(
+        title="Successes on the real RoboDesk (95 % interval)", title_style="bold", box=SIMPLE_HEAD
+    )
+    table.add_column("task", no_wrap=True)
+    for model in models:
+        table.add_column(model, justify="right", no_wrap=True)
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    for task in [*tasks, "all"]:
+        if task == "all":
+            table.add_section()
+        table.add_row(task, *(cells.get((task, model), "") for model in models))
+    return table
+
+
+def results_json(rows: Sequence[Row]) -> str:
+    """The results file: {"benchmark": "vp2_robodesk", "rows", "overall"}, one row a line."""
+    listed, totals = (
+        ",\n".join("  " + json.dumps(row) for row in part) for part in (rows, overall(rows))
+    )
+    head = ' "benchmark": "vp2_robodesk",\n'
+    return f'{{\n{head} "rows": [\n{listed}\n ],\n "overall": [\n{totals}\n ]\n}}\n'
+
+
+def write_results(folder: RunFolder, rows: Sequence[Row]) -> tuple[Path, Path]:
+    """Write results.json and results.csv (settings left out) into the run's folder."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ROW_KEYS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    json_path, csv_path = folder.path / "results.json", folder.path / "results.csv"
+    write_text(json_path, results_json(rows))
+    write_text(csv_path, text.getvalue())
+    return json_path, csv_path

@@ -1,0 +1,81 @@
+"""ColaWorld: a world model co-trained with its latent actions, as Gymnasium environments.
+
+Importing this package registers `ColaWorld-RoboDesk-v0` (the dream) and `RoboDesk-v0` (its twin,
+the real simulator). Nothing heavy is imported until it is asked for.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+
+if TYPE_CHECKING:
+    from cola_env.checkpoints import find_checkpoint, load_model
+    from cola_env.classifier import SuccessClassifier
+    from cola_env.dream_env import ColaWorldEnv
+    from cola_env.dream_vector import ColaWorldVectorEnv
+    from cola_env.errors import ColaWorldError
+    from cola_env.goals import GoalPair, GoalSet, load_goals
+    from cola_env.models.world_model import ColaWorldModel
+    from cola_env.rewards import ClassifierReward, MSEReward, Reward, VP2Reward, make_reward
+    from cola_env.rollout import Rollout
+    from cola_env.simulators.robodesk import RoboDeskEnv
+
+__all__ = [
+    "ClassifierReward",
+    "ColaWorldEnv",
+    "ColaWorldError",
+    "ColaWorldModel",
+    "ColaWorldVectorEnv",
+    "GoalPair",
+    "GoalSet",
+    "MSEReward",
+    "Reward",
+    "RoboDeskEnv",
+    "Rollout",
+    "SuccessClassifier",
+    "VP2Reward",
+    "find_checkpoint",
+    "load_goals",
+    "load_model",
+    "make_reward",
+]
+
+_HOMES = {
+    "checkpoints": ("find_checkpoint", "load_model"),
+    "classifier": ("SuccessClassifier",),
+    "dream_env": ("ColaWorldEnv",),
+    "dream_vector": ("ColaWorldVectorEnv",),
+    "errors": ("ColaWorldError",),
+    "goals": ("GoalPair", "GoalSet", "load_goals"),
+    "models.world_model": ("ColaWorldModel",),
+    "rewards": ("ClassifierReward", "MSEReward", "Reward", "VP2Reward", "make_reward"),
+    "rollout": ("Rollout",),
+    "simulators.robodesk": ("RoboDeskEnv",),
+}
+
+EPISODE_STEPS = 15
+"""Step limit of the registered environments: VP2's."""
+
+gymnasium.register(
+    id="ColaWorld-RoboDesk-v0",
+    entry_point="cola_env.dream_env:ColaWorldEnv",
+    vector_entry_point="cola_env.dream_vector:ColaWorldVectorEnv",
+    max_episode_steps=EPISODE_STEPS,
+)
+gymnasium.register(
+    id="RoboDesk-v0",
+    entry_point="cola_env.simulators.robodesk:RoboDeskEnv",
+    max_episode_steps=EPISODE_STEPS,
+)
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"cola_env.{module}"), name)
+    raise AttributeError(f"module 'cola_env' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,125 @@
+"""Finding and loading checkpoints: shipped ones by name, folders, and repositories of the hub."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from diffusers.models.modeling_utils import ModelMixin
+from safetensors import SafetensorError, safe_open
+
+from cola_env.errors import ColaWorldError
+
+if TYPE_CHECKING:
+    from cola_env.models.world_model import ColaWorldModel
+
+Model = TypeVar("Model", bound=ModelMixin)
+
+SHIPPED = ("cola", "direct")
+DEFAULT = "cola"
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+ASSETS = Path(__file__).parent / "assets"
+
+
+def find_checkpoint(checkpoint: str | Path | None = None, world: str = "robodesk") -> Path:
+    """Folder of a checkpoint.
+
+    checkpoint: a shipped name ("cola", "direct"), a folder, a hub id ("user/repository"), or
+    None for the shipped "cola".
+    Raises ColaWorldError when there is none or when its weights are missing or damaged.
+    """
+    name = str(checkpoint or DEFAULT)
+    for folder in (ASSETS / world / name, Path(name).expanduser()):
+        if folder.is_dir():
+            return check_folder(folder)
+    if name in SHIPPED:
+        raise ColaWorldError(
+            f"The shipped checkpoint '{name}' is missing from {ASSETS / world}; reinstall the "
+            "package, or train one with 'python -m cola_train' and pass checkpoint=FOLDER."
+        )
+    if isinstance(checkpoint, str) and name.count("/") == 1 and not name.startswith((".", "~")):
+        return check_folder(_download(name))
+    raise ColaWorldError(
+        f"There is no checkpoint '{name}': it is neither a shipped name ({', '.join(SHIPPED)}), "
+        "nor an existing folder, nor a hub id like 'user/repository'."
+    )
+
+
+def check_folder(folder: Path) -> Path:
+    """Return `folder` if it holds config.json and whole weights; ColaWorldError otherwise."""
+    for needed in ("config.json", WEIGHTS):
+        if not (folder / needed).is_file():
+            raise ColaWorldError(
+                f"The checkpoint folder {folder} has no {needed}; save one there with "
+                "save_pretrained or choose another checkpoint."
+            )
+    try:
+        json.loads((folder / "config.json").read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ColaWorldError(
+            f"{folder / 'config.json'} is not valid JSON ({error}); copy or download the "
+            "checkpoint again."
+        ) from error
+    try:
+        with safe_open(folder / WEIGHTS, framework="pt") as weights:
+            weights.keys()
+    except (SafetensorError, OSError) as error:
+        raise ColaWorldError(
+            f"The weights {folder / WEIGHTS} are truncated or corrupt ({error}); copy or "
+            "download the checkpoint again."
+        ) from error
+    return folder
+
+
+def load_weights(model_class: type[Model], folder: Path) -> Model:
+    """`model_class.from_pretrained(folder)`, with bad files told in one sentence."""
+    check_folder(folder)
+    saved = json.loads((folder / "config.json").read_text()).get("_class_name")
+    if saved not in (None, model_class.__name__):
+        raise ColaWorldError(
+            f"{folder} holds a {saved}, not a {model_class.__name__}; choose another checkpoint."
+        )
+    try:
+        return model_class.from_pretrained(folder, low_cpu_mem_usage=False)
+    except (RuntimeError, ValueError, TypeError, OSError, SafetensorError) as error:
+        raise ColaWorldError(
+            f"The weights in {folder} do not fit its config.json ({error}); the checkpoint is "
+            "from another version or damaged."
+        ) from error
+
+
+def load_model(
+    checkpoint: str | Path | None = None, device: str | torch.device = "auto"
+) -> "ColaWorldModel":
+    """Load a world model for inference: eval mode, no gradients, on `device` (see pick_device)."""
+    from cola_env.models.world_model import ColaWorldModel
+
+    model = load_weights(ColaWorldModel, find_checkpoint(checkpoint))
+    return model.eval().requires_grad_(False).to(pick_device(device))
+
+
+def pick_device(device: str | torch.device = "auto") -> torch.device:
+    """ "auto" is the GPU when there is one, else the CPU; ColaWorldError for a device not here."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ColaWorldError(
+            f"Device '{device}' cannot be used here; pass device='auto' or device='cpu'."
+        ) from error
+    return torch.device(device)
+
+
+def _download(hub_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    patterns = ["*.json", "*.safetensors", "README.md"]
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=patterns))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise ColaWorldError(
+            f"'{hub_id}' is no existing folder and could not be downloaded from the hub "
+            f"({type(error).__name__}); check the name, the network and the access rights."
+        ) from error

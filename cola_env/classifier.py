@@ -1,0 +1,110 @@
+"""Does a frame show that a task is solved? One small convolutional network for all VP2 tasks."""
+
+import json
+from pathlib import Path
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+
+from cola_env.errors import ColaWorldError
+from cola_env.simulators.robodesk import VP2_TASKS
+
+SHIPPED = Path(__file__).parent / "assets" / "robodesk" / "classifiers"
+
+
+class SuccessClassifier(ModelMixin, ConfigMixin):
+    """One shared trunk, one success logit a task, on 64 x 64 RGB.
+
+    The role of VP2's per-task cost classifiers (s-tian/vp2), a fiftieth of their size. The last
+    feature map is flattened, not pooled: success is about where things are.
+
+    tasks: names of the logits, in order.
+    rendering: profile of the frames it was trained on ("fast" or "vp2").
+    """
+
+    config_name = "config.json"
+
+    @register_to_config
+    def __init__(
+        self, tasks: tuple[str, ...] = VP2_TASKS, rendering: str = "fast", width: int = 32
+    ) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(
+            nn.Conv2d(3, width, 5, stride=2, padding=2),
+            nn.ReLU(),
+            nn.Conv2d(width, width + width // 2, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width + width // 2, 2 * width, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(2 * width, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(64 * width, 3 * width),
+            nn.ReLU(),
+        )
+        self.heads = nn.Linear(3 * width, len(tasks))
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return tuple(self.config["tasks"])
+
+    @property
+    def rendering(self) -> str:
+        return str(self.config["rendering"])
+
+    def head(self, task: str) -> int:
+        """Index of a task's logit; ColaWorldError when the task has none."""
+        if task not in self.tasks:
+            raise ColaWorldError(
+                f"There is no success classifier for task '{task}' (only for "
+                f"{', '.join(self.tasks)}); pass reward='mse' or a Reward of your own."
+            )
+        return self.tasks.index(task)
+
+    def forward(self, frames: Tensor, chunk: int = 1024) -> Tensor:
+        """Logits (..., tasks) of float frames (..., 64, 64, 3) in [0, 1], `chunk` at a time."""
+        images = frames.reshape(-1, *frames.shape[-3:]).to(self.dtype)
+        logits = [
+            self.heads(self.trunk((2 * part - 1).permute(0, 3, 1, 2)))
+            for part in images.split(chunk)
+        ]
+        return torch.cat(logits).reshape(*frames.shape[:-3], -1)
+
+
+def find_classifier(checkpoint: str | Path | None = None) -> Path | None:
+    """Folder of the classifiers that belong to a checkpoint, or None when there are none.
+
+    checkpoint: the classifiers' own folder, or a world model's folder that holds `classifiers/`
+    or lies beside it; with None, or with none there, the shipped classifiers.
+    """
+    places = [SHIPPED]
+    if checkpoint is not None:
+        folder = Path(checkpoint)
+        places = [folder, folder / "classifiers", folder.parent / "classifiers", SHIPPED]
+    return next((place for place in places if _is_classifier(place)), None)
+
+
+def load_classifier(checkpoint: str | Path | None = None) -> SuccessClassifier:
+    """Load the classifiers of a checkpoint (see find_classifier), ready for inference.
+
+    Raises ColaWorldError when there are none or when their files are damaged.
+    """
+    from cola_env.checkpoints import load_weights
+
+    folder = find_classifier(checkpoint)
+    if folder is None:
+        raise ColaWorldError(
+            f"There are no success classifiers in {checkpoint or SHIPPED}; train them with "
+            "'python -m cola_train.classifier data=FOLDER out=FOLDER' or pass reward='mse'."
+        )
+    return load_weights(SuccessClassifier, folder).eval().requires_grad_(False)
+
+
+def _is_classifier(folder: Path) -> bool:
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return config.get("_class_name") == SuccessClassifier.__name__

@@ -1,0 +1,278 @@
+"""The dream itself: B imagined worlds side by side, one diffusion prediction a step.
+
+`ColaWorldEnv` is a dream of one world, `ColaWorldVectorEnv` one of many; both only add Gymnasium's
+bookkeeping to what is here.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from cola_env.checkpoints import find_checkpoint, load_model, pick_device
+from cola_env.classifier import SuccessClassifier, find_classifier, load_classifier
+from cola_env.errors import ColaWorldError
+from cola_env.inputs import as_actions, as_frames
+from cola_env.models.dream_state import DreamState
+from cola_env.rewards import ClassifierReward, Reward, make_reward
+from cola_env.rollout import Rollout
+from cola_env.simulators.rendering import check_same_profile
+from cola_env.simulators.robodesk import ROBODESK_TASKS
+from cola_env.starts import Start, Starts
+
+if TYPE_CHECKING:
+    from cola_env.models.world_model import ColaWorldModel
+
+SUCCESS = 0.5
+"""Above this probability of success an episode ends."""
+
+RESET_OPTIONS = ("frame", "goal", "state", "actions")
+
+
+@dataclass(frozen=True)
+class DreamSnapshot:
+    """All that a dream's future depends on; the memory is shared, as nothing ever writes to it."""
+
+    memory: DreamState
+    frames: Tensor
+    goals: Tensor
+    steps: NDArray[np.int64]
+    noise: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What one step brought to the B worlds.
+
+    rewards: float32 (B,). success_probability: float32 (B,) or None without a classifier.
+    codes: int64 (B, tokens), the latent actions used, or None for a direct model.
+    seconds: wall-clock time of the prediction, all worlds together.
+    """
+
+    rewards: NDArray[np.float32]
+    success_probability: NDArray[np.float32] | None
+    codes: NDArray[np.int64] | None
+    seconds: float
+
+    @property
+    def terminated(self) -> NDArray[np.bool_]:
+        """Where the classifier holds success for more likely than not."""
+        if self.success_probability is None:
+            return np.zeros(len(self.rewards), bool)
+        return self.success_probability > SUCCESS
+
+
+class Dream:
+    """B worlds imagined by one model; the arguments are those of `ColaWorldEnv`."""
+
+    def __init__(
+        self,
+        batch: int,
+        *,
+        task: str,
+        checkpoint: "str | Path | ColaWorldModel | None",
+        device: str | torch.device,
+        action_mode: str | None,
+        num_inference_steps: int | None,
+        guidance_scale: float | None,
+        reward: Reward | str,
+    ) -> None:
+        if task not in ROBODESK_TASKS:
+            raise ColaWorldError(
+                f"Unknown task '{task}'; choose one of {', '.join(ROBODESK_TASKS)}."
+            )
+        if num_inference_steps is not None and num_inference_steps < 1:
+            raise ColaWorldError(f"num_inference_steps must be >= 1, not {num_inference_steps}.")
+        folder: Path | None = None
+        if checkpoint is None or isinstance(checkpoint, str | Path):
+            folder = find_checkpoint(checkpoint)
+            self.model = load_model(folder, device)
+        else:
+            self.model = checkpoint.eval().to(pick_device(device))
+        self.task = task
+        self.batch = batch
+        self.config: Mapping[str, Any] = self.model.config
+        self.action_mode = action_mode or self.model.action_modes[0]
+        if self.action_mode not in self.model.action_modes:
+            raise ColaWorldError(
+                f"This checkpoint has no action_mode '{action_mode}'; it offers "
+                f"{' and '.join(repr(mode) for mode in self.model.action_modes)}."
+            )
+        classifier = self._find_classifier(folder)
+        self.reward = make_reward(reward, task, classifier)
+        self.success: ClassifierReward | None = None
+        if classifier is not None and task in classifier.tasks:
+            self.success = ClassifierReward(task, classifier)
+        self._settings: dict[str, Any] = {
+            "action_mode": self.action_mode,
+            "num_inference_steps": num_inference_steps,
+            "guidance_scale": guidance_scale,
+        }
+        self.image_size = int(self.config["image_size"])
+        needs_actions = self.action_mode == "direct"
+        self.starts = Starts(
+            task,
+            str(self.config["rendering"]),
+            self.image_size,
+            self.action_space if needs_actions else None,
+        )
+        self.frame_shape = (self.image_size, self.image_size, 3)
+        self._memory: DreamState | None = None
+        self.frames = torch.zeros((batch, *self.frame_shape), dtype=torch.uint8, device=self.device)
+        self.goals = self.frames.clone()
+        self.steps = np.zeros(batch, np.int64)
+        self.noise = [torch.Generator() for _ in range(batch)]
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def observation_space(self) -> spaces.Box:
+        return spaces.Box(0, 255, self.frame_shape, np.uint8)
+
+    @property
+    def action_space(self) -> spaces.Box | spaces.MultiDiscrete:
+        if self.action_mode == "latent":
+            quantizer = self.model.quantizer.config
+            return spaces.MultiDiscrete([quantizer.num_codes] * quantizer.num_tokens)
+        return spaces.Box(-1.0, 1.0, (int(self.config["action_dim"]),), np.float32)
+
+    @property
+    def observations(self) -> NDArray[np.uint8]:
+        """The worlds' present frames, uint8 (B, 64, 64, 3), a copy."""
+        return self.frames.to("cpu", copy=True).numpy()
+
+    def begin(self, rows: Sequence[int], starts: Sequence[Start]) -> None:
+        """Start the worlds `rows` anew, one of `starts` each (all with equally many frames)."""
+        where = torch.as_tensor(rows, device=self.device)
+        frames = torch.stack([start.frames for start in starts]).to(self.device)
+        actions = [start.actions for start in starts if start.actions is not None]
+        begun = self.model.begin(frames, torch.stack(actions).to(self.device) if actions else None)
+        everyone = len(rows) == self.batch
+        self._memory = begun if everyone else self.memory.put(where, begun)
+        self.frames[where] = frames[:, -1]
+        self.goals[where] = torch.stack([start.goal for start in starts]).to(self.device)
+        self._reseed(rows, [start.seed for start in starts])
+
+    def begin_at(self, options: Mapping[str, Any], rngs: Sequence[np.random.Generator]) -> None:
+        """Start all worlds from options["state"], a snapshot, with new noise and 0 steps."""
+        if "frame" in options:
+            raise ColaWorldError("Give options['state'] or options['frame'], not both.")
+        self.restore(options["state"])
+        if "goal" in options:
+            shared = np.ndim(options["goal"]) == 3
+            leading = () if shared else (self.batch,)
+            goals = as_frames(options["goal"], "goal", self.image_size, leading)
+            self.goals[:] = goals.to(self.device)
+        self._reseed(range(self.batch), [int(rng.integers(2**31)) for rng in rngs])
+
+    @torch.no_grad()
+    def step(self, actions: Tensor) -> Prediction:
+        """Advance every world by its row of `actions` (B, A), see check_actions."""
+        start = time.perf_counter()
+        noise = self._draw(self.noise)
+        self._memory = self.model.step(self.memory, actions, noise=noise, **self._settings)
+        self.frames = self.model.frames(self._memory)
+        codes = self._memory.codes
+        images = self.frames.float() / 255
+        rewards = self.reward(images, self.goals.float() / 255).float().cpu().numpy()
+        probability = self.success_probability()
+        self.steps += 1
+        return Prediction(
+            rewards,
+            probability,
+            None if codes is None else codes.cpu().numpy(),
+            time.perf_counter() - start,
+        )
+
+    @torch.no_grad()
+    def rollout(self, actions: Tensor) -> Rollout:
+        """Imagine `actions` (B, N, H, A) from the present state, which stays as it is.
+
+        The N candidates of a world share its next noise (common random numbers), so that each is
+        what stepping with it would have given.
+        """
+        samples, horizon = actions.shape[1:3]
+        generators = [generator.clone_state() for generator in self.noise]
+        memory = self.memory.repeat(samples)
+        frames = []
+        for h in range(horizon):
+            noise = self._draw(generators).repeat_interleave(samples, dim=0)
+            moves = actions[:, :, h].flatten(0, 1)
+            memory = self.model.step(memory, moves, noise=noise, **self._settings)
+            frames.append(self.model.frames(memory))
+        made = torch.stack(frames, dim=1).unflatten(0, (self.batch, samples))
+        rewards = self.reward(made.float() / 255, self.goals.float() / 255)
+        return Rollout(made, rewards.float())
+
+    @torch.no_grad()
+    def success_probability(self) -> NDArray[np.float32] | None:
+        """The classifier's probability that the present frames show success, float32 (B,).
+
+        None for a task without a classifier.
+        """
+        if self.success is None:
+            return None
+        return self.success.success_probability(self.frames.float() / 255).cpu().numpy()
+
+    @property
+    def memory(self) -> DreamState:
+        """What the model remembers of the B worlds; ColaWorldError before the first reset."""
+        if self._memory is None:
+            raise ColaWorldError("There is no world yet: call reset() first.")
+        return self._memory
+
+    def snapshot(self) -> DreamSnapshot:
+        return DreamSnapshot(
+            self.memory,
+            self.frames.clone(),
+            self.goals.clone(),
+            self.steps.copy(),
+            tuple(generator.get_state() for generator in self.noise),
+        )
+
+    def restore(self, snapshot: DreamSnapshot) -> None:
+        """Continue from a snapshot, of this or of another dream of the same model and size."""
+        if not isinstance(snapshot, DreamSnapshot) or len(snapshot.frames) != self.batch:
+            raise ColaWorldError(
+                f"restore() and options['state'] take what snapshot() of a dream of {self.batch} "
+                "world(s) returned."
+            )
+        self._memory = snapshot.memory
+        self.frames = snapshot.frames.clone()
+        self.goals = snapshot.goals.clone()
+        self.steps = snapshot.steps.copy()
+        for generator, state in zip(self.noise, snapshot.noise, strict=True):
+            generator.set_state(state)
+
+    def check_actions(self, actions: ArrayLike | Tensor, *leading: int | str) -> Tensor:
+        """Actions for `step` or `rollout`, see cola_env.inputs.as_actions."""
+        return as_actions(actions, self.action_space, leading, self.device)
+
+    def _reseed(self, rows: Sequence[int], seeds: Sequence[int]) -> None:
+        for row, seed in zip(rows, seeds, strict=True):
+            self.noise[row].manual_seed(seed)
+            self.steps[row] = 0
+
+    def _draw(self, generators: Sequence[torch.Generator]) -> Tensor:
+        """One noise (C, h, w) from each world's own generator."""
+        shape = self.memory.latents.shape[1:]
+        noise = [torch.randn(shape, generator=generator) for generator in generators]
+        return torch.stack(noise).to(self.device)
+
+    def _find_classifier(self, folder: Path | None) -> SuccessClassifier | None:
+        path = find_classifier(folder)
+        if path is None:
+            return None
+        classifier = load_classifier(path)
+        what = "checkpoint and success classifier"
+        check_same_profile(self.config["rendering"], classifier.rendering, what)
+        return classifier

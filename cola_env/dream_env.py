@@ -1,0 +1,134 @@
+"""ColaWorld-RoboDesk-v0: one imagined world as a Gymnasium environment."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from cola_env.dream import RESET_OPTIONS, Dream, DreamSnapshot
+from cola_env.inputs import check_options, check_render_mode
+from cola_env.rewards import Reward
+from cola_env.rollout import Rollout
+
+if TYPE_CHECKING:
+    from cola_env.models.world_model import ColaWorldModel
+
+
+class Seconds(float):
+    """A duration, equal to every other one: it tells nothing of the transition it was measured in.
+
+    Gymnasium's check_env compares the infos of two equal steps; the clock must not fail it.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Seconds) or super().__eq__(other)
+
+    __hash__ = float.__hash__
+
+
+class ColaWorldEnv(gym.Env[Any, Any]):
+    """A robot's desk imagined by a world model: one step is one diffusion prediction.
+
+    Observations: uint8 RGB (64, 64, 3). Actions: Box(-1, 1, (A,)), or MultiDiscrete codes in
+    mode "latent". Reward: of the new frame against the goal image. Terminated: the success
+    classifier holds the task for solved (only tasks that have one).
+
+    task: a RoboDesk task. With a start frame and a goal image of the caller's any of them will
+        do; the shipped ones and the success classifier are of the seven VP2 tasks.
+    checkpoint: "cola", "direct", a folder, a hub id, or a loaded ColaWorldModel.
+    device: "auto" (the GPU when there is one), "cpu", "cuda", ...
+    action_mode: "real" (through the adapter), "latent" (codes) or "direct" (a model conditioned on
+        real actions); None is the checkpoint's own.
+    num_inference_steps, guidance_scale: of the diffusion sampler; None is the checkpoint's own.
+    reward: "vp2", "vp2_sums", "mse", "classifier", or any Reward.
+    max_episode_steps: steps until truncation; None is no limit (gym.make sets its own, 15).
+
+    reset(options=): "frame", uint8 (64, 64, 3) or (C, 64, 64, 3), the past up to now, with
+    "actions" (C-1, A) between them for a direct model; "goal", uint8 (64, 64, 3); "state", what
+    snapshot() returned, to begin an episode there. What is not given comes from the task's shipped
+    pairs, drawn with np_random, as is the seed of the diffusion noise.
+
+    info: "success_probability" (tasks with a classifier), and after a step "latent_codes" (int64,
+    models with latent actions) and "prediction_seconds" (wall-clock).
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
+
+    def __init__(
+        self,
+        task: str = "push_red",
+        *,
+        checkpoint: "str | Path | ColaWorldModel | None" = None,
+        device: str | torch.device = "auto",
+        action_mode: str | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        reward: Reward | str = "vp2",
+        max_episode_steps: int | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        self.render_mode = check_render_mode(render_mode)
+        self.dream = Dream(
+            1,
+            task=task,
+            checkpoint=checkpoint,
+            device=device,
+            action_mode=action_mode,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            reward=reward,
+        )
+        self.observation_space = self.dream.observation_space
+        self.action_space = self.dream.action_space
+        self.max_episode_steps = max_episode_steps
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+        super().reset(seed=seed)
+        options = check_options(options, RESET_OPTIONS)
+        if "state" in options:
+            self.dream.begin_at(options, [self.np_random])
+        else:
+            self.dream.begin([0], [self.dream.starts.draw(self.np_random, options)])
+        probability = self.dream.success_probability()
+        info = {} if probability is None else {"success_probability": float(probability[0])}
+        return self.dream.observations[0], info
+
+    def step(
+        self, action: ArrayLike
+    ) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
+        actions = self.dream.check_actions(action)
+        made = self.dream.step(actions[None])
+        info: dict[str, Any] = {"prediction_seconds": Seconds(made.seconds)}
+        if made.codes is not None:
+            info["latent_codes"] = made.codes[0]
+        if made.success_probability is not None:
+            info["success_probability"] = float(made.success_probability[0])
+        limit = self.max_episode_steps
+        truncated = limit is not None and bool(self.dream.steps[0] >= limit)
+        terminated = bool(made.terminated[0])
+        return self.dream.observations[0], float(made.rewards[0]), terminated, truncated, info
+
+    def rollout(self, actions: ArrayLike | Tensor) -> Rollout:
+        """Imagine N action sequences (N, H, A), or codes, from now; the state stays as it is.
+
+        Each is what stepping with it would give: the candidates share the episode's next noise.
+        """
+        made = self.dream.rollout(self.dream.check_actions(actions, "N", "H")[None])
+        return Rollout(made.frames[0], made.rewards[0])
+
+    def snapshot(self) -> DreamSnapshot:
+        """The present state, noise included, for restore() or reset(options={"state": ...})."""
+        return self.dream.snapshot()
+
+    def restore(self, snapshot: DreamSnapshot) -> None:
+        """Go back to a snapshot: what is stepped afterwards repeats exactly."""
+        self.dream.restore(snapshot)
+
+    def render(self) -> NDArray[np.uint8] | None:
+        return self.dream.observations[0] if self.render_mode == "rgb_array" else None

@@ -1,0 +1,176 @@
+"""ColaWorld-RoboDesk-v0 as a native vector environment: one batched prediction a step."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from cola_env.dream import RESET_OPTIONS, Dream, DreamSnapshot
+from cola_env.errors import ColaWorldError
+from cola_env.inputs import check_options, check_render_mode
+from cola_env.rewards import Reward
+from cola_env.rollout import Rollout
+
+if TYPE_CHECKING:
+    from cola_env.models.world_model import ColaWorldModel
+
+Array = NDArray[Any]
+
+
+class ColaWorldVectorEnv(VectorEnv[NDArray[np.uint8], Array, Array]):
+    """B imagined worlds that share one model; made by `gym.make_vec("ColaWorld-RoboDesk-v0")`.
+
+    The arguments are those of ColaWorldEnv; the world i of reset(seed=s) is the single environment
+    of reset(seed=s + i), up to rounding in the batched arithmetic.
+
+    Autoreset is Gymnasium's NEXT_STEP: the step after a world's end ignores its action, begins a
+    new episode from the world's own generator (a shipped goal pair) and gives reward 0. All worlds
+    are predicted as one batch, however old each of them is.
+
+    reset(options=) is ColaWorldEnv's with an axis of B in front of each value; "frame" and "goal"
+    may also be one image (64, 64, 3) for all. "state" is a vector snapshot. info holds arrays, with
+    Gymnasium's masks (`_success_probability`, ...).
+    """
+
+    metadata: dict[str, Any] = {
+        "render_modes": ["rgb_array"],
+        "render_fps": 10,
+        "autoreset_mode": AutoresetMode.NEXT_STEP,
+    }
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        task: str = "push_red",
+        *,
+        checkpoint: "str | Path | ColaWorldModel | None" = None,
+        device: str | torch.device = "auto",
+        action_mode: str | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        reward: Reward | str = "vp2",
+        max_episode_steps: int | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        if num_envs < 1:
+            raise ColaWorldError(f"num_envs must be at least 1, not {num_envs}.")
+        self.render_mode = check_render_mode(render_mode)
+        self.dream = Dream(
+            num_envs,
+            task=task,
+            checkpoint=checkpoint,
+            device=device,
+            action_mode=action_mode,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            reward=reward,
+        )
+        self.num_envs = num_envs
+        self.single_observation_space = self.dream.observation_space
+        self.single_action_space = self.dream.action_space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.max_episode_steps = max_episode_steps
+        self._rngs: list[np.random.Generator] = []
+        self._ended = np.zeros(num_envs, bool)
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+        options = check_options(options, RESET_OPTIONS)
+        self._seed(seed)
+        if "state" in options:
+            self.dream.begin_at(options, self._rngs)
+        else:
+            starts = [
+                self.dream.starts.draw(rng, self._options_of(row, options))
+                for row, rng in enumerate(self._rngs)
+            ]
+            self.dream.begin(range(self.num_envs), starts)
+        self._ended[:] = False
+        known = np.ones(self.num_envs, bool)
+        infos = self._infos(known, success_probability=self.dream.success_probability())
+        return self.dream.observations, infos
+
+    def step(
+        self, actions: ArrayLike
+    ) -> tuple[NDArray[np.uint8], Array, NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        ended = self._ended
+        again = ended.nonzero()[0].tolist()
+        moves = np.array(actions)
+        if moves.shape == self.action_space.shape:
+            moves[ended] = 0
+        made = self.dream.step(self.dream.check_actions(moves, self.num_envs))
+        running = ~ended
+        rewards = np.where(running, made.rewards, 0.0).astype(np.float64)
+        terminated = made.terminated & running
+        limit = self.max_episode_steps
+        truncated = running & (limit is not None and self.dream.steps >= limit)
+        if again:
+            self.dream.begin(again, [self.dream.starts.draw(self._rngs[row], {}) for row in again])
+        self._ended = terminated | truncated
+        infos = self._infos(
+            running,
+            latent_codes=made.codes,
+            success_probability=made.success_probability,
+            prediction_seconds=np.full(self.num_envs, made.seconds),
+        )
+        return self.dream.observations, rewards, terminated, truncated, infos
+
+    def rollout(self, actions: ArrayLike | Tensor) -> Rollout:
+        """Imagine N sequences in each world, (B, N, H, A) or codes; the state stays as it is."""
+        return self.dream.rollout(self.dream.check_actions(actions, self.num_envs, "N", "H"))
+
+    def snapshot(self) -> DreamSnapshot:
+        """The present state of all worlds, noise included."""
+        return self.dream.snapshot()
+
+    def restore(self, snapshot: DreamSnapshot) -> None:
+        """Go back to a snapshot; no world counts as ended afterwards."""
+        self.dream.restore(snapshot)
+        self._ended[:] = False
+
+    def render(self) -> tuple[NDArray[np.uint8], ...] | None:
+        return tuple(self.dream.observations) if self.render_mode == "rgb_array" else None
+
+    def _seed(self, seed: int | Sequence[int | None] | None) -> None:
+        if seed is None or isinstance(seed, int | np.integer):
+            first = None if seed is None else int(seed)
+            seeds = [None if first is None else first + row for row in range(self.num_envs)]
+        else:
+            seeds = list(seed)
+        if len(seeds) != self.num_envs:
+            raise ColaWorldError(
+                f"reset() takes one seed or {self.num_envs} of them, not {len(seeds)}."
+            )
+        if not self._rngs:
+            self._rngs = [seeding.np_random()[0] for _ in seeds]
+        for row, value in enumerate(seeds):
+            if value is not None:
+                self._rngs[row] = seeding.np_random(value)[0]
+
+    def _options_of(self, row: int, options: Mapping[str, Any]) -> dict[str, Any]:
+        single = {}
+        for name, value in options.items():
+            shared = np.ndim(value) == 3 and name in ("frame", "goal")
+            if not shared and len(value) != self.num_envs:
+                raise ColaWorldError(
+                    f"options['{name}'] must hold one entry for each of the {self.num_envs} "
+                    f"worlds, not {len(value)}."
+                )
+            single[name] = value if shared else value[row]
+        return single
+
+    def _infos(self, known: NDArray[np.bool_], **values: Array | None) -> dict[str, Any]:
+        given = {name: value for name, value in values.items() if value is not None}
+        return given | {f"_{name}": known.copy() for name in given}

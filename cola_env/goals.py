@@ -1,0 +1,166 @@
+"""Planning problems: 30 pairs of an initial simulator state and a goal image for every VP2 task.
+
+The pairs are made by `python -m benchmarks.make_goals` from noise-free scripted successes in the
+real simulator. As in VP2 (Tian et al., ICLR 2023) the goal image is the last frame of the
+demonstration, and a demonstration that is too long for the step limit starts at a later
+`start_index`.
+"""
+
+import io
+import os
+import zipfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cola_env.errors import ColaWorldError
+
+GOALS_FOLDER = Path(__file__).parent / "assets" / "robodesk" / "goals"
+
+
+@dataclass(frozen=True)
+class GoalPair:
+    """One planning problem and the scripted solution that proves that it can be solved.
+
+    initial_state, goal_state: simulator state vectors, float64 (D,), see
+        `cola_env.simulators.robodesk.vector_to_state`.
+    initial_frame, goal_frame: uint8 RGB (64, 64, 3).
+    expert_actions: float32 (expert_steps, A); replayed from initial_state they succeed at the
+        last step, whose frame is goal_frame.
+    start_index: steps of the demonstration that lie before initial_state.
+    seed: the demonstration's reset seed.
+    """
+
+    task: str
+    initial_state: NDArray[np.float64]
+    initial_frame: NDArray[np.uint8]
+    goal_state: NDArray[np.float64]
+    goal_frame: NDArray[np.uint8]
+    expert_actions: NDArray[np.float32]
+    start_index: int
+    seed: int
+
+    @property
+    def expert_steps(self) -> int:
+        return len(self.expert_actions)
+
+
+@dataclass(frozen=True)
+class GoalSet:
+    """Goal pairs of several tasks, all rendered with one profile and one action repeat."""
+
+    rendering: str
+    action_repeat: int
+    pairs: tuple[GoalPair, ...]
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(pair.task for pair in self.pairs))
+
+    def of(self, task: str) -> tuple[GoalPair, ...]:
+        """The pairs of one task, in order; ColaWorldError when there are none."""
+        found = tuple(pair for pair in self.pairs if pair.task == task)
+        if not found:
+            raise ColaWorldError(
+                f"There are no goals for task '{task}'; choose one of {', '.join(self.tasks)}."
+            )
+        return found
+
+    def save(self, path: Path) -> None:
+        """Write one compressed npz (images as lossless WebP), atomically."""
+        frames = [frame for pair in self.pairs for frame in (pair.initial_frame, pair.goal_frame)]
+        images, image_sizes = _encode(frames)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".tmp")
+        with open(partial, "wb") as file:
+            np.savez_compressed(
+                file,
+                rendering=self.rendering,
+                action_repeat=self.action_repeat,
+                task=np.array([pair.task for pair in self.pairs]),
+                initial_state=np.stack([pair.initial_state for pair in self.pairs]),
+                goal_state=np.stack([pair.goal_state for pair in self.pairs]),
+                actions=np.concatenate([pair.expert_actions for pair in self.pairs]),
+                expert_steps=[pair.expert_steps for pair in self.pairs],
+                start_index=[pair.start_index for pair in self.pairs],
+                seed=[pair.seed for pair in self.pairs],
+                images=images,
+                image_sizes=image_sizes,
+            )
+        os.replace(partial, path)
+
+    @classmethod
+    def load(cls, path: Path) -> "GoalSet":
+        """Read what `save` wrote; ColaWorldError when the file is missing or damaged."""
+        if not path.is_file():
+            raise ColaWorldError(
+                f"There is no goal file {path}; make one with 'python -m benchmarks.make_goals "
+                f"--rendering {path.stem} --out {path}'."
+            )
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                data = {name: file[name] for name in file.files}
+            frames = _decode(data["images"], data["image_sizes"])
+            actions = np.split(data["actions"], np.cumsum(data["expert_steps"])[:-1])
+            pairs = tuple(
+                GoalPair(
+                    task=str(task),
+                    initial_state=data["initial_state"][i],
+                    initial_frame=frames[2 * i],
+                    goal_state=data["goal_state"][i],
+                    goal_frame=frames[2 * i + 1],
+                    expert_actions=actions[i],
+                    start_index=int(data["start_index"][i]),
+                    seed=int(data["seed"][i]),
+                )
+                for i, task in enumerate(data["task"])
+            )
+            return cls(str(data["rendering"]), int(data["action_repeat"]), pairs)
+        except (OSError, KeyError, IndexError, ValueError, zipfile.BadZipFile) as error:
+            raise ColaWorldError(
+                f"The goal file {path} is damaged ({error}); copy it again or make a new one with "
+                "'python -m benchmarks.make_goals'."
+            ) from error
+
+
+def load_goals(rendering: str, path: str | Path | None = None) -> GoalSet:
+    """Goals rendered with a profile: the shipped ones, or those of the file `path`.
+
+    Raises ColaWorldError when the file is missing, damaged, or of another profile.
+    """
+    goals = GoalSet.load(Path(path) if path is not None else GOALS_FOLDER / f"{rendering}.npz")
+    if goals.rendering != rendering:
+        from cola_env.simulators.rendering import check_same_profile
+
+        check_same_profile(rendering, goals.rendering, f"the goals in {path}")
+    return goals
+
+
+def merge(parts: Iterable[GoalSet]) -> GoalSet:
+    """One set of the pairs of several sets of the same profile and action repeat."""
+    sets = list(parts)
+    if len({(part.rendering, part.action_repeat) for part in sets}) != 1:
+        raise ColaWorldError(
+            "Only goal sets of one rendering profile and one action repeat can be merged."
+        )
+    pairs = tuple(pair for part in sets for pair in part.pairs)
+    return GoalSet(sets[0].rendering, sets[0].action_repeat, pairs)
+
+
+def _encode(frames: Sequence[NDArray[np.uint8]]) -> tuple[NDArray[np.uint8], list[int]]:
+    files = []
+    for frame in frames:
+        buffer = io.BytesIO()
+        Image.fromarray(frame).save(buffer, "WEBP", lossless=True, exact=True, quality=100)
+        files.append(buffer.getvalue())
+    return np.frombuffer(b"".join(files), np.uint8), [len(file) for file in files]
+
+
+def _decode(data: NDArray[np.uint8], sizes: Iterable[int]) -> list[NDArray[np.uint8]]:
+    ends = np.cumsum(list(sizes))
+    files = [data[end - size : end].tobytes() for end, size in zip(ends, sizes, strict=True)]
+    return [np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) for file in files]

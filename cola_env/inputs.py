@@ -1,0 +1,87 @@
+"""Checks at the public boundary: a caller's actions and images become a model's tensors."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from cola_env.errors import ColaWorldError
+
+Space = spaces.Box | spaces.MultiDiscrete
+
+
+def as_actions(
+    actions: ArrayLike | Tensor,
+    space: Space,
+    leading: Sequence[int | str] = (),
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Actions of shape (*leading, *space.shape): float32 clipped to [-1, 1], or int64 codes.
+
+    leading: the axes before the action's own, as sizes or, where any size will do, as names.
+    Raises ColaWorldError for another shape, NaN, or codes outside of a MultiDiscrete space.
+    """
+    if not isinstance(actions, Tensor):
+        actions = torch.as_tensor(np.asarray(actions))
+    values = actions.to(device)
+    wanted = (*leading, *space.shape)
+    if not _fits(values.shape, wanted):
+        kind = "Latent actions" if isinstance(space, spaces.MultiDiscrete) else "Actions"
+        raise ColaWorldError(f"{kind} must have shape {_text(wanted)}, not {_text(values.shape)}.")
+    if not torch.isfinite(values).all():
+        raise ColaWorldError("The actions contain NaN or infinity; give finite numbers.")
+    if isinstance(space, spaces.Box):
+        return values.float().clamp(-1.0, 1.0)
+    entries = torch.as_tensor(space.nvec, device=device)
+    codes = values.long()
+    if ((codes != values) | (codes < 0) | (codes >= entries)).any():
+        raise ColaWorldError(
+            f"Latent actions are codes: whole numbers from 0 to {int(entries.max()) - 1}."
+        )
+    return codes
+
+
+def as_frames(frames: ArrayLike, name: str, size: int, leading: Sequence[int | str] = ()) -> Tensor:
+    """The images of options[name], uint8 (*leading, size, size, 3), as a tensor on the CPU.
+
+    Raises ColaWorldError for another type or shape; see as_actions for `leading`.
+    """
+    values = np.asarray(frames)
+    wanted = (*leading, size, size, 3)
+    if values.dtype != np.uint8 or not _fits(values.shape, wanted):
+        raise ColaWorldError(
+            f"options['{name}'] must be uint8 RGB of shape {_text(wanted)}, not {values.dtype} of "
+            f"shape {_text(values.shape)}."
+        )
+    return torch.tensor(values)
+
+
+def check_options(options: dict | None, known: Sequence[str]) -> dict:
+    """The reset options, {} for None; ColaWorldError when one is unknown."""
+    for name in options or {}:
+        if name not in known:
+            raise ColaWorldError(
+                f"reset() knows no option '{name}'; choose from {', '.join(known)}."
+            )
+    return options or {}
+
+
+def check_render_mode(mode: str | None) -> str | None:
+    """`mode` if it is None or "rgb_array"; ColaWorldError otherwise."""
+    if mode not in (None, "rgb_array"):
+        raise ColaWorldError(f"render_mode must be None or 'rgb_array', not '{mode}'.")
+    return mode
+
+
+def _fits(shape: Sequence[int], wanted: Sequence[int | str]) -> bool:
+    return len(shape) == len(wanted) and all(
+        given > 0 and (isinstance(size, str) or size == given)
+        for size, given in zip(wanted, shape, strict=True)
+    )
+
+
+def _text(shape: Sequence[int | str]) -> str:
+    return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"

@@ -1,0 +1,70 @@
+"""Action conditioning: a causal Transformer over the action sequence, then AdaLN parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from cola_env.models.attention import Attention, KeyValue, TemporalContext
+
+
+@dataclass(frozen=True)
+class ActionConditionerConfig:
+    """Sizes of the conditioner; the paper (B.2) uses width 1152, 6 layers and a zero start."""
+
+    hidden_size: int = 128
+    num_layers: int = 2
+    num_heads: int = 4
+    mlp_ratio: float = 2.0
+    zero_start: bool = True
+
+
+class ActionBlock(nn.Module):
+    def __init__(self, config: ActionConditionerConfig) -> None:
+        super().__init__()
+        dim, inner = config.hidden_size, int(config.hidden_size * config.mlp_ratio)
+        self.norm1 = nn.LayerNorm(dim)
+        self.attn = Attention(dim, config.num_heads)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = nn.Sequential(
+            nn.Linear(dim, inner), nn.GELU(approximate="tanh"), nn.Linear(inner, dim)
+        )
+
+    def forward(
+        self, x: Tensor, time: TemporalContext, past: KeyValue | None
+    ) -> tuple[Tensor, KeyValue]:
+        out, kept = self.attn(self.norm1(x), time, past)
+        x = x + out
+        return x + self.mlp(self.norm2(x)), kept
+
+
+class ActionConditioner(nn.Module):
+    """Latent actions -> shift, scale and gate of every frame, added to the timestep modulation.
+
+    Source: CoLA-World, section 3.3 and appendix B.2. Frame ``t`` is conditioned on the actions up to
+    the one that led to it; a zero vector is "no action" (dropout for guidance, the first frame).
+    """
+
+    def __init__(self, action_size: int, model_size: int, config: ActionConditionerConfig) -> None:
+        super().__init__()
+        dim = config.hidden_size
+        self.embed = nn.Linear(action_size, dim)
+        self.blocks = nn.ModuleList([ActionBlock(config) for _ in range(config.num_layers)])
+        self.to_modulation = nn.Sequential(
+            nn.LayerNorm(dim), nn.Linear(dim, dim), nn.SiLU(), nn.Linear(dim, 6 * model_size)
+        )
+        if config.zero_start:
+            nn.init.zeros_(self.to_modulation[-1].weight)
+            nn.init.zeros_(self.to_modulation[-1].bias)
+
+    def forward(
+        self, actions: Tensor, time: TemporalContext, past: Sequence[KeyValue] | None = None
+    ) -> tuple[Tensor, list[KeyValue]]:
+        """actions (B, T, action_size) -> modulation (B, T, 6 * model_size), caches of the layers."""
+        x, kept = self.embed(actions)[:, None], []
+        for i, block in enumerate(self.blocks):
+            x, cache = block(x, time, past[i] if past else None)
+            kept.append(cache)
+        return self.to_modulation(x[:, 0]), kept

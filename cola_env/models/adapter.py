@@ -1,0 +1,54 @@
+"""The adapter: real actions -> latent action codes (CoLA-World, appendix C.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """The paper's adapter is a 2-layer MLP of the real action that outputs the best code.
+
+    ``frame``: the current latent frame is a further input (the same motor command moves the picture
+    differently in different poses). ``soft``: the output is the mean code vector under the
+    predicted distribution instead of the most likely code.
+    """
+
+    hidden_size: int = 256
+    frame: bool = True
+    soft: bool = True
+    frame_size: int = 16 * 8 * 8
+
+
+class Adapter(nn.Module):
+    def __init__(
+        self, config: AdapterConfig, action_dim: int, num_tokens: int, num_codes: int
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.code_shape = (num_tokens, num_codes)
+        dim = config.hidden_size
+        self.action_in = nn.Linear(action_dim, dim)
+        self.frame_in = nn.Linear(config.frame_size, dim) if config.frame else None
+        self.out = nn.Sequential(
+            nn.GELU(approximate="tanh"), nn.Linear(dim, num_tokens * num_codes)
+        )
+
+    def forward(self, actions: Tensor, latents: Tensor) -> Tensor:
+        """actions (..., A) in [-1, 1], current latents (..., C, H, W) -> logits (..., tokens, codes)."""
+        hidden = self.action_in(actions)
+        if self.frame_in is not None:
+            hidden = hidden + self.frame_in(latents.flatten(-3))
+        return self.out(hidden).unflatten(-1, self.code_shape)
+
+    def vectors(self, logits: Tensor, codebook: Tensor) -> Tensor:
+        """logits (..., tokens, codes), codebook (codes, D) -> action vectors (..., tokens, D)."""
+        if self.config.soft:
+            return logits.softmax(-1).to(codebook.dtype) @ codebook
+        return codebook[logits.argmax(-1)]
+
+    def codes(self, logits: Tensor) -> Tensor:
+        return torch.argmax(logits, dim=-1)

@@ -1,0 +1,136 @@
+"""Self-attention as in Open-Sora's STDiT3, made causal and cacheable in time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class KeyValue:
+    """Keys (already rotated) and values of past frames, each (B, S, heads, past, head_dim)."""
+
+    key: Tensor
+    value: Tensor
+
+    def append(self, key: Tensor, value: Tensor) -> KeyValue:
+        return KeyValue(torch.cat([self.key, key], dim=3), torch.cat([self.value, value], dim=3))
+
+    def last(self, frames: int) -> KeyValue:
+        return KeyValue(self.key[:, :, :, -frames:], self.value[:, :, :, -frames:])
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> KeyValue:
+        return KeyValue(function(self.key), function(self.value))
+
+
+@dataclass(frozen=True)
+class TemporalContext:
+    """What every temporal attention of one evaluation shares.
+
+    rotary: cosines and sines, each (B, 1, 1, T, head_dim). mask: broadcastable to
+    (B, S, heads, T, past + T), True = may attend. window: frames a frame attends to, with itself.
+    """
+
+    rotary: tuple[Tensor, Tensor]
+    mask: Tensor | None
+    window: int
+
+
+def temporal_context(
+    frames: int, seen: Tensor, cached: int, window: int, head_dim: int
+) -> TemporalContext:
+    """The context of ``frames`` new frames behind ``cached`` ones.
+
+    ``seen`` (B,) counts the frames each row has seen; rows that saw fewer than ``cached`` have
+    padding at the front of their cache, which is masked.
+    """
+    positions = seen[:, None] + torch.arange(frames, device=seen.device)
+    mask = causal_mask(frames, cached + frames, window, seen.device)
+    if cached and bool((seen < cached).any()):
+        slot = torch.arange(cached + frames, device=seen.device)
+        valid = (slot >= cached - seen[:, None])[:, None, None, None]
+        mask = valid if mask is None else valid & mask
+    return TemporalContext(rotary_table(positions, head_dim), mask, window)
+
+
+def rotary_table(positions: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of 1D rotary embeddings (RoFormer, arXiv 2104.09864, eq. 34).
+
+    positions (B, T) frame indices -> two tensors (B, 1, 1, T, head_dim) for interleaved pairs; the
+    sines carry the sign of the rotation.
+    """
+    frequencies = 10000.0 ** (
+        -torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
+    )
+    angles = positions.float()[:, None, None, :, None] * frequencies
+    cos, sin = angles.cos(), angles.sin()
+    return torch.stack([cos, cos], -1).flatten(-2), torch.stack([-sin, sin], -1).flatten(-2)
+
+
+def rotate(x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
+    cos, sin = (part.to(x.dtype) for part in table)
+    swapped = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+    return x * cos + swapped * sin
+
+
+def causal_mask(queries: int, keys: int, window: int, device: torch.device) -> Tensor | None:
+    """(queries, keys) bool, True = may attend: itself and the ``window - 1`` frames before it."""
+    if queries == 1 and keys <= window:
+        return None
+    query = torch.arange(keys - queries, keys, device=device)[:, None]
+    key = torch.arange(keys, device=device)[None]
+    return (key <= query) & (key > query - window)
+
+
+class RMSNorm(nn.RMSNorm):
+    """RMS normalisation that stays in the precision of its input under autocast."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with RMS-normalised queries and keys.
+
+    Parameter names follow Open-Sora (``qkv``, ``proj``, ``q_norm``, ``k_norm``). The last but one
+    axis is the sequence: tokens of a frame (spatial) or frames of a token (temporal).
+    """
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.q_norm = RMSNorm(dim // num_heads, eps=1e-6)
+        self.k_norm = RMSNorm(dim // num_heads, eps=1e-6)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(
+        self,
+        x: Tensor,
+        time: TemporalContext | None = None,
+        past: KeyValue | None = None,
+    ) -> tuple[Tensor, KeyValue]:
+        """x (B, S, L, D) -> the same shape, and the cache that the next frames attend to.
+
+        With ``time`` L are frames (rotary positions, causal); without, the tokens of a frame.
+        """
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(3, 0, 1, 4, 2, 5)
+        q, k = self.q_norm(q), self.k_norm(k)
+        if time is not None:
+            q, k = rotate(q, time.rotary), rotate(k, time.rotary)
+        kept = KeyValue(k, v) if past is None else past.append(k, v)
+        out = attend(q, kept.key, kept.value, time.mask if time else None)
+        return self.proj(out.transpose(2, 3).flatten(-2)), kept
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Scaled dot-product attention; on CPU written out, as its kernel is slow on tiny sequences."""
+    if q.device.type != "cpu":
+        return nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    return scores.softmax(-1).to(v.dtype) @ v

@@ -1,0 +1,82 @@
+"""A small image autoencoder: the mini model's stand-in for Open-Sora's VAE."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """A frame (3, S, S) becomes a latent (latent_channels, S / 8, S / 8)."""
+
+    latent_channels: int = 16
+    channels: tuple[int, int, int] = (32, 64, 96)
+
+
+class ResidualBlock(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.GroupNorm(8, channels),
+            nn.SiLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.GroupNorm(8, channels),
+            nn.SiLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
+
+
+class Autoencoder(nn.Module):
+    """Convolutional autoencoder with 8x spatial compression and unit-variance latents.
+
+    The latents are standardised per channel with statistics measured after training (the role of a
+    VAE's scaling factor), so that noise of unit variance suits them.
+    """
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        low, mid, high = config.channels
+        latent = config.latent_channels
+        self.encoder = nn.Sequential(
+            nn.PixelUnshuffle(2),
+            nn.Conv2d(12, low, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(low, mid, 4, stride=2, padding=1),
+            ResidualBlock(mid),
+            nn.Conv2d(mid, high, 4, stride=2, padding=1),
+            ResidualBlock(high),
+            nn.Conv2d(high, latent, 3, padding=1),
+        )
+        self.decoder = nn.Sequential(
+            nn.Conv2d(latent, high, 3, padding=1),
+            ResidualBlock(high),
+            ResidualBlock(high),
+            nn.Conv2d(high, 4 * mid, 1),
+            nn.PixelShuffle(2),
+            ResidualBlock(mid),
+            nn.Conv2d(mid, 4 * low, 3, padding=1),
+            nn.PixelShuffle(2),
+            ResidualBlock(low),
+            nn.Conv2d(low, 12, 3, padding=1),
+            nn.PixelShuffle(2),
+        )
+        self.register_buffer("latent_mean", torch.zeros(latent))
+        self.register_buffer("latent_std", torch.ones(latent))
+        self.to(memory_format=torch.channels_last)
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """frames (B, 3, S, S) in [0, 1] -> standardised latents (B, C, S / 8, S / 8)."""
+        latents = self.encoder(frames.contiguous(memory_format=torch.channels_last) * 2 - 1)
+        return (latents - self.latent_mean[:, None, None]) / self.latent_std[:, None, None]
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Standardised latents (B, C, S / 8, S / 8) -> frames (B, 3, S, S), about [0, 1]."""
+        latents = latents * self.latent_std[:, None, None] + self.latent_mean[:, None, None]
+        latents = latents.contiguous(memory_format=torch.channels_last)
+        return (self.decoder(latents) + 1) / 2

@@ -1,0 +1,44 @@
+"""Codebook health: utilisation, maximum usage and entropy over joint codes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class CodebookHealth:
+    """utilisation: share of the joint codes in use; max_usage: share of the most frequent one;
+    entropy in nats (at most ln 1024 = 6.93 for the paper's two tokens of 32 codes)."""
+
+    utilisation: float
+    max_usage: float
+    entropy: float
+
+    @property
+    def collapsed(self) -> bool:
+        """The paper's picture of a collapse (section 3.2), with thresholds per measure."""
+        return self.max_usage > 0.5 or self.entropy < 1.0
+
+
+def joint_index(codes: Tensor, num_codes: int) -> Tensor:
+    """codes (..., tokens) -> joint index (...) = i0 * num_codes + i1 for two tokens."""
+    index = torch.zeros_like(codes[..., 0])
+    for token in codes.unbind(-1):
+        index = index * num_codes + token
+    return index
+
+
+def codebook_health(codes: Tensor, num_codes: int) -> CodebookHealth:
+    """Health of the codes (N, tokens) of many actions."""
+    total = num_codes ** codes.shape[-1]
+    counts = torch.bincount(joint_index(codes, num_codes).flatten(), minlength=total).double()
+    share = counts / counts.sum()
+    used = share[share > 0]
+    return CodebookHealth(
+        utilisation=len(used) / total,
+        max_usage=float(share.max()),
+        entropy=float(-(used * used.log()).sum()),
+    )

@@ -1,0 +1,87 @@
+"""Vector quantisation of latent actions (van den Oord et al., 2017; CoLA-World, B.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import layer_norm, mse_loss
+
+
+@dataclass(frozen=True)
+class QuantizerConfig:
+    """Two tokens from one shared codebook of 32 entries x 32 dimensions: 1,024 actions.
+
+    ``normalize`` brings the encoder's tokens to unit variance first, so that their scale cannot
+    shrink away under the commitment loss. The paper weighs both losses with 1.
+    """
+
+    num_tokens: int = 2
+    num_codes: int = 32
+    code_size: int = 32
+    codebook_weight: float = 1.0
+    commitment_weight: float = 1.0
+    normalize: bool = True
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """vectors (..., tokens, code_size) with straight-through gradients; codes (..., tokens) long;
+    loss: weighted codebook and commitment losses (scalar)."""
+
+    vectors: Tensor
+    codes: Tensor
+    loss: Tensor
+
+
+class VectorQuantizer(nn.Module):
+    def __init__(self, config: QuantizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.codebook = nn.Parameter(torch.randn(config.num_codes, config.code_size))
+
+    def normalize(self, tokens: Tensor) -> Tensor:
+        if not self.config.normalize:
+            return tokens
+        return layer_norm(tokens.float(), (self.config.code_size,))
+
+    def forward(self, tokens: Tensor) -> Quantized:
+        """Continuous tokens (..., num_tokens, code_size) -> their nearest codes."""
+        tokens = self.normalize(tokens)
+        codes = torch.cdist(tokens.flatten(0, -2).detach(), self.codebook.detach()).argmin(-1)
+        codes = codes.unflatten(0, tokens.shape[:-1])
+        vectors = self.lookup(codes)
+        loss = self.config.codebook_weight * mse_loss(vectors, tokens.detach())
+        loss = loss + self.config.commitment_weight * mse_loss(tokens, vectors.detach())
+        return Quantized(tokens + (vectors - tokens).detach(), codes, loss)
+
+    def lookup(self, codes: Tensor) -> Tensor:
+        """codes (...) long in [0, num_codes) -> vectors (..., code_size)."""
+        return self.codebook[codes]
+
+    @torch.no_grad()
+    def fit_codebook(self, tokens: Tensor, generator: torch.Generator, iterations: int = 20) -> None:
+        """Initialise the codebook by k-means on continuous tokens (N, num_tokens, code_size)."""
+        data = self.normalize(tokens).flatten(0, -2)
+        picks = torch.randperm(len(data), generator=generator)[: self.config.num_codes]
+        centres = data[picks].clone()
+        for _ in range(iterations):
+            nearest = torch.cdist(data, centres).argmin(-1)
+            for code in nearest.unique():
+                centres[code] = data[nearest == code].mean(0)
+        self.codebook.copy_(centres)
+
+    @torch.no_grad()
+    def restart_dead_codes(
+        self, tokens: Tensor, usage: Tensor, threshold: float, generator: torch.Generator
+    ) -> int:
+        """Move codes whose share of ``usage`` (num_codes,) is below ``threshold`` onto data.
+
+        Returns the number of codes that were moved. Source: Jukebox (arXiv 2005.00341).
+        """
+        dead = torch.nonzero(usage < threshold).flatten()
+        data = self.normalize(tokens).flatten(0, -2)
+        picks = torch.randint(len(data), (len(dead),), generator=generator)
+        self.codebook[dead] = data[picks]
+        return len(dead)

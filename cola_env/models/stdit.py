@@ -1,0 +1,172 @@
+"""The causal ST-DiT: Open-Sora v1.2's STDiT3 without text, with one modulation per frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from diffusers.models.embeddings import get_2d_sincos_pos_embed, get_timestep_embedding
+from einops import rearrange
+from torch import Tensor, nn
+
+from cola_env.models.attention import Attention, KeyValue, TemporalContext
+
+
+@dataclass(frozen=True)
+class STDiTConfig:
+    """Sizes of the network. ``residual``: it sees the clean latent of the frame before as further
+    input channels and predicts the change from it (our mini model); otherwise it predicts the
+    velocity from the noised frames alone, as Open-Sora and the paper do."""
+
+    in_channels: int = 16
+    input_size: int = 8
+    patch_size: int = 2
+    hidden_size: int = 192
+    depth: int = 4
+    num_heads: int = 6
+    mlp_ratio: float = 4.0
+    window: int = 8
+    residual: bool = True
+
+
+class Mlp(nn.Module):
+    def __init__(self, dim: int, inner: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, inner)
+        self.act = nn.GELU(approximate="tanh")
+        self.fc2 = nn.Linear(inner, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.act(self.fc1(x)))
+
+
+class TimestepEmbedder(nn.Module):
+    def __init__(self, dim: int, frequencies: int = 256) -> None:
+        super().__init__()
+        self.frequencies = frequencies
+        self.mlp = nn.Sequential(nn.Linear(frequencies, dim), nn.SiLU(), nn.Linear(dim, dim))
+
+    def forward(self, timestep: Tensor) -> Tensor:
+        """timestep (B, T) in [0, 1000] -> (B, T, dim)."""
+        embedding = get_timestep_embedding(
+            timestep.flatten(), self.frequencies, flip_sin_to_cos=True, downscale_freq_shift=0
+        )
+        return self.mlp(embedding.unflatten(0, timestep.shape))
+
+
+class STDiTBlock(nn.Module):
+    """Attention over space or time, then an MLP, each under adaptive layer norm (AdaLN)."""
+
+    def __init__(self, config: STDiTConfig) -> None:
+        super().__init__()
+        dim = config.hidden_size
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
+        self.attn = Attention(dim, config.num_heads)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
+        self.mlp = Mlp(dim, int(dim * config.mlp_ratio))
+        self.scale_shift_table = nn.Parameter(torch.randn(6, dim) / dim**0.5)
+
+    def forward(
+        self,
+        x: Tensor,
+        modulation: Tensor,
+        time: TemporalContext | None = None,
+        past: KeyValue | None = None,
+    ) -> tuple[Tensor, KeyValue]:
+        """x (B, T, S, D), modulation (B, T, 6, D); attends over T with ``time``, else over S."""
+        mods = (self.scale_shift_table + modulation).to(x.dtype)
+        shift1, scale1, gate1, shift2, scale2, gate2 = mods[:, :, :, None].unbind(2)
+        h = self.norm1(x) * (1 + scale1) + shift1
+        if time is None:
+            h, kept = self.attn(h)
+        else:
+            h, kept = self.attn(h.transpose(1, 2), time, past)
+            h = h.transpose(1, 2)
+        x = x + gate1 * h
+        return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2), kept
+
+
+class FinalLayer(nn.Module):
+    def __init__(self, config: STDiTConfig) -> None:
+        super().__init__()
+        dim = config.hidden_size
+        self.norm_final = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
+        self.linear = nn.Linear(dim, config.patch_size**2 * config.in_channels)
+        self.scale_shift_table = nn.Parameter(torch.randn(2, dim) / dim**0.5)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        shift, scale = (self.scale_shift_table + t[:, :, None]).to(x.dtype)[:, :, :, None].unbind(2)
+        return self.linear(self.norm_final(x) * (1 + scale) + shift)
+
+
+class STDiT(nn.Module):
+    """Alternating spatial and causal temporal blocks over the patches of latent frames.
+
+    Every frame has its own noise level and action modulation, which lets one network train on
+    partly clean clips and predict frame by frame with cached keys and values of the past.
+    """
+
+    def __init__(self, config: STDiTConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim, grid = config.hidden_size, config.input_size // config.patch_size
+        channels = config.in_channels * (2 if config.residual else 1)
+        self.x_embedder = nn.Linear(channels * config.patch_size**2, dim)
+        self.t_embedder = TimestepEmbedder(dim)
+        self.t_block = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
+        self.spatial_blocks = nn.ModuleList([STDiTBlock(config) for _ in range(config.depth)])
+        self.temporal_blocks = nn.ModuleList([STDiTBlock(config) for _ in range(config.depth)])
+        self.final_layer = FinalLayer(config)
+        positions = get_2d_sincos_pos_embed(dim, grid, output_type="pt").float()
+        self.register_buffer("pos_embed", positions, persistent=False)
+        nn.init.zeros_(self.final_layer.linear.weight)
+        nn.init.zeros_(self.final_layer.linear.bias)
+
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        *,
+        previous: Tensor | None = None,
+        action_modulation: Tensor | None = None,
+        time: TemporalContext,
+        past: Sequence[KeyValue] | None = None,
+    ) -> tuple[Tensor, list[KeyValue]]:
+        """One evaluation of the network.
+
+        Args:
+            x: noised latents (B, T, C, H, W).
+            t: noise level of every frame (B, T) in [0, 1]; 0 is clean, 1 is pure noise.
+            previous: clean latents of the frames before (B, T, C, H, W), for ``residual`` models.
+            action_modulation: (B, T, 6 * hidden_size) from the ActionConditioner.
+            time: rotary table, mask and window of the temporal attention.
+            past: caches of the temporal blocks.
+
+        Returns:
+            Output (B, T, C, H, W) (velocity, or change from ``previous``) and the new caches.
+        """
+        if self.config.residual:
+            assert previous is not None
+            x = torch.cat([x, previous], dim=2)
+        p = self.config.patch_size
+        h = x.shape[-2] // p
+        tokens = rearrange(x, "b t c (h p) (w q) -> b t (h w) (c p q)", p=p, q=p)
+        tokens = self.x_embedder(tokens)
+        tokens = tokens + self.pos_embed.to(tokens.dtype)
+        t_embedding = self.t_embedder(t * 1000)
+        modulation = self.t_block(t_embedding)
+        if action_modulation is not None:
+            modulation = modulation + action_modulation
+        modulation = modulation.unflatten(-1, (6, -1))
+        kept = []
+        for i, (spatial, temporal) in enumerate(
+            zip(self.spatial_blocks, self.temporal_blocks, strict=True)
+        ):
+            tokens, _ = spatial(tokens, modulation)
+            tokens, cache = temporal(tokens, modulation, time, past[i] if past else None)
+            kept.append(cache)
+        out = self.final_layer(tokens, t_embedding)
+        out = rearrange(out, "b t (h w) (p q c) -> b t c (h p) (w q)", h=h, p=p, q=p)
+        return out, kept
+

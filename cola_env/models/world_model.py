@@ -1,0 +1,312 @@
+"""CoLA-World: a latent action model and a video diffusion model as one trainable system."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+from cola_env.errors import ColaWorldError
+from cola_env.models.action_conditioner import ActionConditioner, ActionConditionerConfig
+from cola_env.models.adapter import Adapter, AdapterConfig
+from cola_env.models.attention import KeyValue, TemporalContext, temporal_context
+from cola_env.models.autoencoder import Autoencoder, AutoencoderConfig
+from cola_env.models.dream_state import DreamState
+from cola_env.models.idm import IDMConfig, InverseDynamicsModel
+from cola_env.models.precision import inference
+from cola_env.models.quantizer import Quantized, QuantizerConfig, VectorQuantizer
+from cola_env.models.rectified_flow import euler_scheduler, velocity_to_clean
+from cola_env.models.stdit import STDiT, STDiTConfig
+
+
+class ColaWorldModel(ModelMixin, ConfigMixin):
+    """The world model p(o_{t+1} | o_<=t, z_<=t) with its latent action model (arXiv 2510.26433).
+
+    Args:
+        conditioning: "latent": latent actions of the IDM (the paper); "direct": real actions enter
+            in their place (the reference model; it has no IDM, quantizer and adapter).
+        action_dim: size A of a real action.
+        image_size: side of the square frames in pixels.
+        rendering: rendering profile of the frames it was trained on.
+        num_inference_steps: default number of sampling steps.
+        guidance_scale: default classifier-free guidance; 1 switches it off.
+        autoencoder_config, ..., adapter_config: keyword arguments of the components' configs, e.g.
+            ``stdit_config={"hidden_size": 192}``.
+
+    Raises:
+        ColaWorldError: unknown ``conditioning``.
+    """
+
+    config_name = "config.json"
+
+    @register_to_config
+    def __init__(
+        self,
+        conditioning: str = "latent",
+        action_dim: int = 5,
+        image_size: int = 64,
+        rendering: str = "vp2",
+        num_inference_steps: int = 1,
+        guidance_scale: float = 1.0,
+        autoencoder_config: dict[str, Any] | None = None,
+        stdit_config: dict[str, Any] | None = None,
+        conditioner_config: dict[str, Any] | None = None,
+        idm_config: dict[str, Any] | None = None,
+        quantizer_config: dict[str, Any] | None = None,
+        adapter_config: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if conditioning not in ("latent", "direct"):
+            raise ColaWorldError(f"conditioning must be 'latent' or 'direct', not {conditioning!r}.")
+        codes = QuantizerConfig(**quantizer_config or {})
+        network = STDiTConfig(**stdit_config or {})
+        actions = ActionConditionerConfig(**conditioner_config or {})
+        action_size = codes.num_tokens * codes.code_size
+        self.head_dim = network.hidden_size // network.num_heads
+        self.window = network.window
+        self.residual = network.residual
+        if actions.hidden_size // actions.num_heads != self.head_dim:
+            raise ColaWorldError("stdit and conditioner must have the same size per attention head.")
+        self.autoencoder = Autoencoder(AutoencoderConfig(**autoencoder_config or {}))
+        self.stdit = STDiT(network)
+        self.conditioner = ActionConditioner(action_size, network.hidden_size, actions)
+        if conditioning == "direct":
+            self.action_in = nn.Linear(action_dim, action_size)
+            return
+        self.quantizer = VectorQuantizer(codes)
+        self.idm = InverseDynamicsModel(
+            IDMConfig(**idm_config or {}), codes.num_tokens, codes.code_size
+        )
+        self.adapter = Adapter(
+            AdapterConfig(**adapter_config or {}),
+            action_dim,
+            codes.num_tokens,
+            codes.num_codes,
+        )
+
+    @property
+    def action_modes(self) -> tuple[str, ...]:
+        """The kinds of actions that ``step`` takes; the first is the default."""
+        return ("direct",) if self.config.conditioning == "direct" else ("real", "latent")
+
+    # Frames and latents
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """frames (..., S, S, 3), uint8 or float in [0, 1] -> latents (..., C, h, w) float32."""
+        if frames.dtype == torch.uint8:
+            frames = frames.float() / 255
+        images = frames.flatten(0, -4).movedim(-1, 1)
+        return self.autoencoder.encode(images).float().unflatten(0, frames.shape[:-3])
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """latents (..., C, h, w) -> frames (..., S, S, 3) float32 in [0, 1]."""
+        images = self.autoencoder.decode(latents.flatten(0, -4)).float().clamp(0, 1)
+        return images.movedim(1, -1).unflatten(0, latents.shape[:-3])
+
+    # Actions
+
+    def infer_actions(self, frames: Tensor) -> Quantized:
+        """Latent actions between the frames of a clip (IDM, then quantizer).
+
+        frames (B, T, S, S, 3), uint8 or float in [0, 1] -> Quantized with vectors
+        (B, T - 1, tokens, code_size) and codes (B, T - 1, tokens).
+        """
+        return self.quantizer(self.action_tokens(frames, self.encode(frames)))
+
+    def action_tokens(self, frames: Tensor, latents: Tensor) -> Tensor:
+        """The IDM's continuous tokens (B, T - 1, tokens, code_size) of a clip, before quantisation."""
+        if self.idm.config.space == "latents":
+            return self.idm(latents)
+        return self.idm(frames.movedim(-1, 2).float() / (255 if frames.dtype == torch.uint8 else 1))
+
+    def condition(
+        self, actions: Tensor, latents: Tensor, mode: str
+    ) -> tuple[Tensor, Tensor | None]:
+        """What conditions the world model on the given actions.
+
+        Args:
+            actions: (B, A) float in [-1, 1] for "real" and "direct"; (B, tokens) codes for "latent".
+            latents: the frames that the actions start from (B, C, h, w).
+            mode: one of ``action_modes``.
+
+        Returns:
+            Vectors (B, tokens * code_size) and codes (B, tokens), None for "direct".
+        """
+        if mode == "direct":
+            return self.action_in(actions.float()), None
+        if mode == "latent":
+            codes = actions.long()
+            return self.quantizer.lookup(codes).flatten(-2), codes
+        logits = self.adapter(actions.float(), latents)
+        vectors = self.adapter.vectors(logits, self.quantizer.codebook)
+        return vectors.flatten(-2), self.adapter.codes(logits)
+
+    # Diffusion
+
+    def velocity(
+        self,
+        noised: Tensor,
+        t: Tensor,
+        actions: Tensor,
+        previous: Tensor,
+        time: TemporalContext,
+        past: Sequence[KeyValue] | None = None,
+    ) -> tuple[Tensor, tuple[KeyValue, ...]]:
+        """Velocity from noise to data of every frame, and the caches of all temporal layers.
+
+        Args:
+            noised: latents (B, T, C, h, w) at noise levels ``t`` (B, T) in [0, 1].
+            actions: vectors (B, T, tokens * code_size) that led to each frame; zero: no action.
+            previous: clean latents of the frame before each frame (B, T, C, h, w).
+            time, past: temporal context and the caches of the frames before.
+        """
+        layers = len(self.conditioner.blocks)
+        modulation, action_cache = self.conditioner(actions, time, past[:layers] if past else None)
+        out, frame_cache = self.stdit(
+            noised,
+            t,
+            previous=previous,
+            action_modulation=modulation,
+            time=time,
+            past=past[layers:] if past else None,
+        )
+        velocity = out.float()
+        if self.residual:
+            velocity = velocity_to_clean(previous + velocity, noised, t)
+        return velocity, (*action_cache, *frame_cache)
+
+    def clip_context(self, frames: int) -> TemporalContext:
+        """The temporal context of a fresh clip."""
+        start = torch.zeros(1, dtype=torch.long, device=self.device)
+        return temporal_context(frames, start, 0, self.window, self.head_dim)
+
+    # Dreams
+
+    @inference
+    def begin(self, frames: Tensor, actions: Tensor | None = None) -> DreamState:
+        """Start B dreams from real context frames.
+
+        Args:
+            frames: (B, C, S, S, 3) uint8, C >= 1 observed frames; the dream goes on from the last.
+            actions: real actions between them (B, C - 1, A), which a "direct" model needs; a latent
+                model infers its own.
+        """
+        frames = frames.to(self.device)[:, -self.window :]
+        latents = self.encode(frames)
+        batch, length = latents.shape[:2]
+        vectors = torch.zeros(batch, length, self.conditioner.embed.in_features, device=self.device)
+        codes = None
+        if length > 1 and self.config.conditioning == "latent":
+            quantized = self.quantizer(self.action_tokens(frames, latents))
+            vectors[:, 1:], codes = quantized.vectors.flatten(-2), quantized.codes[:, -1]
+        elif length > 1:
+            if actions is None or actions.shape[1] < length - 1:
+                raise ColaWorldError(
+                    f"A model conditioned on real actions needs the {length - 1} actions between its "
+                    f"{length} context frames: pass actions of shape (B, {length - 1}, A)."
+                )
+            vectors[:, 1:] = self.action_in(actions.to(self.device)[:, 1 - length :].float())
+        clean = torch.zeros(batch, length, device=self.device)
+        previous = torch.cat([latents[:, :1], latents[:, :-1]], dim=1)
+        _, cache = self.velocity(latents, clean, vectors, previous, self.clip_context(length))
+        seen = torch.full((batch,), length, device=self.device)
+        return DreamState(latents[:, -1], self._keep(cache), seen, codes)
+
+    @inference
+    def step(
+        self,
+        state: DreamState,
+        actions: Tensor,
+        *,
+        action_mode: str | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        noise: Tensor | torch.Generator | None = None,
+    ) -> DreamState:
+        """Predict the next frame of every dream.
+
+        Args:
+            state: B dreams; left as it is.
+            actions: (B, A) real actions in [-1, 1], or (B, tokens) latent action codes.
+            action_mode: one of ``action_modes``.
+            noise: starting noise (B, C, h, w), or the generator to draw it from.
+
+        Raises:
+            ColaWorldError: this model does not offer ``action_mode``.
+        """
+        mode = action_mode or self.action_modes[0]
+        if mode not in self.action_modes:
+            raise ColaWorldError(
+                f"This checkpoint takes action_mode {' or '.join(map(repr, self.action_modes))}, "
+                f"not {mode!r}."
+            )
+        scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
+        if not isinstance(noise, Tensor):
+            shape = state.latents.shape
+            source = noise.device if noise is not None else self.device
+            noise = torch.randn(shape, generator=noise, device=source)
+        vectors, codes = self.condition(actions.to(self.device), state.latents, mode)
+        guided = scale != 1.0
+        vectors, previous = vectors[:, None], state.latents[:, None]
+        past, seen = state.cache, state.seen
+        if guided:
+            vectors = torch.cat([vectors, torch.zeros_like(vectors)])
+            previous, seen = previous.repeat(2, 1, 1, 1, 1), seen.repeat(2)
+            past = tuple(kv.map(lambda x: x.repeat(2, 1, 1, 1, 1)) for kv in past)
+        time = temporal_context(1, seen, state.cached, self.window, self.head_dim)
+        latents = noise.to(self.device)[:, None]
+        scheduler = euler_scheduler(num_inference_steps or self.config.num_inference_steps)
+        for timestep in scheduler.timesteps:
+            noised = latents.repeat(2, 1, 1, 1, 1) if guided else latents
+            level = torch.full((len(noised), 1), float(timestep) / 1000, device=self.device)
+            velocity, cache = self.velocity(noised, level, vectors, previous, time, past)
+            if guided:
+                with_action, without = velocity.chunk(2)
+                velocity = without + scale * (with_action - without)
+            latents = scheduler.step(-velocity, timestep, latents, return_dict=False)[0]
+        if guided:
+            batch = state.batch_size
+            cache = tuple(kv.map(lambda x: x[:batch]) for kv in cache)
+        return DreamState(latents[:, 0], self._keep(cache), state.seen + 1, codes)
+
+    def _keep(self, cache: Sequence[KeyValue]) -> tuple[KeyValue, ...]:
+        return tuple(kv.last(self.window - 1) for kv in cache)
+
+    @inference
+    def frames(self, state: DreamState) -> Tensor:
+        """The current frames of B dreams, (B, S, S, 3) uint8."""
+        return (self.decode(state.latents) * 255).round().to(torch.uint8)
+
+    @inference
+    def rollout(
+        self, state: DreamState, actions: Tensor, *, seed: int | None = None, **step: Any
+    ) -> Tensor:
+        """Imagine N candidate action sequences for each of B dreams.
+
+        Args:
+            state: B dreams, left as they are.
+            actions: (B, N, H, A) real actions, or (B, N, H, tokens) codes.
+            seed: of the diffusion noise, which is shared by the N candidates of a dream (common
+                random numbers); None draws fresh noise.
+            step: further arguments of ``step``.
+
+        Returns:
+            Frames (B, N, H, S, S, 3) float32 in [0, 1].
+        """
+        batch, samples, horizon = actions.shape[:3]
+        generator = None
+        if seed is not None:
+            generator = torch.Generator(self.device).manual_seed(seed)
+        state = state.repeat(samples)
+        latents = []
+        for t in range(horizon):
+            shape = (batch, *state.latents.shape[1:])
+            noise = torch.randn(shape, generator=generator, device=self.device)
+            noise = noise.repeat_interleave(samples, dim=0)
+            state = self.step(state, actions[:, :, t].flatten(0, 1), noise=noise, **step)
+            latents.append(state.latents)
+        return self.decode(torch.stack(latents, dim=1)).unflatten(0, (batch, samples))

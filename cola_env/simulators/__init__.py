@@ -1,0 +1,1 @@
+"""The real simulators behind the dream environments: same spaces, same options, true physics."""

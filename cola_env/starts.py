@@ -1,0 +1,76 @@
+"""Where an imagined episode begins: from the caller's reset options or from a shipped goal pair."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from torch import Tensor
+
+from cola_env.errors import ColaWorldError
+from cola_env.goals import GoalPair, load_goals
+from cola_env.inputs import as_actions, as_frames
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where one world begins.
+
+    frames: uint8 (C, 64, 64, 3), the past up to now. goal: uint8 (64, 64, 3).
+    actions: float32 (C - 1, A) between the frames, or None. seed: of the diffusion noise.
+    """
+
+    frames: Tensor
+    goal: Tensor
+    actions: Tensor | None
+    seed: int
+
+
+class Starts:
+    """Draws the starts of one task.
+
+    rendering: profile of the shipped goal pairs. image_size: of all frames, in pixels.
+    action_space: of a model that needs the actions between several start frames, else None.
+    """
+
+    def __init__(
+        self, task: str, rendering: str, image_size: int, action_space: spaces.Box | None
+    ) -> None:
+        self.task = task
+        self.rendering = rendering
+        self.image_size = image_size
+        self.action_space = action_space
+        self._pairs: Sequence[GoalPair] | None = None
+
+    def draw(self, rng: np.random.Generator, options: Mapping[str, Any]) -> Start:
+        """A start from the options "frame", "goal" and "actions", see ColaWorldEnv.
+
+        What they leave open is one of the task's shipped goal pairs, drawn with `rng`, as is the
+        seed of the noise. Raises ColaWorldError for images or actions of another shape and for a
+        task without goal pairs.
+        """
+        seed = int(rng.integers(2**31))
+        images = {name: options[name] for name in ("frame", "goal") if name in options}
+        if len(images) < 2:
+            pair = self._pair(rng)
+            images = {"frame": pair.initial_frame, "goal": pair.goal_frame} | images
+        past = np.asarray(images["frame"])
+        frames = as_frames(past if past.ndim == 4 else past[None], "frame", self.image_size, ("C",))
+        goal = as_frames(images["goal"], "goal", self.image_size)
+        return Start(frames, goal, self._actions(len(frames) - 1, options), seed)
+
+    def _pair(self, rng: np.random.Generator) -> GoalPair:
+        if self._pairs is None:
+            self._pairs = load_goals(self.rendering).of(self.task)
+        return self._pairs[int(rng.integers(len(self._pairs)))]
+
+    def _actions(self, count: int, options: Mapping[str, Any]) -> Tensor | None:
+        if self.action_space is None or count == 0:
+            return None
+        if "actions" not in options:
+            raise ColaWorldError(
+                "A direct model needs the actions between several start frames: pass "
+                f"options['actions'] of shape ({count}, A), or a single frame."
+            )
+        return as_actions(options["actions"], self.action_space, (count,))

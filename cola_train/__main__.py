@@ -1,0 +1,51 @@
+"""`python -m cola_train recipe=joint_mini data=FOLDER out=FOLDER`: train a world model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import hydra
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from cola_env.errors import ColaWorldError
+from cola_env.models.world_model import ColaWorldModel
+from cola_train.data.clips import load_clips
+from cola_train.trainer import Trainer, TrainerConfig
+
+
+def build_model(cfg: DictConfig, rendering: str) -> ColaWorldModel:
+    """The recipe's model, with the components of ``cfg.init`` (a model folder) where it has them."""
+    model = ColaWorldModel(**OmegaConf.to_container(cfg.model, resolve=True), rendering=rendering)
+    if cfg.init:
+        state = ColaWorldModel.from_pretrained(cfg.init).state_dict()
+        unknown = model.load_state_dict(state, strict=False).missing_keys
+        print(f"Took {len(state)} tensors from {cfg.init}; {len(unknown)} start fresh.")
+    return model
+
+
+@hydra.main(config_path="conf", config_name="train", version_base=None)
+def main(cfg: DictConfig) -> None:
+    torch.manual_seed(cfg.seed)
+    torch.set_num_threads(cfg.threads)
+    train, info = load_clips(cfg.data, "train")
+    held_out, _ = load_clips(cfg.data, "test")
+    device = cfg.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    phases = [instantiate(phase, name=name) for name, phase in cfg.phases.items()]
+    names = list(cfg.phases)
+    if cfg.start and cfg.start not in names:
+        raise ColaWorldError(f"start={cfg.start} is no phase of this recipe: {', '.join(names)}.")
+    if cfg.start:
+        phases = phases[names.index(cfg.start) :]
+    model = build_model(cfg, info["rendering"]).to(device)
+    out = Path(cfg.out)
+    out.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(cfg, out / "recipe.yaml")
+    Trainer(model, phases, train, held_out, out, cfg.seed, TrainerConfig(**cfg.trainer)).run()
+
+
+if __name__ == "__main__":
+    main()

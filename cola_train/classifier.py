@@ -1,0 +1,207 @@
+"""Trains the success classifiers: python -m cola_train.classifier data=FOLDER out=FOLDER.
+
+Every frame of the dataset is labelled by the simulator with the tasks that it fulfils. Successes
+are rare, so a frame is drawn by first drawing a task and one of its two labels, and the loss of each
+head weighs its two labels equally: a probability of 0.5 means that the frame looks as much like
+the task's successes as like the rest. Imagined frames are what the classifiers will see, so
+training frames are blurred, shifted and relit at random.
+"""
+
+import json
+import os
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import hydra
+import numpy as np
+import torch
+from hydra.core.config_store import ConfigStore
+from numpy.typing import NDArray
+from omegaconf import MISSING, DictConfig, OmegaConf
+from torch.nn.functional import binary_cross_entropy_with_logits
+from tqdm import tqdm
+
+from cola_env.classifier import SuccessClassifier
+from cola_env.errors import ColaWorldError
+from cola_env.models.precision import autocast
+from cola_env.simulators.robodesk import VP2_TASKS
+from cola_train.data.labelled_frames import LabelledFrames, augment, load_labelled_frames
+from cola_train.data.lerobot import LeRobotDataset
+
+MODEL_CARD = "model_card.json"
+
+
+@dataclass
+class ClassifierConfig:
+    data: str = MISSING
+    out: str = MISSING
+    steps: int = 2000
+    batch: int = 128
+    lr: float = 1e-3
+    weight_decay: float = 0.02
+    width: int = 32
+    held_out: float = 0.1
+    """Share of the episodes, drawn with `seed`, that only measures."""
+    threads: int = 1
+    seed: int = 0
+
+
+ConfigStore.instance().store(name="classifier_config", node=ClassifierConfig)
+
+
+def fit(model: SuccessClassifier, data: LabelledFrames, config: ClassifierConfig) -> None:
+    """Train `model` in place."""
+    generator = torch.Generator().manual_seed(config.seed)
+    weight, other = data.label_weights()
+    chances = data.probabilities()
+    optimizer = torch.optim.AdamW(model.parameters(), config.lr, weight_decay=config.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, config.lr, total_steps=config.steps, pct_start=0.1
+    )
+    model.train()
+    bar = tqdm(range(config.steps), "training", mininterval=_update_seconds())
+    for step in bar:
+        rows = torch.multinomial(chances, config.batch, replacement=True, generator=generator)
+        images = augment(data.frames[rows].float() / 255, generator)
+        labels = data.labels[rows].float()
+        with autocast(model.device):
+            logits = model(images).float()
+        weights = torch.where(labels > 0, weight, other)
+        loss = binary_cross_entropy_with_logits(logits, labels, weight=weights)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if step % 50 == 0:
+            bar.set_postfix(loss=f"{loss.item():.3f}")
+    model.eval()
+
+
+@dataclass(frozen=True)
+class Measures:
+    """How one head does on held-out frames; what lacks a class to be measured on is None."""
+
+    successes: int
+    failures: int
+    auc: float | None
+    true_positive_rate: float | None
+    false_positive_rate: float | None
+
+    @property
+    def balanced_accuracy(self) -> float | None:
+        if self.true_positive_rate is None or self.false_positive_rate is None:
+            return None
+        return (self.true_positive_rate + 1 - self.false_positive_rate) / 2
+
+
+@torch.no_grad()
+def measure(model: SuccessClassifier, data: LabelledFrames) -> dict[str, Measures]:
+    """The measures of every task on unchanged frames."""
+    logits = torch.cat([model(part.float() / 255) for part in data.frames.split(512)])
+    return {
+        task: _measures(logits[:, head].double().numpy(), data.labels[:, head].numpy())
+        for head, task in enumerate(model.tasks)
+    }
+
+
+def _measures(logits: NDArray[np.float64], labels: NDArray[np.bool_]) -> Measures:
+    positive, negative = logits[labels], logits[~labels]
+    both = len(positive) > 0 and len(negative) > 0
+    return Measures(
+        successes=len(positive),
+        failures=len(negative),
+        auc=area_under_curve(positive, negative) if both else None,
+        true_positive_rate=float((positive > 0).mean()) if len(positive) else None,
+        false_positive_rate=float((negative > 0).mean()) if len(negative) else None,
+    )
+
+
+def area_under_curve(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> float:
+    """Chance that a positive scores above a negative, ties counting half (Mann-Whitney)."""
+    order = np.sort(negative)
+    below = np.searchsorted(order, positive, "left")
+    up_to = np.searchsorted(order, positive, "right")
+    return float((below + up_to).mean() / 2 / len(negative))
+
+
+def train_classifier(config: ClassifierConfig) -> dict[str, Measures]:
+    """Train on a dataset folder, write the model and its card to `config.out`; the measures."""
+    dataset = LeRobotDataset(config.data)
+    order = np.random.default_rng(config.seed).permutation(dataset.num_episodes)
+    kept = round(config.held_out * dataset.num_episodes)
+    if not 0 < kept < dataset.num_episodes:
+        raise ColaWorldError(
+            f"held_out={config.held_out} of {dataset.num_episodes} episodes leaves none to measure "
+            "on or none to train on; choose a share between 0 and 1 that leaves some for both."
+        )
+    torch.manual_seed(config.seed)
+    torch.set_num_threads(config.threads)
+    train = load_labelled_frames(dataset, np.sort(order[kept:]), VP2_TASKS)
+    held_out = load_labelled_frames(dataset, np.sort(order[:kept]), VP2_TASKS)
+    model = SuccessClassifier(VP2_TASKS, str(dataset.info["rendering"]), config.width)
+    fit(model, train, config)
+    measures = measure(model, held_out)
+    card = {
+        "model": "one success logit a task on 64 x 64 RGB",
+        "parameters": model.num_parameters(),
+        "data": {
+            "name": Path(config.data).name,
+            "rendering": model.rendering,
+            "train_frames": len(train.frames),
+            "held_out_frames": len(held_out.frames),
+            "held_out_episodes": sorted(order[:kept].tolist()),
+        },
+        "training": {k: v for k, v in asdict(config).items() if k not in ("data", "out")},
+        "held_out": {
+            task: asdict(m) | {"balanced_accuracy": m.balanced_accuracy}
+            for task, m in measures.items()
+        },
+    }
+    save(model, card, Path(config.out))
+    return measures
+
+
+def save(model: SuccessClassifier, card: dict[str, object], out: Path) -> None:
+    """Write the model (safetensors) and its card into `out`, each file atomically."""
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out) as partial:
+        model.save_pretrained(partial)
+        (Path(partial) / MODEL_CARD).write_text(json.dumps(card, indent=1) + "\n")
+        for file in Path(partial).iterdir():
+            os.replace(file, out / file.name)
+
+
+def table(measures: dict[str, Measures]) -> str:
+    """Held-out measures as text, a line a task."""
+    lines = [f"{'held-out':<26}{'successes':>10}{'AUC':>8}{'accuracy':>10}{'false +':>9}"]
+    for task, m in measures.items():
+        numbers = [
+            "-" if value is None else f"{value:.3f}"
+            for value in (m.auc, m.balanced_accuracy, m.false_positive_rate)
+        ]
+        lines.append(f"{task:<26}{m.successes:>10}{numbers[0]:>8}{numbers[1]:>10}{numbers[2]:>9}")
+    return "\n".join(lines)
+
+
+def _update_seconds() -> float:
+    return 0.1 if sys.stderr.isatty() else 30.0
+
+
+@hydra.main(version_base=None, config_path="conf", config_name="classifier")
+def main(config: DictConfig) -> None:
+    try:
+        missing = OmegaConf.missing_keys(config)
+        if missing:
+            raise ColaWorldError(f"Give {' and '.join(f'{name}=FOLDER' for name in missing)}.")
+        settings = OmegaConf.to_object(config)
+        assert isinstance(settings, ClassifierConfig)
+        print(table(train_classifier(settings)))
+        print(f"The classifiers are in {settings.out}.")
+    except ColaWorldError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

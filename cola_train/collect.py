@@ -1,0 +1,281 @@
+"""Makes a dataset from a real simulator: python -m cola_train.collect env=robodesk out=FOLDER.
+
+Worker processes record episodes, one file each, under FOLDER/parts; killed and started again, the
+command goes on with the missing ones. At the end they become one LeRobot v3 dataset in FOLDER.
+"""
+
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field
+from multiprocessing import connection, get_context, parent_process
+from pathlib import Path
+from typing import Any
+
+import hydra
+import numpy as np
+from hydra.core.config_store import ConfigStore
+from numpy.typing import NDArray
+from omegaconf import MISSING, DictConfig, OmegaConf
+from tqdm import tqdm
+
+from cola_env.errors import ColaWorldError
+from cola_train.data.lerobot import INFO
+from cola_train.data.lerobot_writer import LeRobotWriter
+from cola_train.episodes import Mixture, World, WorldSpec, record_episode
+from cola_train.worlds import make_world
+
+MakeWorld = Callable[[str, str, int], World]
+
+PARTS, SETTINGS = "parts", "settings.json"
+
+
+@dataclass
+class CollectConfig:
+    out: str = MISSING
+    env: str = "robodesk"
+    episodes: int = 1200
+    workers: int = 2
+    """Processes; 0 records in this one."""
+    rendering: str = "fast"
+    action_repeat: int = 50
+    seed: int = 0
+    held_out: float = 0.05
+    """Share of the episodes, the last ones, that make the "val" split."""
+    keep_parts: bool = False
+    """Keep the episode files after the end, so that a larger `episodes` can extend the dataset."""
+    mixture: Mixture = field(default_factory=Mixture)
+
+
+ConfigStore.instance().store(name="collect_config", node=CollectConfig)
+
+
+def collect(config: CollectConfig, make: MakeWorld = make_world) -> Path:
+    """Records the missing episodes, then writes the dataset; returns its folder.
+
+    `make(env, rendering, action_repeat)` builds the simulator in each worker (a module-level
+    function, as it is sent to them). Raises ColaWorldError for settings that do not fit what
+    `config.out` already holds.
+    """
+    _check(config)
+    out = Path(config.out)
+    if _is_finished(config):
+        print(f"{out} already holds these {config.episodes} episodes.")
+        return out
+    parts = out / PARTS
+    parts.mkdir(parents=True, exist_ok=True)
+    _claim(parts / SETTINGS, _content(config))
+    missing = [i for i in range(config.episodes) if not _part(parts, i).exists()]
+    if missing:
+        with _progress("recording", config.episodes, config.episodes - len(missing)) as bar:
+            for _ in _record(config, make, parts, missing):
+                bar.update()
+    _merge(config, parts)
+    if not config.keep_parts:
+        shutil.rmtree(parts)
+    return out
+
+
+def _check(config: CollectConfig) -> None:
+    if config.episodes < 1 or config.mixture.steps < 1:
+        raise ColaWorldError("episodes and mixture.steps must be at least 1.")
+    if config.workers < 0:
+        raise ColaWorldError("workers must be 0 (this process) or more.")
+    if not 0 <= config.held_out < 1:
+        raise ColaWorldError(f"held_out is a share in [0, 1), not {config.held_out}.")
+
+
+def _content(config: CollectConfig) -> dict[str, Any]:
+    """The settings that the content of an episode depends on."""
+    names = ("env", "rendering", "action_repeat", "seed", "mixture")
+    content: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return {name: content[name] for name in names}
+
+
+def _claim(file: Path, content: dict[str, Any]) -> None:
+    if not file.exists():
+        _write_atomically(file, lambda target: target.write_text(json.dumps(content, indent=1)))
+        return
+    _check_same(file.parent.parent, json.loads(file.read_text()), content)
+
+
+def _check_same(out: Path, there: dict[str, Any], asked: dict[str, Any]) -> None:
+    for name, value in asked.items():
+        if there.get(name) != value:
+            raise ColaWorldError(
+                f"{out} holds episodes with {name}={there.get(name)}, so none with {name}={value} "
+                "can join them: use the same setting or another out=."
+            )
+
+
+def _is_finished(config: CollectConfig) -> bool:
+    out = Path(config.out)
+    if not (out / INFO).exists():
+        return False
+    info = json.loads((out / INFO).read_text())
+    _check_same(out, info, _content(config))
+    if info["total_episodes"] == config.episodes:
+        return True
+    if not (out / PARTS).is_dir():
+        raise ColaWorldError(
+            f"{out} is finished with {info['total_episodes']} episodes and its parts are gone: "
+            "use another out= (keep_parts=true lets a dataset grow)."
+        )
+    return False
+
+
+_world: World
+"""This process's simulator."""
+
+
+def _start_worker(make: MakeWorld, env: str, rendering: str, action_repeat: int) -> None:
+    global _world
+    parent = parent_process()
+    if parent is not None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    _world = make(env, rendering, action_repeat)
+
+
+def _end_with(sentinel: int) -> None:
+    connection.wait([sentinel])
+    os._exit(1)
+
+
+def _record_part(file: Path, mixture: Mixture, seed: int, number: int) -> None:
+    episode = record_episode(_world, mixture, seed, number)
+    about = {"plan": episode.pop("plan"), "spec": asdict(_world.spec)}
+
+    def write(target: Path) -> None:
+        with target.open("wb") as stream:
+            np.savez_compressed(stream, about=np.array(json.dumps(about)), **episode)
+
+    _write_atomically(file, write)
+
+
+def _record(
+    config: CollectConfig, make: MakeWorld, parts: Path, missing: list[int]
+) -> Iterator[None]:
+    start = (make, config.env, config.rendering, config.action_repeat)
+    if not config.workers:
+        _start_worker(*start)
+        for i in missing:
+            _record_part(_part(parts, i), config.mixture, config.seed, i)
+            yield
+        return
+    pool = ProcessPoolExecutor(
+        min(config.workers, len(missing)), get_context("spawn"), _start_worker, start
+    )
+    try:
+        jobs = [
+            pool.submit(_record_part, _part(parts, i), config.mixture, config.seed, i)
+            for i in missing
+        ]
+        for job in as_completed(jobs):
+            job.result()
+            yield
+    except BrokenProcessPool as error:
+        raise ColaWorldError(
+            "A worker process ended (out of memory, killed, or the simulator failed to start, see "
+            "above): run the command again, with fewer workers= if memory is short."
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _merge(config: CollectConfig, parts: Path) -> None:
+    first = _load_part(_part(parts, 0))
+    spec = WorldSpec(**json.loads(str(first["about"]))["spec"])
+    with LeRobotWriter(
+        config.out,
+        features=_features(spec, first),
+        fps=spec.fps,
+        robot_type=spec.robot_type,
+        overwrite=True,
+    ) as writer:
+        for i in _progress("writing", range(config.episodes)):
+            part = _load_part(_part(parts, i))
+            plan = json.loads(str(part["about"]))["plan"]
+            writer.add_episode(plan["policy"], _columns(part), plan)
+        train = config.episodes - round(config.held_out * config.episodes)
+        splits = {"train": f"0:{train}"}
+        if train < config.episodes:
+            splits["val"] = f"{train}:{config.episodes}"
+        writer.close(splits, **_content(config), tasks=list(spec.tasks))
+
+
+def _features(spec: WorldSpec, part: dict[str, NDArray[Any]]) -> dict[str, dict[str, Any]]:
+    def vector(dtype: str, size: int, names: list[str] | None = None) -> dict[str, Any]:
+        return {"dtype": dtype, "shape": [size], "names": names}
+
+    return {
+        "observation.image": {"dtype": "video", "shape": list(part["frames"].shape[1:])},
+        "observation.state": vector("float64", part["states"].shape[1]),
+        "action": vector("float32", part["actions"].shape[1], list(spec.actions)),
+        "next.reward": vector("float32", 1),
+        "next.successes": vector("bool", len(spec.tasks), list(spec.tasks)),
+    }
+
+
+def _columns(part: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """T + 1 rows; the last one, which no action follows, is padded."""
+    return {
+        "observation.image": part["frames"],
+        "observation.state": part["states"],
+        "action": np.concatenate([part["actions"], np.zeros_like(part["actions"][:1])]),
+        "next.reward": np.concatenate([part["rewards"], part["rewards"][-1:]]),
+        "next.successes": np.concatenate([part["successes"], part["successes"][-1:]]),
+    }
+
+
+def _part(parts: Path, number: int) -> Path:
+    return parts / f"episode-{number:06d}.npz"
+
+
+def _load_part(file: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with np.load(file, allow_pickle=False) as part:
+            return dict(part)
+    except Exception as error:
+        raise ColaWorldError(
+            f"The episode file {file} is damaged ({error}): delete it and run the command again."
+        ) from error
+
+
+def _write_atomically(file: Path, write: Callable[[Path], Any]) -> None:
+    target = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+    write(target)
+    os.replace(target, file)
+
+
+def _progress(title: str, what: Any, done: int = 0) -> Any:
+    slow = 0.1 if sys.stderr.isatty() else 30.0
+    total, items = (what, None) if isinstance(what, int) else (len(what), what)
+    return tqdm(items, title, total, initial=done, unit="episode", mininterval=slow)
+
+
+@hydra.main(version_base=None, config_path="conf", config_name="collect")
+def main(config: DictConfig) -> None:
+    for name, value in {"LP_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}.items():
+        os.environ.setdefault(name, value)
+    try:
+        missing = OmegaConf.missing_keys(config)
+        if missing:
+            raise ColaWorldError(f"Say where the dataset goes: {', '.join(missing)}=FOLDER.")
+        settings = OmegaConf.to_object(config)
+        assert isinstance(settings, CollectConfig)
+        print(f"The dataset is in {collect(settings)}.")
+    except ColaWorldError as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit("Stopped; the same command goes on from here.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""A controller is a list of phases; a phase moves the fingertips towards a target until done."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cola_train.controllers.noise import CorrelatedNoise
+from cola_train.controllers.scene import Scene, Simulator, Vector
+
+REACH = 0.08
+"""Metres that the hand moves in a step (50 substeps) of a full action."""
+
+TURN = 0.6
+"""Radians that the wrist turns in a step of a full action."""
+
+STALL = 0.005
+"""A hand that moves less than this in a step, in metres, is taken to be stuck or there."""
+
+CLOSED, OPEN = -1.0, 1.0
+"""Gripper actions."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Move the fingertips to `target(scene)` until `done(scene)`, or within `tolerance` of it.
+
+    A phase also ends when the hand is stuck or after `patience` steps: no controller waits.
+    `level` turns the wrist until the fingers open horizontally.
+    """
+
+    target: Callable[[Scene], Vector]
+    done: Callable[[Scene], bool] | None = None
+    tolerance: float = 0.02
+    gripper: float = CLOSED
+    level: bool = False
+    patience: int = 20
+
+    def is_done(self, scene: Scene) -> bool:
+        if self.done is not None:
+            return self.done(scene)
+        return bool(np.linalg.norm(self.target(scene) - scene.tip) < self.tolerance)
+
+    def action(self, scene: Scene) -> np.ndarray:
+        move = (self.target(scene) - scene.tip) / REACH
+        wrist = scene.roll / TURN if self.level else 0.0
+        return np.clip([*move, wrist, self.gripper], -1.0, 1.0)
+
+
+REST = Phase(lambda scene: np.array([0.0, 0.55, 1.0]))
+"""Away from everything, in sight of the camera."""
+
+
+class Controller:
+    """Runs its phases in order, again and again until `solved`, then moves to a resting place.
+
+    Args:
+        env: the simulator; its true state is read at every action.
+        phases: what to do.
+        rng: source of the noise; not used when `noise` is 0.
+        noise: standard deviation of the temporally correlated noise on the action.
+        solved: whether there is nothing left to do.
+    """
+
+    def __init__(
+        self,
+        env: Simulator,
+        phases: Sequence[Phase],
+        rng: np.random.Generator,
+        noise: float = 0.0,
+        solved: Callable[[Scene], bool] = lambda scene: False,
+    ) -> None:
+        self.scene = Scene(env)
+        self.rounds = 0
+        self._phases = tuple(phases)
+        self._solved = solved
+        self._noise = CorrelatedNoise(5, noise, rng) if noise > 0 else None
+        self._index = 0
+        self._steps = 0
+        self._before = self.scene.tip
+
+    @property
+    def phase(self) -> Phase:
+        """The phase under way."""
+        return REST if self._solved(self.scene) else self._phases[self._index]
+
+    def act(self) -> np.ndarray:
+        """The action for the present state: float32 (5,) in [-1, 1]."""
+        for _ in self._phases:
+            if not self._is_over():
+                break
+            self._advance()
+        self._steps += 1
+        self._before = self.scene.tip
+        action = self.phase.action(self.scene)
+        if self._noise is not None:
+            action = action + self._noise()
+        return np.clip(action, -1.0, 1.0).astype(np.float32)
+
+    def _is_over(self) -> bool:
+        moved = float(np.linalg.norm(self.scene.tip - self._before))
+        stuck = self._steps > 0 and moved < STALL
+        return stuck or self._steps >= self.phase.patience or self.phase.is_done(self.scene)
+
+    def _advance(self) -> None:
+        self._index = (self._index + 1) % len(self._phases)
+        self._steps = 0
+        self.rounds += self._index == 0

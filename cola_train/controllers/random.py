@@ -1,0 +1,45 @@
+"""Smooth random motion inside the workspace, for data without a task."""
+
+import numpy as np
+
+from cola_train.controllers.controller import REACH
+from cola_train.controllers.noise import CorrelatedNoise
+from cola_train.controllers.scene import Scene, Simulator, Vector
+
+WORKSPACE_LOW: Vector = np.array([-0.5, 0.5, 0.76])
+WORKSPACE_HIGH: Vector = np.array([0.5, 0.9, 1.05])
+"""Where the fingertips can be useful: above the desk and before the shelf."""
+
+
+class SmoothRandom:
+    """Actions from an AR(1) process, steered back when the fingertips leave the workspace.
+
+    Inside the workspace each component has mean 0, standard deviation `scale` (before the clip to
+    [-1, 1]) and correlation `correlation` between successive steps.
+
+    Args:
+        env: the simulator; only the fingertips' position is read.
+        rng: source of all randomness.
+        scale: standard deviation; None draws it from [0.3, 1] once.
+        correlation: of two successive actions, in [0, 1).
+    """
+
+    def __init__(
+        self,
+        env: Simulator,
+        rng: np.random.Generator,
+        scale: float | None = None,
+        correlation: float = 0.8,
+    ) -> None:
+        self.scale = float(rng.uniform(0.3, 1.0)) if scale is None else scale
+        self._scene = Scene(env)
+        self._noise = CorrelatedNoise(5, self.scale, rng, correlation)
+
+    def act(self) -> np.ndarray:
+        """The next action: float32 (5,) in [-1, 1]."""
+        action = self._noise()
+        tip = self._scene.tip
+        excess = np.clip(tip, WORKSPACE_LOW, WORKSPACE_HIGH) - tip
+        action[:3] = np.where(excess == 0, action[:3], np.sign(excess) * np.abs(action[:3]))
+        action[:3] += excess / REACH
+        return np.clip(action, -1.0, 1.0).astype(np.float32)

@@ -1,0 +1,114 @@
+"""The scripts: which phases solve which task."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from cola_train.controllers.controller import CLOSED, OPEN, Controller, Phase
+from cola_train.controllers.motions import AWAY, RIGHT, UP, along, from_above
+from cola_train.controllers.scene import Scene, Simulator, Vector
+
+@dataclass(frozen=True)
+class Script:
+    """The phases of a task and when it is solved."""
+
+    phases: list[Phase]
+    solved: Callable[[Scene], bool]
+
+
+def push_button(color: str) -> Script:
+    def button(scene: Scene) -> Vector:
+        return scene.body(f"{color}_button") + 0.02 * UP
+
+    return Script(
+        [Phase(from_above(button, 0.1)), Phase(lambda s: s.tip + 0.1 * UP, patience=1)],
+        lambda s: s.joint(f"{color}_button") < -0.0046,
+    )
+
+
+def open_slide() -> Script:
+    def handle(scene: Scene) -> Vector:
+        return scene.body("slide") - 0.11 * AWAY
+
+    return Script(
+        [
+            Phase(lambda s: handle(s) - 0.06 * RIGHT - 0.06 * AWAY, tolerance=0.05),
+            Phase(lambda s: handle(s) - 0.06 * RIGHT + 0.02 * AWAY, tolerance=0.035),
+            Phase(lambda s: handle(s) + 0.1 * RIGHT + 0.02 * AWAY),
+            Phase(lambda s: handle(s) + [-0.15, -0.15, 0.05], tolerance=0.05),
+        ],
+        lambda s: s.joint("slide_joint") > 0.56,
+    )
+
+
+def flat_block_off_table() -> Script:
+    def block(scene: Scene) -> Vector:
+        return scene.body("flat_block") - 0.03 * UP
+
+    def behind(scene: Scene) -> Vector:
+        return block(scene) + 0.07 * AWAY
+
+    return Script(
+        [
+            Phase(
+                from_above(behind, 0.12),
+                lambda s: bool(np.linalg.norm((behind(s) - s.tip)[:2]) < 0.025 and s.tip[2] < 0.785),
+                level=True,
+            ),
+            Phase(lambda s: block(s) - 0.1 * AWAY, lambda s: s.tip[1] < block(s)[1], level=True),
+            Phase(lambda s: s.tip + 0.1 * UP, patience=1),
+        ],
+        lambda s: s.body("flat_block")[2] < 0.7,
+    )
+
+
+def upright_block_off_table() -> Script:
+    """Grip the block, lift it over the flat one and let it fall in front of the desk."""
+
+    def block(scene: Scene) -> Vector:
+        return scene.body("upright_block")
+
+    def grip(scene: Scene) -> Vector:
+        return block(scene) + 0.03 * UP + 0.01 * scene.pointing
+
+    def at_front(scene: Scene) -> Vector:
+        return np.array([scene.tip[0], 0.45, 1.0])
+
+    return Script(
+        [
+            Phase(along(lambda s: -s.heading, grip, 0.1), gripper=OPEN, level=True),
+            Phase(lambda s: s.tip + 0.1 * UP, lambda s: False, patience=1),
+            Phase(lambda s: s.tip + 0.1 * UP, lambda s: block(s)[2] > 0.89, patience=3),
+            Phase(at_front, lambda s: block(s)[1] < 0.54),
+            Phase(at_front, lambda s: False, gripper=OPEN, patience=2),
+        ],
+        lambda s: block(s)[2] < 0.7,
+    )
+
+
+_SCRIPTS: dict[str, Callable[[], Script]] = {
+    "push_red": lambda: push_button("red"),
+    "push_green": lambda: push_button("green"),
+    "push_blue": lambda: push_button("blue"),
+    "open_slide": open_slide,
+    "flat_block_off_table": flat_block_off_table,
+    "upright_block_off_table": upright_block_off_table,
+}
+
+SCRIPTED_TASKS = tuple(_SCRIPTS)
+"""The tasks that `make_controller` knows."""
+
+
+def make_controller(
+    task: str, env: Simulator, rng: np.random.Generator, noise: float = 0.0
+) -> Controller:
+    """A controller that solves `task` from the present state of `env`.
+
+    Raises:
+        ValueError: there is no script for `task`.
+    """
+    if task not in _SCRIPTS:
+        raise ValueError(f"no script for {task!r}; choose one of {', '.join(SCRIPTED_TASKS)}.")
+    script = _SCRIPTS[task]()
+    return Controller(env, script.phases, rng, noise, script.solved)

@@ -1,0 +1,1 @@
+"""Datasets on disk: reading, writing and the videos inside."""

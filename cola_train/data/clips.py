@@ -1,0 +1,79 @@
+"""Clips for training, drawn from episodes held in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cola_env.errors import ColaWorldError
+from cola_env.models.world_model import ColaWorldModel
+from cola_train.data.lerobot import LeRobotDataset
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Episodes of equal length.
+
+    Attributes:
+        frames: (E, T + 1, S, S, 3) uint8.
+        actions: (E, T, A) float32 in [-1, 1].
+        latents: (E, T + 1, C, h, w) float16 of the frames, None until an autoencoder is trained.
+    """
+
+    frames: Tensor
+    actions: Tensor
+    latents: Tensor | None = None
+
+    @property
+    def episodes(self) -> int:
+        return self.frames.shape[0]
+
+    def encode(self, model: ColaWorldModel) -> Clips:
+        """The same clips with the latents of all frames."""
+        with torch.no_grad():
+            parts = [model.encode(episode.to(model.device)).half().cpu() for episode in self.frames]
+        return Clips(self.frames, self.actions, torch.stack(parts))
+
+    def sample_frames(self, count: int, generator: torch.Generator) -> Tensor:
+        """``count`` single frames (count, S, S, 3) uint8."""
+        flat = self.frames.flatten(0, 1)
+        return flat[torch.randint(len(flat), (count,), generator=generator)]
+
+    def sample(self, count: int, length: int, generator: torch.Generator) -> Batch:
+        """``count`` random clips of ``length`` frames."""
+        if self.latents is None:
+            raise ColaWorldError("Encode the clips with an autoencoder before sampling them.")
+        episode = torch.randint(self.episodes, (count,), generator=generator)
+        last_start = self.frames.shape[1] - length
+        start = torch.randint(last_start + 1, (count,), generator=generator)
+        time = start[:, None] + torch.arange(length)
+        return Batch(
+            self.frames[episode[:, None], time],
+            self.latents[episode[:, None], time].float(),
+            self.actions[episode[:, None], time[:, :-1]],
+        )
+
+
+
+@dataclass(frozen=True)
+class Batch:
+    """frames (B, T, S, S, 3) uint8, latents (B, T, C, h, w) float32, actions (B, T - 1, A)."""
+
+    frames: Tensor
+    latents: Tensor
+    actions: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(self.frames.to(device), self.latents.to(device), self.actions.to(device))
+
+
+def load_clips(path: str, split: str) -> tuple[Clips, dict[str, object]]:
+    """All episodes of a ``split`` ("train" or "test") of a LeRobot folder, and its info."""
+    dataset = LeRobotDataset(path)
+    picks = dataset.split(split)
+    frames = np.stack([dataset.episode(i).frames for i in picks])
+    actions = np.stack([dataset.episode(i).actions for i in picks])
+    return Clips(torch.from_numpy(frames), torch.from_numpy(actions)), dataset.info

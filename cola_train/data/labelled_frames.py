@@ -1,0 +1,88 @@
+"""Frames with the tasks that each fulfils, for training the success classifiers."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import conv2d, pad
+from tqdm import tqdm
+
+from cola_env.errors import ColaWorldError
+from cola_train.data.lerobot import LeRobotDataset
+
+
+@dataclass(frozen=True)
+class LabelledFrames:
+    """frames: uint8 (n, 64, 64, 3); labels: bool (n, tasks), which tasks each frame fulfils."""
+
+    frames: Tensor
+    labels: Tensor
+
+    def probabilities(self) -> Tensor:
+        """Chance (n,) of each frame under: a random task, then a random one of its labels.
+
+        A label that a task does not have (no success at all) leaves its share to the other.
+        """
+        parts = []
+        for column in self.labels.T:
+            groups = [group for group in (column, ~column) if group.any()]
+            parts += [group / group.sum() / len(groups) for group in groups]
+        return torch.stack(parts).sum(0) / self.labels.shape[1]
+
+    def label_weights(self) -> tuple[Tensor, Tensor]:
+        """Loss weights (tasks,) of success and failure that balance them under probabilities()."""
+        positive = self.probabilities() @ self.labels.float()
+        return 0.5 / positive.clamp_min(1e-6), 0.5 / (1 - positive).clamp_min(1e-6)
+
+
+def load_labelled_frames(
+    dataset: LeRobotDataset, episodes: NDArray[np.int64], tasks: tuple[str, ...]
+) -> LabelledFrames:
+    """The frames after each action of some episodes with their successes.
+
+    Raises ColaWorldError for a dataset without a column of successes for each of `tasks`.
+    """
+    known = [str(task) for task in dataset.info.get("tasks", [])]
+    missing = [task for task in tasks if task not in known]
+    if missing:
+        raise ColaWorldError(
+            f"{dataset.path} does not say which frames fulfil {', '.join(missing)}; collect one "
+            "with 'python -m cola_train.collect'."
+        )
+    frames, labels = [], []
+    columns = [known.index(task) for task in tasks]
+    for index in tqdm(episodes, "reading", unit="episode", leave=False):
+        episode = dataset.episode(int(index))
+        if episode.successes is None:
+            raise ColaWorldError(f"Episode {index} of {dataset.path} has no successes.")
+        frames.append(torch.from_numpy(episode.frames[1:]))
+        labels.append(torch.from_numpy(episode.successes[:, columns]))
+    return LabelledFrames(torch.cat(frames), torch.cat(labels))
+
+
+def augment(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Frames (n, 64, 64, 3) in [0, 1] as a world model might draw them.
+
+    Each is blurred (half of them, sigma up to 1.5 pixels), shifted by up to 1 pixel, and changed
+    in brightness and contrast by up to 15 %.
+    """
+    n = len(images)
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(n, *shape, generator=generator)
+
+    sigma = uniform(-1.5, 1.5).clamp_min(0.05)
+    offsets = torch.arange(-3, 4)
+    kernel = torch.exp(-0.5 * (offsets / sigma[:, None]).square())
+    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(3, dim=0)
+    shift = torch.randint(-1, 2, (2, n), generator=generator)
+    rows, columns = (torch.arange(64) + shift[..., None]).clamp(0, 63)
+    images = images[torch.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    planes = pad(images.permute(0, 3, 1, 2).reshape(1, 3 * n, 64, 64), (3, 3, 3, 3), "replicate")
+    planes = conv2d(planes, kernel[:, None, :, None], groups=3 * n)
+    planes = conv2d(planes, kernel[:, None, None, :], groups=3 * n)
+    blurred = planes.reshape(n, 3, 64, 64).permute(0, 2, 3, 1)
+    contrast, brightness = uniform(0.85, 1.15, 1, 1, 1), uniform(-0.15, 0.15, 1, 1, 1)
+    return ((blurred - 0.5) * contrast + 0.5 + 0.5 * brightness).clamp(0, 1)

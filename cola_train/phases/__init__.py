@@ -1,0 +1,8 @@
+"""The training phases of the two recipes: what each learns and by which loss."""
+
+from cola_train.phases.adaptation import Adaptation
+from cola_train.phases.flow_matching import FlowMatching
+from cola_train.phases.phase import Phase
+from cola_train.phases.reconstruction import Reconstruction
+
+__all__ = ["Adaptation", "FlowMatching", "Phase", "Reconstruction"]

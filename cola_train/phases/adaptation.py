@@ -1,0 +1,35 @@
+"""Phase: train the adapter from real actions to the codes of the frozen latent action model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from cola_env.models.world_model import ColaWorldModel
+from cola_train.data.clips import Clips
+from cola_train.obedience import obedience
+from cola_train.phases.phase import Logs, Phase
+
+
+@dataclass
+class Adaptation(Phase):
+    """Two 32-way classifications (CoLA-World, appendix C.2)."""
+
+    clip: int = 8
+
+    def loss(
+        self, model: ColaWorldModel, clips: Clips, step: int, generator: torch.Generator
+    ) -> tuple[Tensor, Logs]:
+        batch = clips.sample(self.batch_size, self.clip, generator).to(model.device)
+        with torch.no_grad():
+            codes = model.quantizer(model.action_tokens(batch.frames, batch.latents)).codes
+        logits = model.adapter(batch.actions, batch.latents[:, :-1]).float()
+        loss = cross_entropy(logits.flatten(0, -2), codes.flatten())
+        accuracy = (logits.argmax(-1) == codes).float().mean((0, 1))
+        return loss, {f"accuracy_{i}": float(a) for i, a in enumerate(accuracy)}
+
+    def evaluate(self, model: ColaWorldModel, held_out: Clips) -> Logs:
+        return obedience(model, held_out, self.clip, adapter=True)

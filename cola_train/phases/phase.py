@@ -1,0 +1,56 @@
+"""What every training phase has in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from cola_env.models.world_model import ColaWorldModel
+from cola_train.data.clips import Clips
+
+Logs = dict[str, float]
+
+
+@dataclass
+class Phase(ABC):
+    """One phase of a recipe.
+
+    Attributes:
+        name: folder and log name.
+        steps: optimiser steps.
+        learns: names of the model's components that learn; all others are frozen.
+        batch_size: clips (or frames) a step.
+        lr: learning rate after a linear warm-up of ``lr_warmup`` steps; it falls to a tenth by a
+            cosine over the phase.
+        lr_scale: factor on ``lr`` by component name.
+        ema_decay: of the moving average of the weights that the phase hands on.
+    """
+
+    name: str
+    steps: int
+    learns: list[str]
+    batch_size: int = 16
+    lr: float = 3e-4
+    lr_warmup: int = 100
+    lr_scale: dict[str, float] = field(default_factory=dict)
+    weight_decay: float = 0.01
+    ema_decay: float = 0.999
+
+    def components(self, model: ColaWorldModel) -> dict[str, nn.Module]:
+        return {name: model.get_submodule(name) for name in self.learns}
+
+    @abstractmethod
+    def loss(
+        self, model: ColaWorldModel, clips: Clips, step: int, generator: torch.Generator
+    ) -> tuple[Tensor, Logs]:
+        """The loss (scalar) of one batch drawn from ``clips`` with ``generator``, and logs."""
+
+    def evaluate(self, model: ColaWorldModel, held_out: Clips) -> Logs:
+        """Measures on held-out clips that are logged along the way."""
+        return {}
+
+    def finish(self, model: ColaWorldModel, clips: Clips) -> None:  # noqa: B027
+        """Hook after the last step, with the averaged weights in place."""

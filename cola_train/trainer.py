@@ -1,0 +1,180 @@
+"""Runs the phases of a recipe one after another, with checkpoints that resume."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.training_utils import EMAModel
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from cola_env.errors import ColaWorldError
+from cola_env.models.precision import autocast
+from cola_env.models.world_model import ColaWorldModel
+from cola_train.data.clips import Clips
+from cola_train.phases import Phase, Reconstruction
+
+
+@dataclass
+class TrainerConfig:
+    """``log_every``, ``evaluate_every``: in steps; ``save_seconds``: between checkpoints."""
+
+    log_every: int = 20
+    evaluate_every: int = 500
+    save_seconds: float = 180.0
+    max_gradient_norm: float = 1.0
+
+
+class Trainer:
+    """Trains ``model`` through ``phases``; everything it writes lies under ``out``.
+
+    ``out/<phase>/`` is the finished model of each phase (``ColaWorldModel.from_pretrained``),
+    ``out/checkpoint.pt`` the state to resume from, ``out/history.jsonl`` the logs.
+    """
+
+    def __init__(
+        self,
+        model: ColaWorldModel,
+        phases: list[Phase],
+        train: Clips,
+        held_out: Clips,
+        out: Path,
+        seed: int,
+        config: TrainerConfig | None = None,
+    ) -> None:
+        self.model, self.phases, self.out = model, phases, out
+        self.train_clips, self.held_out = train, held_out
+        self.config = config or TrainerConfig()
+        self.generator = torch.Generator().manual_seed(seed)
+        out.mkdir(parents=True, exist_ok=True)
+        self.writer = SummaryWriter(str(out / "tensorboard"))
+
+    def run(self) -> None:
+        saved = self._load()
+        first = saved["phase"] if saved else 0
+        for index, phase in enumerate(self.phases):
+            if index < first:
+                continue
+            if not isinstance(phase, Reconstruction):
+                self._encode_clips()
+            self._run_phase(index, phase, saved if index == first else None)
+
+    def _run_phase(self, index: int, phase: Phase, saved: dict[str, Any] | None) -> None:
+        model = self.model
+        model.requires_grad_(False)
+        groups, parameters = [], []
+        for name, component in phase.components(model).items():
+            component.requires_grad_(True)
+            parameters += list(component.parameters())
+            groups.append(
+                {"params": component.parameters(), "lr": phase.lr * phase.lr_scale.get(name, 1.0)}
+            )
+        optimizer = torch.optim.AdamW(groups, weight_decay=phase.weight_decay, betas=(0.9, 0.99))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: learning_rate(s, phase))
+        ema = EMAModel(parameters, decay=phase.ema_decay, inv_gamma=1.0, use_ema_warmup=False)
+        step = 0
+        if saved is not None and "optimizer" in saved:
+            step = saved["step"]
+            optimizer.load_state_dict(saved["optimizer"])
+            schedule.load_state_dict(saved["schedule"])
+            ema.load_state_dict(saved["ema"])
+        last_save = time.monotonic()
+        bar = tqdm(total=phase.steps, initial=step, desc=phase.name, dynamic_ncols=True)
+        while step < phase.steps:
+            with autocast(model.device):
+                loss, logs = phase.loss(model, self.train_clips, step, self.generator)
+            if not torch.isfinite(loss):
+                raise ColaWorldError(
+                    f"The loss of phase {phase.name} is not finite at step {step}: lower its lr; the "
+                    f"last checkpoint is kept in {self.out}."
+                )
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, self.config.max_gradient_norm)
+            optimizer.step()
+            schedule.step()
+            ema.step(parameters)
+            step += 1
+            bar.update()
+            if step % self.config.log_every == 0:
+                bar.set_postfix({key: f"{value:.3g}" for key, value in logs.items()})
+                self._log(phase.name, step, {"loss": float(loss), **logs})
+            if step % self.config.evaluate_every == 0 or step == phase.steps:
+                ema.store(parameters)
+                ema.copy_to(parameters)
+                measures = phase.evaluate(model, self.held_out)
+                ema.restore(parameters)
+                self._log(phase.name, step, measures)
+                bar.write(f"{phase.name} {step}: {summary(measures)}")
+            if time.monotonic() - last_save > self.config.save_seconds:
+                self._save(index, step, optimizer, schedule, ema)
+                last_save = time.monotonic()
+        bar.close()
+        ema.copy_to(parameters)
+        with torch.no_grad(), autocast(model.device):
+            phase.finish(model, self.train_clips)
+        model.save_pretrained(self.out / phase.name)
+        self._save(index + 1, 0, None, None, None)
+
+    @torch.no_grad()
+    def _encode_clips(self) -> None:
+        for name in ("train_clips", "held_out"):
+            clips: Clips = getattr(self, name)
+            if clips.latents is None:
+                with autocast(self.model.device):
+                    setattr(self, name, clips.encode(self.model))
+
+    def _log(self, phase: str, step: int, values: dict[str, float]) -> None:
+        for key, value in values.items():
+            self.writer.add_scalar(f"{phase}/{key}", value, step)
+        with open(self.out / "history.jsonl", "a") as file:
+            file.write(json.dumps({"phase": phase, "step": step, **values}) + "\n")
+
+    def _save(self, phase: int, step: int, optimizer: Any, schedule: Any, ema: Any) -> None:
+        state = {
+            "phase": phase,
+            "step": step,
+            "model": self.model.state_dict(),
+            "generator": self.generator.get_state(),
+        }
+        if optimizer is not None:
+            state |= {
+                "optimizer": optimizer.state_dict(),
+                "schedule": schedule.state_dict(),
+                "ema": ema.state_dict(),
+            }
+        path = self.out / "checkpoint.pt"
+        torch.save(state, path.with_suffix(".tmp"))
+        os.replace(path.with_suffix(".tmp"), path)
+
+    def _load(self) -> dict[str, Any] | None:
+        path = self.out / "checkpoint.pt"
+        if not path.exists():
+            return None
+        try:
+            saved = torch.load(path, weights_only=True)
+            self.model.load_state_dict(saved["model"])
+        except Exception as error:
+            raise ColaWorldError(
+                f"{path} cannot be resumed from ({error}): delete it, or choose another `out`."
+            ) from error
+        self.generator.set_state(saved["generator"])
+        return saved
+
+
+def learning_rate(step: int, phase: Phase) -> float:
+    """Factor on the learning rate: linear warm-up, then a cosine to a tenth."""
+    if step < phase.lr_warmup:
+        return (step + 1) / phase.lr_warmup
+    done = (step - phase.lr_warmup) / max(1, phase.steps - phase.lr_warmup)
+    return 0.55 + 0.45 * float(torch.cos(torch.tensor(done * torch.pi)))
+
+
+def summary(measures: dict[str, float]) -> str:
+    return "  ".join(f"{key} {value:.3g}" for key, value in measures.items())

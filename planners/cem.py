@@ -1,0 +1,32 @@
+"""The cross-entropy method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from planners.base import SamplingPlanner, Search
+from planners.evaluation import Population
+
+
+@dataclass(frozen=True, kw_only=True)
+class CEM(SamplingPlanner):
+    """Fit a Gaussian to the elites, again and again.
+
+    Rubinstein and Kroese, The Cross-Entropy Method, 2004; for planning, Chua et al. 2018 (PETS),
+    whose smoothing this has: mean <- (1 - smoothing) * elite mean + smoothing * mean, and the
+    same for the variance (the std here).
+    """
+
+    smoothing: float = 0.0
+    """In [0, 1): how much of the previous mean and std stays."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.smoothing < 1:
+            raise ValueError(f"smoothing must be in [0, 1), not {self.smoothing}")
+
+    def update(self, search: Search, population: Population) -> None:
+        mean = population.elites.mean(dim=1)
+        std = (population.elites - mean.unsqueeze(1)).square().mean(dim=1).sqrt()
+        search.mean = mean.lerp(search.mean, self.smoothing)
+        search.std = std.lerp(search.std, self.smoothing)

@@ -1,0 +1,85 @@
+"""Model predictive control: plan, act, plan again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+from planners.bounds import ActionSpace
+from planners.evaluation import Cost
+from planners.protocol import Planner
+from planners.result import PlanResult
+
+
+class MPC:
+    """The receding-horizon agent, for B environments side by side.
+
+        agent = MPC(CEM(horizon=10), replan_every=2)
+        agent.reset(seed=0, batch=num_envs)
+        for _ in range(steps):
+            actions = agent.act(cost, envs.single_action_space)
+
+    `planner`: any Planner. `replan_every`: environment steps between two plans. `execute`: how
+    many actions `act` hands out at a time, for robots that take chunks of actions; `replan_every`
+    must be a multiple of it. Every plan starts from the previous one, shifted by the steps since.
+    """
+
+    def __init__(self, planner: Planner, replan_every: int = 1, execute: int = 1) -> None:
+        if not isinstance(planner, Planner):
+            raise TypeError(f"a planner needs a method `plan`; {type(planner).__name__} has none")
+        if execute < 1 or replan_every < 1 or replan_every % execute:
+            raise ValueError(
+                f"replan_every ({replan_every}) must be a positive multiple of execute ({execute})"
+            )
+        self.planner, self.replan_every, self.execute = planner, replan_every, execute
+        self.reset()
+
+    def reset(self, *, seed: int | Sequence[int] = 0, batch: int = 1) -> None:
+        """Forget the last plan and begin an episode of `batch` problems.
+
+        A sequence of B seeds makes problem b independent of the others in its batch.
+        """
+        self._seeds, self._batch = seed, batch
+        self._plan: PlanResult | None = None
+        self._plans, self._used = 0, 0
+
+    @property
+    def plan(self) -> PlanResult | None:
+        """The plan being executed; None before the first step."""
+        return self._plan
+
+    def act(self, cost: Cost, action_space: ActionSpace) -> Tensor:
+        """The next actions, float32 (B, A), or (B, execute, A) when `execute` is more than one.
+
+        `cost` judges plans from the present state. It is called only on the steps that replan.
+        """
+        if self._plan is None or self._used >= self.replan_every:
+            self._replan(cost, action_space)
+        assert self._plan is not None
+        actions = self._plan.actions[:, self._used : self._used + self.execute]
+        self._used += self.execute
+        return actions[:, 0] if self.execute == 1 else actions
+
+    def _replan(self, cost: Cost, action_space: ActionSpace) -> None:
+        warm_start = None if self._plan is None else self._plan.shift(self._used)
+        plan = self.planner.plan(
+            cost, action_space, warm_start=warm_start, seed=self._next_seed(), batch=self._batch
+        )
+        horizon = plan.actions.shape[1]
+        if horizon < self.replan_every:
+            raise ValueError(
+                f"the plan has {horizon} actions, too few to replan every {self.replan_every} steps"
+            )
+        self._plan, self._used, self._plans = plan, 0, self._plans + 1
+
+    def _next_seed(self) -> int | list[int]:
+        """A seed for the next plan, different for every plan of the episode."""
+
+        def mixed(seed: int) -> int:
+            return int(np.random.SeedSequence((seed, self._plans)).generate_state(1)[0])
+
+        if isinstance(self._seeds, Sequence):
+            return [mixed(seed) for seed in self._seeds]
+        return mixed(self._seeds)

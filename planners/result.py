@@ -1,0 +1,71 @@
+"""What a planner gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """One iteration of a search over B problems with N candidates each."""
+
+    index: int
+    costs: Tensor  # (B, N), +inf where the cost was NaN or infinite
+    mean: Tensor  # (B, H, A), after the update
+    std: Tensor  # (B, H, A), after the update
+
+    @property
+    def best(self) -> Tensor:
+        """(B,): the lowest cost of this iteration."""
+        return self.costs.amin(dim=1)
+
+
+@dataclass(frozen=True)
+class PlanResult:
+    """A plan for each of B problems; a planner of your own needs to fill in `actions` only."""
+
+    actions: Tensor
+    """float32 (B, H, A), inside the action space."""
+    cost: Tensor | None = None
+    """(B,): the cost of `actions` themselves; NaN where the planner did not evaluate them."""
+    mean: Tensor | None = None
+    """(B, H, A): mean of the final distribution."""
+    std: Tensor | None = None
+    """(B, H, A): its standard deviation."""
+    elites: Tensor | None = None
+    """(B, K, H, A): the best candidates of the last iteration, best first."""
+    elite_costs: Tensor | None = None
+    """(B, K)"""
+    history: tuple[Iteration, ...] = ()
+    cost_seconds: float = 0.0
+    """Time spent in the cost function."""
+    planner_seconds: float = 0.0
+    """Time spent in everything else."""
+
+    @property
+    def non_finite(self) -> int:
+        """How many candidates had a NaN or infinite cost, in all iterations and problems."""
+        return sum(int(iteration.costs.isinf().sum()) for iteration in self.history)
+
+    def shift(self, steps: int = 1) -> PlanResult:
+        """The plan as seen `steps` steps later, the last action repeated: the next warm start."""
+        if steps < 0:
+            raise ValueError(f"cannot shift a plan by {steps} steps")
+        elites = None if self.elites is None else shifted(self.elites, steps)
+        mean = None if self.mean is None else shifted(self.mean, steps)
+        std = None if self.std is None else shifted(self.std, steps)
+        actions = shifted(self.actions, steps)
+        return replace(self, actions=actions, mean=mean, std=std, elites=elites)
+
+
+def shifted(sequence: Tensor, steps: int, horizon: int | None = None) -> Tensor:
+    """(..., h, A) -> (..., H, A): without its first `steps` actions, the last one repeated.
+
+    `horizon` H is h unless given.
+    """
+    length = sequence.shape[-2]
+    index = torch.arange(length if horizon is None else horizon, device=sequence.device) + steps
+    return sequence[..., index.clamp(max=length - 1), :]

@@ -1,0 +1,123 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from cola_env.checkpoints import WEIGHTS, find_checkpoint, load_model, pick_device
+from cola_env.classifier import SuccessClassifier, find_classifier, load_classifier
+from cola_env.errors import ColaWorldError
+
+
+@pytest.fixture
+def copy(checkpoints, tmp_path):
+    return shutil.copytree(checkpoints["direct"], tmp_path / "direct")
+
+
+def test_a_saved_model_comes_back_the_same_and_ready_for_inference(checkpoints):
+    model = load_model(checkpoints["latent"], "cpu")
+    again = load_model(str(checkpoints["latent"]), "cpu")
+    assert not model.training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, again.state_dict()[name])
+
+
+def test_a_folder_wins_over_a_hub_id_of_the_same_name(checkpoints, monkeypatch):
+    monkeypatch.chdir(checkpoints["direct"].parent.parent)
+    name = f"{checkpoints['direct'].parent.name}/direct"
+    assert find_checkpoint(name).resolve() == checkpoints["direct"]
+
+
+def test_a_hub_id_is_downloaded(checkpoints, monkeypatch):
+    asked = []
+
+    def download(repo_id, **options):
+        asked.append(repo_id)
+        return str(checkpoints["direct"])
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert find_checkpoint("someone/colaworld") == checkpoints["direct"]
+    assert asked == ["someone/colaworld"]
+
+
+def test_a_failed_download_is_one_sentence(monkeypatch):
+    def download(repo_id, **options):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    with pytest.raises(ColaWorldError, match="could not be downloaded"):
+        find_checkpoint("someone/colaworld")
+
+
+def test_missing_checkpoints(tmp_path, monkeypatch):
+    monkeypatch.setattr("cola_env.checkpoints.ASSETS", tmp_path)
+    with pytest.raises(ColaWorldError, match="shipped checkpoint 'cola' is missing.*cola_train"):
+        find_checkpoint()
+    with pytest.raises(ColaWorldError, match="There is no checkpoint 'nonsense'.*"):
+        find_checkpoint("nonsense")
+    with pytest.raises(ColaWorldError, match="There is no checkpoint"):
+        find_checkpoint(tmp_path / "nowhere")
+    with pytest.raises(ColaWorldError, match="no config.json"):
+        find_checkpoint(tmp_path)
+
+
+def test_weights_that_are_missing(copy):
+    (copy / WEIGHTS).unlink()
+    with pytest.raises(ColaWorldError, match=f"no {WEIGHTS}"):
+        find_checkpoint(copy)
+
+
+@pytest.mark.parametrize("kept", [0, 4, 100, 0.5, 0.999])
+def test_weights_that_are_truncated(copy, kept):
+    whole = (copy / WEIGHTS).read_bytes()
+    (copy / WEIGHTS).write_bytes(whole[: kept if kept in (0, 4, 100) else int(kept * len(whole))])
+    with pytest.raises(ColaWorldError, match="truncated or corrupt"):
+        find_checkpoint(copy)
+
+
+def test_weights_that_are_no_safetensors(copy):
+    (copy / WEIGHTS).write_bytes(np.random.default_rng(0).bytes(5000))
+    with pytest.raises(ColaWorldError, match="truncated or corrupt"):
+        load_model(copy, "cpu")
+
+
+def test_a_damaged_config(copy):
+    (copy / "config.json").write_text('{"_class_name": "Cola')
+    with pytest.raises(ColaWorldError, match="not valid JSON"):
+        load_model(copy, "cpu")
+
+
+def test_a_config_of_another_size(copy):
+    config = json.loads((copy / "config.json").read_text())
+    config["stdit_config"]["hidden_size"] = 32
+    config["conditioner_config"]["hidden_size"] = 32
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ColaWorldError, match="do not fit"):
+        load_model(copy, "cpu")
+
+
+def test_a_checkpoint_of_another_kind(checkpoints):
+    with pytest.raises(ColaWorldError, match="holds a SuccessClassifier, not a ColaWorldModel"):
+        load_model(checkpoints["classifiers"], "cpu")
+
+
+def test_a_device_that_is_not_here():
+    assert pick_device("cpu") == torch.device("cpu")
+    with pytest.raises(ColaWorldError, match="device='auto'"):
+        pick_device("cuda:7" if torch.cuda.is_available() else "cuda")
+    with pytest.raises(ColaWorldError, match="cannot be used"):
+        pick_device("toaster")
+
+
+def test_classifiers_are_found_inside_and_beside_a_checkpoint(checkpoints, tmp_path, monkeypatch):
+    monkeypatch.setattr("cola_env.classifier.SHIPPED", tmp_path / "none")
+    assert find_classifier(checkpoints["direct"]) == checkpoints["classifiers"]
+    assert find_classifier(checkpoints["classifiers"]) == checkpoints["classifiers"]
+    inside = tmp_path / "model" / "classifiers"
+    SuccessClassifier(width=4).save_pretrained(inside)
+    assert find_classifier(tmp_path / "model") == inside
+    assert find_classifier(tmp_path / "elsewhere" / "model") is None
+    with pytest.raises(ColaWorldError, match="cola_train.classifier"):
+        load_classifier(tmp_path / "elsewhere" / "model")

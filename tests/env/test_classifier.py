@@ -1,0 +1,133 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from cola_env.classifier import SuccessClassifier, load_classifier
+from cola_env.errors import ColaWorldError
+from cola_env.simulators.robodesk import ROBODESK_TASKS, VP2_TASKS
+from cola_train.classifier import (
+    MODEL_CARD,
+    ClassifierConfig,
+    area_under_curve,
+    train_classifier,
+)
+from cola_train.data.labelled_frames import LabelledFrames, augment
+from cola_train.data.lerobot_writer import LeRobotWriter
+
+
+def test_the_default_network_is_small_and_shaped_for_any_leading_axes():
+    model = SuccessClassifier()
+    assert model.num_parameters() < 300_000
+    frames = torch.rand(2, 3, 64, 64, 3)
+    logits = model(frames)
+    assert logits.shape == (2, 3, len(VP2_TASKS))
+    torch.testing.assert_close(model(frames, chunk=4), logits)
+
+
+def test_save_and_load(tmp_path):
+    model = SuccessClassifier(tasks=("stack", "push_red"), rendering="vp2", width=8)
+    model.save_pretrained(tmp_path)
+    again = load_classifier(tmp_path)
+    assert again.tasks == ("stack", "push_red") and again.rendering == "vp2"
+    frames = torch.rand(3, 64, 64, 3)
+    torch.testing.assert_close(again(frames), model(frames))
+
+
+def test_sampling_gives_each_task_and_each_label_its_share():
+    labels = torch.zeros(1000, 2, dtype=torch.bool)
+    labels[:10, 0] = True
+    labels[10:12, 1] = True
+    data = LabelledFrames(torch.zeros(1000, 1, 1, 3, dtype=torch.uint8), labels)
+    chances = data.probabilities()
+    assert chances.sum() == pytest.approx(1)
+    assert chances[:10].sum() == pytest.approx(0.25, abs=0.01)
+    assert chances[10:12].sum() == pytest.approx(0.25, abs=0.01)
+    weight, other = data.label_weights()
+    for head in range(2):
+        share = chances @ labels[:, head].float()
+        assert weight[head] * share == pytest.approx(0.5)
+        assert other[head] * (1 - share) == pytest.approx(0.5)
+
+
+def test_a_task_that_never_succeeds_takes_no_share_of_anything():
+    labels = torch.zeros(100, 2, dtype=torch.bool)
+    labels[:5, 0] = True
+    chances = LabelledFrames(torch.zeros(100, 1, 1, 3), labels).probabilities()
+    assert chances.sum() == pytest.approx(1) and (chances > 0).all()
+
+
+def test_augmentation_blurs_shifts_and_relights_but_keeps_the_picture():
+    coarse = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    frame = torch.nn.functional.interpolate(coarse, size=64).permute(0, 2, 3, 1)
+    frames = 0.2 + 0.6 * frame.expand(64, -1, -1, -1)
+    made = augment(frames, torch.Generator().manual_seed(1))
+    assert made.shape == frames.shape and made.min() >= 0 and made.max() <= 1
+    assert len({float(image.mean()) for image in made}) == 64
+    edges = (made[:, :, 1:] - made[:, :, :-1]).abs().amax((1, 2, 3))
+    assert edges.max() > 2 * edges.min()
+    assert (made - frames).abs().mean() < 0.15
+    same = augment(frames, torch.Generator().manual_seed(1))
+    torch.testing.assert_close(made, same)
+
+
+def test_area_under_curve_is_the_chance_of_the_right_order():
+    rng = np.random.default_rng(0)
+    positive, negative = rng.integers(0, 6, 40) + 1.0, rng.integers(0, 6, 60) + 0.0
+    pairs = positive[:, None] - negative
+    expected = (pairs > 0).mean() + (pairs == 0).mean() / 2
+    assert area_under_curve(positive, negative) == pytest.approx(expected)
+    assert area_under_curve(negative[:1] + 9, negative) == 1
+
+
+def write_dataset(folder, episodes=40, steps=10):
+    """A patch of a task's own colour appears at the task's own place when it is fulfilled."""
+    rng = np.random.default_rng(0)
+    features = {
+        "observation.image": {"dtype": "video", "shape": [64, 64, 3]},
+        "next.successes": {"dtype": "bool", "shape": [len(ROBODESK_TASKS)]},
+    }
+    with LeRobotWriter(folder, features=features, fps=10, robot_type="robodesk") as writer:
+        for episode in range(episodes):
+            task = VP2_TASKS[episode % len(VP2_TASKS)]
+            frames = rng.integers(80, 120, (steps + 1, 64, 64, 3)).astype(np.uint8)
+            successes = np.zeros((steps + 1, len(ROBODESK_TASKS)), bool)
+            since = rng.integers(3, steps)
+            place = 8 * (episode % len(VP2_TASKS))
+            frames[since:, place : place + 8, place : place + 8] = [220, 40, 40]
+            successes[since - 1 :, ROBODESK_TASKS.index(task)] = True
+            writer.add_episode(task, {"observation.image": frames, "next.successes": successes})
+        writer.close(tasks=list(ROBODESK_TASKS), rendering="fast")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("data") / "dataset")
+
+
+def test_training_tells_success_on_held_out_episodes_sharp_or_blurred(dataset, tmp_path):
+    config = ClassifierConfig(
+        str(dataset), str(tmp_path), steps=120, batch=64, width=8, lr=3e-3, held_out=0.35
+    )
+    measures = train_classifier(config)
+    assert set(measures) == set(VP2_TASKS)
+    assert np.mean([m.auc for m in measures.values()]) > 0.95
+    assert np.mean([m.balanced_accuracy for m in measures.values()]) > 0.85
+    card = json.loads((tmp_path / MODEL_CARD).read_text())
+    assert card["data"]["rendering"] == "fast"
+    assert card["held_out"]["push_red"]["auc"] == measures["push_red"].auc
+    assert load_classifier(tmp_path).rendering == "fast"
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "config.json",
+        "diffusion_pytorch_model.safetensors",
+        MODEL_CARD,
+    }
+
+
+def test_bad_settings(dataset, tmp_path):
+    with pytest.raises(ColaWorldError, match="held_out"):
+        train_classifier(ClassifierConfig(str(dataset), str(tmp_path), held_out=0.0))
+    with pytest.raises(ColaWorldError, match="no dataset folder"):
+        train_classifier(ClassifierConfig(str(tmp_path / "nowhere"), str(tmp_path)))

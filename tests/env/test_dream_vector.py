@@ -1,0 +1,170 @@
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+
+from cola_env import ColaWorldEnv, ColaWorldError, ColaWorldVectorEnv
+
+
+@pytest.fixture
+def make(checkpoints, never):
+    def make_env(num_envs=3, folder="direct", **kwargs):
+        return ColaWorldVectorEnv(num_envs, checkpoint=checkpoints[folder], device="cpu", **kwargs)
+
+    return make_env
+
+
+def moves_for(env, count, seed=0):
+    env.action_space.seed(seed)
+    return [env.action_space.sample() for _ in range(count)]
+
+
+def assert_nearly_equal_frames(one, other):
+    assert np.abs(one.astype(int) - other).max() <= 2
+
+
+@pytest.mark.parametrize("mode", ["real", "latent", "direct"])
+def test_make_vec_is_native_and_in_its_spaces(checkpoints, mode):
+    folder = checkpoints["direct" if mode == "direct" else "latent"]
+    env = gym.make_vec(
+        "ColaWorld-RoboDesk-v0", num_envs=4, checkpoint=folder, action_mode=mode, device="cpu"
+    )
+    assert isinstance(env.unwrapped, ColaWorldVectorEnv) and isinstance(env, VectorEnv)
+    assert env.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
+    assert env.unwrapped.max_episode_steps == 15
+    obs, _ = env.reset(seed=0)
+    assert obs in env.observation_space
+    obs, rewards, terminated, truncated, infos = env.step(env.action_space.sample())
+    assert obs in env.observation_space
+    assert rewards.shape == terminated.shape == truncated.shape == (4,)
+    assert terminated.dtype == truncated.dtype == bool
+    assert infos["success_probability"].shape == infos["prediction_seconds"].shape == (4,)
+    assert infos["_success_probability"].all()
+    assert ("latent_codes" in infos) == (mode != "direct")
+
+
+@pytest.mark.parametrize("folder", ["latent", "direct"])
+def test_each_world_is_the_single_environment_of_its_seed(make, checkpoints, folder):
+    vector = make(3, folder)
+    starts, _ = vector.reset(seed=10)
+    moves = moves_for(vector, 6)
+    steps = [vector.step(move) for move in moves]
+    for row in range(3):
+        single = ColaWorldEnv(checkpoint=checkpoints[folder], device="cpu")
+        start, _ = single.reset(seed=10 + row)
+        np.testing.assert_array_equal(starts[row], start)
+        for move, (frames, rewards, *_) in zip(moves, steps, strict=True):
+            frame, reward, *_ = single.step(move[row])
+            assert_nearly_equal_frames(frames[row], frame)
+            assert rewards[row] == pytest.approx(reward, abs=2e-3)
+
+
+def test_autoreset_is_that_of_gymnasiums_own_vector_env(make, checkpoints, monkeypatch):
+    """Worlds that end at different times, against SyncVectorEnv of single environments."""
+    monkeypatch.setattr("cola_env.dream.SUCCESS", 1.0)
+    limits = (2, 3, 5)
+    vector = make(3, max_episode_steps=99)
+    vector.max_episode_steps = np.array(limits)
+    sync = SyncVectorEnv(
+        [
+            lambda limit=limit: ColaWorldEnv(
+                checkpoint=checkpoints["direct"], device="cpu", max_episode_steps=limit
+            )
+            for limit in limits
+        ]
+    )
+    both = (vector, sync)
+    assert_nearly_equal_frames(*(env.reset(seed=0)[0] for env in both))
+    seen = []
+    for move in moves_for(vector, 9):
+        ours, theirs = (env.step(move) for env in both)
+        assert_nearly_equal_frames(ours[0], theirs[0])
+        np.testing.assert_allclose(ours[1], theirs[1], atol=2e-3)
+        np.testing.assert_array_equal(ours[2], theirs[2])
+        np.testing.assert_array_equal(ours[3], theirs[3])
+        mask = theirs[4].get("_prediction_seconds", np.zeros(3, bool))
+        np.testing.assert_array_equal(ours[4]["_prediction_seconds"], mask)
+        seen.append(ours[3])
+    assert np.sum(seen, axis=0).min() >= 1 and len({tuple(row) for row in np.array(seen).T}) == 3
+
+
+def test_the_action_of_an_ended_world_is_ignored_even_if_it_is_nan(make):
+    env = make(2, max_episode_steps=1)
+    env.reset(seed=0)
+    env.step(np.zeros((2, 5), np.float32))
+    frames, rewards, terminated, truncated, _ = env.step(np.full((2, 5), np.nan, np.float32))
+    assert not rewards.any() and not terminated.any() and not truncated.any()
+    with pytest.raises(ColaWorldError, match="NaN"):
+        env.step(np.full((2, 5), np.nan, np.float32))
+
+
+def test_one_batched_prediction_a_step(make, monkeypatch):
+    """16 worlds cost as many network evaluations as one: the measure of "under 8 single steps"."""
+    calls = []
+    for count in (1, 16):
+        env = make(count)
+        env.reset(seed=0)
+        velocity, seen = env.dream.model.velocity, []
+
+        def counted(*args, velocity=velocity, seen=seen, **kwargs):
+            seen.append(1)
+            return velocity(*args, **kwargs)
+
+        monkeypatch.setattr(env.dream.model, "velocity", counted)
+        env.step(env.action_space.sample())
+        calls.append(len(seen))
+    assert calls[0] == calls[1] > 0
+
+
+def test_rollout_and_restore(make):
+    env = make(2)
+    env.reset(seed=0)
+    env.step(env.action_space.sample())
+    snapshot = env.snapshot()
+    rng = np.random.default_rng(0)
+    actions = rng.uniform(-1, 1, (2, 3, 4, 5)).astype(np.float32)
+    rollout = env.rollout(actions)
+    assert rollout.frames.shape == (2, 3, 4, 64, 64, 3) and rollout.rewards.shape == (2, 3, 4)
+    for n in range(3):
+        env.restore(snapshot)
+        for h in range(4):
+            frames, rewards, *_ = env.step(actions[:, n, h])
+            assert_nearly_equal_frames(rollout.frames[:, n, h].numpy(), frames)
+            np.testing.assert_allclose(rollout.rewards[:, n, h], rewards, atol=2e-3)
+    with pytest.raises(ColaWorldError, match=r"\(2, N, H, 5\)"):
+        env.rollout(torch.zeros(3, 4, 5))
+
+
+def test_options_for_all_or_for_each(make, image):
+    env = make(2, reward="mse")
+    frames, goals = (np.stack([image(a), image(b)]) for a, b in ((1, 2), (3, 4)))
+    starts, _ = env.reset(seed=0, options={"frame": frames, "goal": goals})
+    np.testing.assert_array_equal(starts, frames)
+    made, rewards, *_ = env.step(np.zeros((2, 5), np.float32))
+    errors = ((made / 255 - goals / 255) ** 2).mean((1, 2, 3))
+    np.testing.assert_allclose(rewards, -errors, rtol=1e-4)
+    starts, _ = env.reset(seed=0, options={"frame": frames[0], "goal": goals[0]})
+    np.testing.assert_array_equal(starts[1], frames[0])
+    past = frames[:, None].repeat(2, axis=1)
+    starts, _ = env.reset(options={"frame": past, "actions": np.zeros((2, 1, 5))})
+    np.testing.assert_array_equal(starts, frames)
+    with pytest.raises(ColaWorldError, match="each of the 2 worlds"):
+        env.reset(options={"frame": np.stack([image(1)] * 3)})
+
+
+def test_bad_arguments(make):
+    with pytest.raises(ColaWorldError, match="num_envs"):
+        make(0)
+    env = make(3)
+    with pytest.raises(ColaWorldError, match="one seed or 3"):
+        env.reset(seed=[1, 2])
+    env.reset(seed=[1, 2, 3])
+    with pytest.raises(ColaWorldError, match=r"shape \(3, 5\), not \(2, 5\)"):
+        env.step(np.zeros((2, 5), np.float32))
+
+
+def test_render_gives_a_frame_a_world(make):
+    env = make(2, render_mode="rgb_array")
+    frames, _ = env.reset(seed=0)
+    np.testing.assert_array_equal(np.stack(env.render()), frames)

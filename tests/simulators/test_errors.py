@@ -1,0 +1,136 @@
+"""Every mistake gets one sentence that says what to do."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+
+from cola_env.errors import ColaWorldError
+from cola_env.simulators.rendering import import_dm_control
+from cola_env.simulators.robodesk import RoboDeskEnv, vector_to_state
+
+Make = Callable[..., Any]
+
+
+def test_unknown_task_lists_the_tasks() -> None:
+    with pytest.raises(ColaWorldError, match="task 'push_pink'.*open_slide.*lift_flat_block"):
+        RoboDeskEnv("push_pink")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "sentence"),
+    [
+        ("rendering", "pretty", "rendering profile 'pretty'.*'vp2' or 'fast'"),
+        ("reward", "money", "reward 'money'.*success, sparse, dense, vp2"),
+        ("render_mode", "human", "render mode 'human'.*rgb_array"),
+    ],
+)
+def test_unknown_choices_list_the_known_ones(option: str, value: str, sentence: str) -> None:
+    with pytest.raises(ColaWorldError, match=sentence):
+        RoboDeskEnv("push_red", **{option: value})
+
+
+@pytest.mark.parametrize("package", ["robodesk", "dm_control", "mujoco"])
+def test_missing_package_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, "cola_env.simulators.desk", raising=False)
+    with pytest.raises(ImportError, match=r"pip install 'colaworld\[robodesk\]'"):
+        RoboDeskEnv("push_red")
+
+
+WITHOUT_OPENGL = """
+from cola_env.simulators.rendering import import_dm_control
+try:
+    import_dm_control()
+except RuntimeError as error:
+    print(error)
+"""
+DEBIAN_PACKAGES = "libegl1 libgl1-mesa-dri libgles2.*MUJOCO_GL=egl"
+
+
+def test_no_opengl_names_the_debian_packages() -> None:
+    pytest.importorskip("dm_control")
+    environment = os.environ | {"MUJOCO_GL": "egl", "MUJOCO_EGL_DEVICE_ID": "99"}
+    command = [sys.executable, "-c", WITHOUT_OPENGL]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert re.search(DEBIAN_PACKAGES, done.stdout), done.stderr
+
+
+def test_a_failing_context_names_the_debian_packages(
+    make_env: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("robodesk")
+    env = make_env(image_size=32)
+
+    def fail(*args: Any, **options: Any) -> None:
+        raise RuntimeError("Cannot create an EGL context.")
+
+    monkeypatch.setattr(import_dm_control(), "Camera", fail)
+    with pytest.raises(RuntimeError, match=DEBIAN_PACKAGES):
+        env.reset()
+
+
+@pytest.fixture
+def env(make_env: Make) -> Any:
+    pytest.importorskip("robodesk")
+    env = make_env(action_repeat=1)
+    env.reset(seed=0)
+    return env
+
+
+@pytest.mark.parametrize("shape", [(4,), (1, 5), ()])
+def test_wrong_action_shape(env: Any, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ColaWorldError, match=r"action of shape \(5,\), not"):
+        env.step(np.zeros(shape, np.float32))
+
+
+def test_nan_action(env: Any) -> None:
+    before = env.snapshot()
+    with pytest.raises(ColaWorldError, match="NaN"):
+        env.step(np.array([0, np.nan, 0, 0, 0], np.float32))
+    for key, value in env.snapshot().items():
+        np.testing.assert_array_equal(value, before[key])
+
+
+def test_wrong_rollout_shape(env: Any) -> None:
+    with pytest.raises(ColaWorldError, match=r"\(N, H, 5\), not \(3, 5\)"):
+        env.rollout(np.zeros((3, 5), np.float32))
+
+
+def test_foreign_snapshot(env: Any) -> None:
+    for state in ({"qpos": np.zeros(3)}, vector_to_state(np.zeros(40))):
+        with pytest.raises(ColaWorldError, match="no snapshot of RoboDesk"):
+            env.restore(state)
+
+
+def test_unknown_reset_option(env: Any) -> None:
+    with pytest.raises(ColaWorldError, match="reset option 'gaol'.*state, goal"):
+        env.reset(options={"gaol": None})
+
+
+def test_goal_of_another_size(env: Any) -> None:
+    with pytest.raises(ColaWorldError, match=r"\(32, 32, 3\).*\(64, 64, 3\)"):
+        env.reset(options={"goal": np.zeros((32, 32, 3), np.uint8)})
+
+
+def test_reward_object_without_a_goal(make_env: Make) -> None:
+    pytest.importorskip("robodesk")
+    env = make_env(reward=lambda frames, goal: goal.mean(), action_repeat=1)
+    with pytest.raises(ColaWorldError, match="options={'goal': frame}"):
+        env.reset(seed=0)
+
+
+def test_step_before_reset() -> None:
+    pytest.importorskip("robodesk")
+    env = RoboDeskEnv("push_red", rendering="fast")
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        env.step(np.zeros(5, np.float32))
+    env.close()

@@ -1,0 +1,208 @@
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cola_env.errors import ColaWorldError
+from cola_train.collect import CollectConfig, collect
+from cola_train.data.lerobot import LeRobotDataset
+from cola_train.episodes import Mixture, WorldSpec, draw_plan, record_episode
+
+STEPS = 6
+
+
+class StubPolicy:
+    def __init__(self, bias: float, rng: np.random.Generator) -> None:
+        self.bias, self.rng = bias, rng
+
+    def act(self) -> np.ndarray:
+        return np.clip(self.bias + 0.1 * self.rng.standard_normal(2), -1, 1).astype(np.float32)
+
+
+class StubWorld:
+    """A point that drifts with the actions; "right" is solved at 2, "left" at -2."""
+
+    def __init__(self, rendering: str, pause: float) -> None:
+        self.spec = WorldSpec(
+            "stub", 10, ("right", "left"), ("right", "left"), ("x", "y"), rendering, 1
+        )
+        self.pause = pause
+
+    def reset(self, seed: int) -> None:
+        self.point = 0.1 * np.random.default_rng(seed).standard_normal(2)
+
+    def advance(self, action: np.ndarray) -> None:
+        time.sleep(self.pause)
+        self.point = self.point + action
+
+    def frame(self) -> np.ndarray:
+        grid = np.stack(np.meshgrid(np.arange(32), np.arange(32)), -1) - 16
+        glow = np.exp(-((grid - self.point) ** 2).sum(-1) / 80)
+        return np.repeat((255 * glow).astype(np.uint8)[..., None], 3, -1)
+
+    def state(self) -> np.ndarray:
+        return self.point.copy()
+
+    def successes(self) -> np.ndarray:
+        return np.array([self.point[0] > 2, self.point[0] < -2])
+
+    def policy(self, name: str, noise: float, rng: np.random.Generator) -> StubPolicy:
+        return StubPolicy({"right": 0.7, "left": -0.7}.get(name, 0.0), rng)
+
+
+def make_stub(env: str, rendering: str, action_repeat: int) -> StubWorld:
+    return StubWorld(rendering, 0.0)
+
+
+def make_slow_stub(env: str, rendering: str, action_repeat: int) -> StubWorld:
+    return StubWorld(rendering, 0.02)
+
+
+def settings(out: Path, **changes: object) -> CollectConfig:
+    mixture = Mixture(steps=STEPS, max_warm_steps=3)
+    config = CollectConfig(out=str(out), episodes=20, workers=0, held_out=0.1, mixture=mixture)
+    return replace(config, **changes)  # type: ignore[arg-type]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+
+@pytest.fixture(scope="module")
+def collected(tmp_path_factory) -> Path:
+    return collect(settings(tmp_path_factory.mktemp("collect") / "stub"), make_stub)
+
+
+def test_dataset_holds_what_the_world_did(collected):
+    dataset = LeRobotDataset(collected)
+    assert dataset.num_episodes == 20
+    assert dataset.split("train") == range(18) and dataset.split("val") == range(18, 20)
+    assert dataset.info["rendering"] == "fast" and dataset.info["tasks"] == ["right", "left"]
+    for i in range(dataset.num_episodes):
+        episode = dataset.episode(i)
+        assert episode.frames.shape == (STEPS + 1, 32, 32, 3)
+        moves = np.diff(episode.states, axis=0)
+        np.testing.assert_allclose(moves, episode.actions, atol=1e-6)
+        np.testing.assert_array_equal(episode.successes[:, 0], episode.states[1:, 0] > 2)
+        own = {"right": 0, "left": 1}.get(episode.task)
+        reward = np.zeros(STEPS) if own is None else episode.successes[:, own]
+        np.testing.assert_array_equal(episode.rewards, reward)
+    assert not (collected / "parts").exists()
+
+
+def test_episodes_differ_in_policy_noise_and_start(collected):
+    dataset = LeRobotDataset(collected)
+    starts = {tuple(dataset.episode(i).states[0]) for i in range(20)}
+    assert len(starts) == 20
+    assert {row["policy"] for row in dataset.episodes} == {"right", "left", "play", "random"}
+    assert len({row["noise"] for row in dataset.episodes}) > 2
+    assert {row["warm_steps"] > 0 for row in dataset.episodes} == {True, False}
+
+
+def test_killed_and_restarted_gives_the_same_dataset(collected, tmp_path):
+    out = tmp_path / "killed"
+    code = (
+        "import sys; from pathlib import Path; from test_collect import *;"
+        "collect(settings(Path(sys.argv[1]), workers=2), make_slow_stub)"
+    )
+    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(out)],
+        env={**os.environ, "PYTHONPATH": path},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while len(list(out.glob("parts/*.npz"))) < 4:
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    before = {file: file.stat().st_mtime_ns for file in out.glob("parts/*.npz")}
+    assert len(before) < 20
+    collect(settings(out, keep_parts=True), make_stub)
+    assert all(file.stat().st_mtime_ns == time_ns for file, time_ns in before.items())
+    killed = {name: data for name, data in contents(out).items() if not name.startswith("parts")}
+    assert killed == contents(collected)
+
+
+def test_a_finished_dataset_is_left_alone_or_extended(collected, tmp_path):
+    out = collect(settings(tmp_path / "grown", episodes=12, keep_parts=True), make_stub)
+    first = LeRobotDataset(out).episode(3)
+    collect(settings(out), make_stub)
+    grown = contents(out)
+    assert grown == contents(collected)
+    np.testing.assert_array_equal(LeRobotDataset(out).episode(3).states, first.states)
+    collect(settings(out), make_stub)
+    assert contents(out) == grown
+    with pytest.raises(ColaWorldError, match="parts are gone"):
+        collect(settings(out, episodes=21), make_stub)
+
+
+def test_other_settings_cannot_join(tmp_path):
+    def fail(env: str, rendering: str, action_repeat: int) -> StubWorld:
+        raise RuntimeError("the simulator broke")
+
+    out = tmp_path / "mixed"
+    with pytest.raises(RuntimeError):
+        collect(settings(out), fail)
+    for change in ({"rendering": "vp2"}, {"seed": 1}, {"mixture": Mixture(steps=3)}):
+        with pytest.raises(ColaWorldError, match=f"{next(iter(change))}=.* another out="):
+            collect(settings(out, **change), make_stub)
+    collect(settings(out), make_stub)
+    with pytest.raises(ColaWorldError, match="rendering=fast"):
+        collect(settings(out, rendering="vp2"), make_stub)
+
+
+def test_a_damaged_part_is_named(tmp_path):
+    out = tmp_path / "damaged"
+    (out / "parts").mkdir(parents=True)
+    (out / "parts/episode-000003.npz").write_bytes(b"nonsense")
+    with pytest.raises(ColaWorldError, match="episode-000003.npz is damaged"):
+        collect(settings(out), make_stub)
+
+
+def test_impossible_settings_are_refused(tmp_path):
+    for change in ({"episodes": 0}, {"workers": -1}, {"held_out": 1.0}, {"env": "atari"}):
+        with pytest.raises(ColaWorldError):
+            collect(settings(tmp_path / "bad", **change))
+
+
+def test_scripts_share_the_mixture_as_asked():
+    rng = np.random.default_rng(0)
+    plans = [draw_plan(Mixture(), ("right", "left"), rng) for _ in range(2000)]
+    scripted = [plan for plan in plans if plan.policy in ("right", "left")]
+    assert len(scripted) / len(plans) == pytest.approx(Mixture().scripted, abs=0.05)
+    assert {plan.noise for plan in scripted} == set(Mixture().noise)
+    warm = [plan.warm_steps for plan in plans if plan.warm_steps]
+    assert len(warm) / len(plans) == pytest.approx(Mixture().warm_start, abs=0.05)
+    assert (min(warm), max(warm)) == (1, Mixture().max_warm_steps)
+
+
+@pytest.mark.skipif(find_spec("robodesk") is None, reason="robodesk is not installed")
+def test_robodesk_episode_is_reproducible_and_its_states_restore():
+    from cola_env.simulators.robodesk import RoboDeskEnv, vector_to_state
+    from cola_train.worlds import make_world
+
+    mixture = Mixture(steps=3, scripted=1.0, warm_start=1.0, max_warm_steps=2)
+    world = make_world("robodesk", "fast", 50)
+    first = record_episode(world, mixture, 0, 1)
+    record_episode(world, mixture, 0, 2)
+    again = record_episode(world, mixture, 0, 1)
+    for name in ("frames", "actions", "states", "successes", "rewards"):
+        np.testing.assert_array_equal(first[name], again[name])
+    assert first["frames"].shape == (4, 64, 64, 3) and first["frames"].std() > 10
+    assert first["successes"].shape == (3, len(world.spec.tasks))
+
+    env = RoboDeskEnv(rendering="fast")
+    env.restore(vector_to_state(first["states"][1]))
+    env.advance(first["actions"][1])
+    np.testing.assert_array_equal(env.render(), first["frames"][2])
