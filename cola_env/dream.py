@@ -19,7 +19,7 @@ from torch import Tensor
 from cola_env.checkpoints import find_checkpoint, load_model, pick_device
 from cola_env.classifier import SuccessClassifier, find_classifier, load_classifier
 from cola_env.errors import ColaWorldError
-from cola_env.inputs import as_actions, as_frames
+from cola_env.inputs import as_actions, as_frames, real_actions
 from cola_env.models.dream_state import DreamState
 from cola_env.rewards import ClassifierReward, Reward, make_reward
 from cola_env.rollout import Rollout
@@ -95,7 +95,8 @@ class Dream:
             folder = find_checkpoint(checkpoint)
             self.model = load_model(folder, device)
         else:
-            self.model = checkpoint.eval().to(pick_device(device))
+            own = checkpoint.device if device == "auto" else pick_device(device)
+            self.model = checkpoint.eval().to(own)
         self.task = task
         self.batch = batch
         self.config: Mapping[str, Any] = self.model.config
@@ -116,12 +117,11 @@ class Dream:
             "guidance_scale": guidance_scale,
         }
         self.image_size = int(self.config["image_size"])
-        needs_actions = self.action_mode == "direct"
         self.starts = Starts(
             task,
             str(self.config["rendering"]),
             self.image_size,
-            self.action_space if needs_actions else None,
+            int(self.config["action_dim"]) if self.action_mode == "direct" else None,
         )
         self.frame_shape = (self.image_size, self.image_size, 3)
         self._memory: DreamState | None = None
@@ -143,7 +143,7 @@ class Dream:
         if self.action_mode == "latent":
             quantizer = self.model.quantizer.config
             return spaces.MultiDiscrete([quantizer.num_codes] * quantizer.num_tokens)
-        return spaces.Box(-1.0, 1.0, (int(self.config["action_dim"]),), np.float32)
+        return real_actions(int(self.config["action_dim"]))
 
     @property
     def observations(self) -> NDArray[np.uint8]:
@@ -162,17 +162,27 @@ class Dream:
         self.goals[where] = torch.stack([start.goal for start in starts]).to(self.device)
         self._reseed(rows, [start.seed for start in starts])
 
-    def begin_at(self, options: Mapping[str, Any], rngs: Sequence[np.random.Generator]) -> None:
-        """Start all worlds from options["state"], a snapshot, with new noise and 0 steps."""
+    def begin_at(
+        self,
+        rows: Sequence[int],
+        options: Mapping[str, Any],
+        rngs: Sequence[np.random.Generator],
+    ) -> None:
+        """Start the worlds `rows` from their rows of options["state"], with new noise, 0 steps."""
         if "frame" in options:
             raise ColaWorldError("Give options['state'] or options['frame'], not both.")
-        self.restore(options["state"])
+        snapshot = self._checked(options["state"])
+        goals = snapshot.goals
         if "goal" in options:
-            shared = np.ndim(options["goal"]) == 3
-            leading = () if shared else (self.batch,)
+            leading = () if np.ndim(options["goal"]) == 3 else (self.batch,)
             goals = as_frames(options["goal"], "goal", self.image_size, leading)
-            self.goals[:] = goals.to(self.device)
-        self._reseed(range(self.batch), [int(rng.integers(2**31)) for rng in rngs])
+            goals = goals.to(self.device).expand_as(snapshot.goals)
+        where = torch.as_tensor(rows, device=self.device)
+        begun = snapshot.memory.select(where)
+        everyone = len(rows) == self.batch
+        self._memory = begun if everyone else self.memory.put(where, begun)
+        self.frames[where], self.goals[where] = snapshot.frames[where], goals[where]
+        self._reseed(rows, [int(rngs[row].integers(2**31)) for row in rows])
 
     @torch.no_grad()
     def step(self, actions: Tensor) -> Prediction:
@@ -241,12 +251,7 @@ class Dream:
 
     def restore(self, snapshot: DreamSnapshot) -> None:
         """Continue from a snapshot, of this or of another dream of the same model and size."""
-        if not isinstance(snapshot, DreamSnapshot) or len(snapshot.frames) != self.batch:
-            raise ColaWorldError(
-                f"restore() and options['state'] take what snapshot() of a dream of {self.batch} "
-                "world(s) returned."
-            )
-        self._memory = snapshot.memory
+        self._memory = self._checked(snapshot).memory
         self.frames = snapshot.frames.clone()
         self.goals = snapshot.goals.clone()
         self.steps = snapshot.steps.copy()
@@ -256,6 +261,14 @@ class Dream:
     def check_actions(self, actions: ArrayLike | Tensor, *leading: int | str) -> Tensor:
         """Actions for `step` or `rollout`, see cola_env.inputs.as_actions."""
         return as_actions(actions, self.action_space, leading, self.device)
+
+    def _checked(self, snapshot: Any) -> DreamSnapshot:
+        if not isinstance(snapshot, DreamSnapshot) or len(snapshot.frames) != self.batch:
+            raise ColaWorldError(
+                f"restore() and options['state'] take what snapshot() of a dream of {self.batch} "
+                "world(s) returned."
+            )
+        return snapshot
 
     def _reseed(self, rows: Sequence[int], seeds: Sequence[int]) -> None:
         for row, seed in zip(rows, seeds, strict=True):

@@ -92,7 +92,7 @@ class ColaWorldEnv(gym.Env[Any, Any]):
         super().reset(seed=seed)
         options = check_options(options, RESET_OPTIONS)
         if "state" in options:
-            self.dream.begin_at(options, [self.np_random])
+            self.dream.begin_at([0], options, [self.np_random])
         else:
             self.dream.begin([0], [self.dream.starts.draw(self.np_random, options)])
         probability = self.dream.success_probability()

@@ -1,6 +1,6 @@
 """ColaWorld-RoboDesk-v0 as a native vector environment: one batched prediction a step."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,9 +30,9 @@ class ColaWorldVectorEnv(VectorEnv[NDArray[np.uint8], Array, Array]):
     The arguments are those of ColaWorldEnv; the world i of reset(seed=s) is the single environment
     of reset(seed=s + i), up to rounding in the batched arithmetic.
 
-    Autoreset is Gymnasium's NEXT_STEP: the step after a world's end ignores its action, begins a
-    new episode from the world's own generator (a shipped goal pair) and gives reward 0. All worlds
-    are predicted as one batch, however old each of them is.
+    Autoreset is Gymnasium's NEXT_STEP: the step after a world's end ignores its action, gives
+    reward 0 and begins a new episode with the options of the last reset() and the world's own
+    generator. All worlds are predicted as one batch, however old each of them is.
 
     reset(options=) is ColaWorldEnv's with an axis of B in front of each value; "frame" and "goal"
     may also be one image (64, 64, 3) for all. "state" is a vector snapshot. info holds arrays, with
@@ -79,6 +79,7 @@ class ColaWorldVectorEnv(VectorEnv[NDArray[np.uint8], Array, Array]):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.max_episode_steps = max_episode_steps
         self._rngs: list[np.random.Generator] = []
+        self._options: dict[str, Any] = {}
         self._ended = np.zeros(num_envs, bool)
 
     def reset(
@@ -87,16 +88,9 @@ class ColaWorldVectorEnv(VectorEnv[NDArray[np.uint8], Array, Array]):
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
-        options = check_options(options, RESET_OPTIONS)
+        self._options = check_options(options, RESET_OPTIONS)
         self._seed(seed)
-        if "state" in options:
-            self.dream.begin_at(options, self._rngs)
-        else:
-            starts = [
-                self.dream.starts.draw(rng, self._options_of(row, options))
-                for row, rng in enumerate(self._rngs)
-            ]
-            self.dream.begin(range(self.num_envs), starts)
+        self._begin(range(self.num_envs))
         self._ended[:] = False
         known = np.ones(self.num_envs, bool)
         infos = self._infos(known, success_probability=self.dream.success_probability())
@@ -117,7 +111,7 @@ class ColaWorldVectorEnv(VectorEnv[NDArray[np.uint8], Array, Array]):
         limit = self.max_episode_steps
         truncated = running & (limit is not None and self.dream.steps >= limit)
         if again:
-            self.dream.begin(again, [self.dream.starts.draw(self._rngs[row], {}) for row in again])
+            self._begin(again)
         self._ended = terminated | truncated
         infos = self._infos(
             running,
@@ -143,6 +137,14 @@ class ColaWorldVectorEnv(VectorEnv[NDArray[np.uint8], Array, Array]):
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
         return tuple(self.dream.observations) if self.render_mode == "rgb_array" else None
 
+    def _begin(self, rows: Sequence[int]) -> None:
+        if "state" in self._options:
+            self.dream.begin_at(rows, self._options, self._rngs)
+        else:
+            draw = self.dream.starts.draw
+            starts = [draw(self._rngs[row], self._options_of(row)) for row in rows]
+            self.dream.begin(rows, starts)
+
     def _seed(self, seed: int | Sequence[int | None] | None) -> None:
         if seed is None or isinstance(seed, int | np.integer):
             first = None if seed is None else int(seed)
@@ -159,9 +161,9 @@ class ColaWorldVectorEnv(VectorEnv[NDArray[np.uint8], Array, Array]):
             if value is not None:
                 self._rngs[row] = seeding.np_random(value)[0]
 
-    def _options_of(self, row: int, options: Mapping[str, Any]) -> dict[str, Any]:
+    def _options_of(self, row: int) -> dict[str, Any]:
         single = {}
-        for name, value in options.items():
+        for name, value in self._options.items():
             shared = np.ndim(value) == 3 and name in ("frame", "goal")
             if not shared and len(value) != self.num_envs:
                 raise ColaWorldError(

@@ -22,7 +22,7 @@ from cola_env.errors import ColaWorldError
 GOALS_FOLDER = Path(__file__).parent / "assets" / "robodesk" / "goals"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GoalPair:
     """One planning problem and the scripted solution that proves that it can be solved.
 

@@ -13,6 +13,11 @@ from cola_env.errors import ColaWorldError
 Space = spaces.Box | spaces.MultiDiscrete
 
 
+def real_actions(size: int) -> spaces.Box:
+    """The space of a robot's own actions: float32 (size,) in [-1, 1]."""
+    return spaces.Box(-1.0, 1.0, (size,), np.float32)
+
+
 def as_actions(
     actions: ArrayLike | Tensor,
     space: Space,

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from gymnasium import spaces
 from torch import Tensor
 
 from cola_env.errors import ColaWorldError
 from cola_env.goals import GoalPair, load_goals
-from cola_env.inputs import as_actions, as_frames
+from cola_env.inputs import as_actions, as_frames, real_actions
 
 
 @dataclass(frozen=True)
@@ -31,16 +30,14 @@ class Starts:
     """Draws the starts of one task.
 
     rendering: profile of the shipped goal pairs. image_size: of all frames, in pixels.
-    action_space: of a model that needs the actions between several start frames, else None.
+    action_dim: of a model that needs the actions between several start frames, else None.
     """
 
-    def __init__(
-        self, task: str, rendering: str, image_size: int, action_space: spaces.Box | None
-    ) -> None:
+    def __init__(self, task: str, rendering: str, image_size: int, action_dim: int | None) -> None:
         self.task = task
         self.rendering = rendering
         self.image_size = image_size
-        self.action_space = action_space
+        self.action_dim = action_dim
         self._pairs: Sequence[GoalPair] | None = None
 
     def draw(self, rng: np.random.Generator, options: Mapping[str, Any]) -> Start:
@@ -66,11 +63,11 @@ class Starts:
         return self._pairs[int(rng.integers(len(self._pairs)))]
 
     def _actions(self, count: int, options: Mapping[str, Any]) -> Tensor | None:
-        if self.action_space is None or count == 0:
+        if self.action_dim is None or count == 0:
             return None
         if "actions" not in options:
             raise ColaWorldError(
                 "A direct model needs the actions between several start frames: pass "
-                f"options['actions'] of shape ({count}, A), or a single frame."
+                f"options['actions'] of shape ({count}, {self.action_dim}), or a single frame."
             )
-        return as_actions(options["actions"], self.action_space, (count,))
+        return as_actions(options["actions"], real_actions(self.action_dim), (count,))

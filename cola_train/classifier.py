@@ -1,9 +1,9 @@
 """Trains the success classifiers: python -m cola_train.classifier data=FOLDER out=FOLDER.
 
 Every frame of the dataset is labelled by the simulator with the tasks that it fulfils. Successes
-are rare, so a frame is drawn by first drawing a task and one of its two labels, and the loss of each
-head weighs its two labels equally: a probability of 0.5 means that the frame looks as much like
-the task's successes as like the rest. Imagined frames are what the classifiers will see, so
+are rare, so a frame is drawn by first drawing a task and one of its two labels, and the loss of
+each head weighs its two labels equally: a probability of 0.5 means that the frame looks as much
+like the task's successes as like the rest. Imagined frames are what the classifiers will see, so
 training frames are blurred, shifted and relit at random.
 """
 
@@ -43,7 +43,7 @@ class ClassifierConfig:
     weight_decay: float = 0.02
     width: int = 32
     held_out: float = 0.1
-    """Share of the episodes, drawn with `seed`, that only measures."""
+    """Share of the episodes that only measures."""
     threads: int = 1
     seed: int = 0
 
@@ -126,20 +126,28 @@ def area_under_curve(positive: NDArray[np.float64], negative: NDArray[np.float64
     return float((below + up_to).mean() / 2 / len(negative))
 
 
+def hold_out(dataset: LeRobotDataset, share: float, seed: int) -> NDArray[np.int64]:
+    """Numbers of the episodes to measure on: the same share of the episodes of each policy."""
+    shuffled = np.random.default_rng(seed).permutation(dataset.num_episodes)
+    order = sorted(shuffled, key=lambda i: str(dataset.episodes[i].get("tasks")))
+    quota = np.floor(np.arange(len(order) + 1) * share + 0.5)
+    return np.sort(np.array(order, np.int64)[np.diff(quota) > 0])
+
+
 def train_classifier(config: ClassifierConfig) -> dict[str, Measures]:
     """Train on a dataset folder, write the model and its card to `config.out`; the measures."""
     dataset = LeRobotDataset(config.data)
-    order = np.random.default_rng(config.seed).permutation(dataset.num_episodes)
-    kept = round(config.held_out * dataset.num_episodes)
-    if not 0 < kept < dataset.num_episodes:
+    measured = hold_out(dataset, config.held_out, config.seed)
+    trained = np.setdiff1d(np.arange(dataset.num_episodes), measured)
+    if not (len(measured) and len(trained)):
         raise ColaWorldError(
             f"held_out={config.held_out} of {dataset.num_episodes} episodes leaves none to measure "
             "on or none to train on; choose a share between 0 and 1 that leaves some for both."
         )
     torch.manual_seed(config.seed)
     torch.set_num_threads(config.threads)
-    train = load_labelled_frames(dataset, np.sort(order[kept:]), VP2_TASKS)
-    held_out = load_labelled_frames(dataset, np.sort(order[:kept]), VP2_TASKS)
+    train = load_labelled_frames(dataset, trained, VP2_TASKS)
+    held_out = load_labelled_frames(dataset, measured, VP2_TASKS)
     model = SuccessClassifier(VP2_TASKS, str(dataset.info["rendering"]), config.width)
     fit(model, train, config)
     measures = measure(model, held_out)
@@ -151,7 +159,7 @@ def train_classifier(config: ClassifierConfig) -> dict[str, Measures]:
             "rendering": model.rendering,
             "train_frames": len(train.frames),
             "held_out_frames": len(held_out.frames),
-            "held_out_episodes": sorted(order[:kept].tolist()),
+            "held_out_episodes": measured.tolist(),
         },
         "training": {k: v for k, v in asdict(config).items() if k not in ("data", "out")},
         "held_out": {

@@ -19,16 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-import numpy as np
 from hydra.core.config_store import ConfigStore
-from numpy.typing import NDArray
 from omegaconf import MISSING, DictConfig, OmegaConf
 from tqdm import tqdm
 
 from cola_env.errors import ColaWorldError
 from cola_train.data.lerobot import INFO
-from cola_train.data.lerobot_writer import LeRobotWriter
-from cola_train.episodes import Mixture, World, WorldSpec, record_episode
+from cola_train.episodes import Mixture, World, record_episode
+from cola_train.parts import merge_parts, part_file, save_part, write_atomically
 from cola_train.worlds import make_world
 
 MakeWorld = Callable[[str, str, int], World]
@@ -47,7 +45,7 @@ class CollectConfig:
     action_repeat: int = 50
     seed: int = 0
     held_out: float = 0.05
-    """Share of the episodes, the last ones, that make the "val" split."""
+    """Share of the episodes, the last ones, that make the "test" split."""
     keep_parts: bool = False
     """Keep the episode files after the end, so that a larger `episodes` can extend the dataset."""
     mixture: Mixture = field(default_factory=Mixture)
@@ -71,12 +69,13 @@ def collect(config: CollectConfig, make: MakeWorld = make_world) -> Path:
     parts = out / PARTS
     parts.mkdir(parents=True, exist_ok=True)
     _claim(parts / SETTINGS, _content(config))
-    missing = [i for i in range(config.episodes) if not _part(parts, i).exists()]
+    missing = [i for i in range(config.episodes) if not part_file(parts, i).exists()]
     if missing:
         with _progress("recording", config.episodes, config.episodes - len(missing)) as bar:
             for _ in _record(config, make, parts, missing):
                 bar.update()
-    _merge(config, parts)
+    files = [part_file(parts, i) for i in range(config.episodes)]
+    merge_parts(_progress("writing", files), out, _splits(config), _content(config))
     if not config.keep_parts:
         shutil.rmtree(parts)
     return out
@@ -98,9 +97,15 @@ def _content(config: CollectConfig) -> dict[str, Any]:
     return {name: content[name] for name in names}
 
 
+def _splits(config: CollectConfig) -> dict[str, str]:
+    train = config.episodes - round(config.held_out * config.episodes)
+    splits = {"train": f"0:{train}", "test": f"{train}:{config.episodes}"}
+    return splits if train < config.episodes else {"train": splits["train"]}
+
+
 def _claim(file: Path, content: dict[str, Any]) -> None:
     if not file.exists():
-        _write_atomically(file, lambda target: target.write_text(json.dumps(content, indent=1)))
+        write_atomically(file, lambda target: target.write_text(json.dumps(content, indent=1)))
         return
     _check_same(file.parent.parent, json.loads(file.read_text()), content)
 
@@ -149,14 +154,7 @@ def _end_with(sentinel: int) -> None:
 
 
 def _record_part(file: Path, mixture: Mixture, seed: int, number: int) -> None:
-    episode = record_episode(_world, mixture, seed, number)
-    about = {"plan": episode.pop("plan"), "spec": asdict(_world.spec)}
-
-    def write(target: Path) -> None:
-        with target.open("wb") as stream:
-            np.savez_compressed(stream, about=np.array(json.dumps(about)), **episode)
-
-    _write_atomically(file, write)
+    save_part(file, record_episode(_world, mixture, seed, number), _world.spec)
 
 
 def _record(
@@ -166,7 +164,7 @@ def _record(
     if not config.workers:
         _start_worker(*start)
         for i in missing:
-            _record_part(_part(parts, i), config.mixture, config.seed, i)
+            _record_part(part_file(parts, i), config.mixture, config.seed, i)
             yield
         return
     pool = ProcessPoolExecutor(
@@ -174,7 +172,7 @@ def _record(
     )
     try:
         jobs = [
-            pool.submit(_record_part, _part(parts, i), config.mixture, config.seed, i)
+            pool.submit(_record_part, part_file(parts, i), config.mixture, config.seed, i)
             for i in missing
         ]
         for job in as_completed(jobs):
@@ -187,71 +185,6 @@ def _record(
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _merge(config: CollectConfig, parts: Path) -> None:
-    first = _load_part(_part(parts, 0))
-    spec = WorldSpec(**json.loads(str(first["about"]))["spec"])
-    with LeRobotWriter(
-        config.out,
-        features=_features(spec, first),
-        fps=spec.fps,
-        robot_type=spec.robot_type,
-        overwrite=True,
-    ) as writer:
-        for i in _progress("writing", range(config.episodes)):
-            part = _load_part(_part(parts, i))
-            plan = json.loads(str(part["about"]))["plan"]
-            writer.add_episode(plan["policy"], _columns(part), plan)
-        train = config.episodes - round(config.held_out * config.episodes)
-        splits = {"train": f"0:{train}"}
-        if train < config.episodes:
-            splits["val"] = f"{train}:{config.episodes}"
-        writer.close(splits, **_content(config), tasks=list(spec.tasks))
-
-
-def _features(spec: WorldSpec, part: dict[str, NDArray[Any]]) -> dict[str, dict[str, Any]]:
-    def vector(dtype: str, size: int, names: list[str] | None = None) -> dict[str, Any]:
-        return {"dtype": dtype, "shape": [size], "names": names}
-
-    return {
-        "observation.image": {"dtype": "video", "shape": list(part["frames"].shape[1:])},
-        "observation.state": vector("float64", part["states"].shape[1]),
-        "action": vector("float32", part["actions"].shape[1], list(spec.actions)),
-        "next.reward": vector("float32", 1),
-        "next.successes": vector("bool", len(spec.tasks), list(spec.tasks)),
-    }
-
-
-def _columns(part: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """T + 1 rows; the last one, which no action follows, is padded."""
-    return {
-        "observation.image": part["frames"],
-        "observation.state": part["states"],
-        "action": np.concatenate([part["actions"], np.zeros_like(part["actions"][:1])]),
-        "next.reward": np.concatenate([part["rewards"], part["rewards"][-1:]]),
-        "next.successes": np.concatenate([part["successes"], part["successes"][-1:]]),
-    }
-
-
-def _part(parts: Path, number: int) -> Path:
-    return parts / f"episode-{number:06d}.npz"
-
-
-def _load_part(file: Path) -> dict[str, NDArray[Any]]:
-    try:
-        with np.load(file, allow_pickle=False) as part:
-            return dict(part)
-    except Exception as error:
-        raise ColaWorldError(
-            f"The episode file {file} is damaged ({error}): delete it and run the command again."
-        ) from error
-
-
-def _write_atomically(file: Path, write: Callable[[Path], Any]) -> None:
-    target = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-    write(target)
-    os.replace(target, file)
 
 
 def _progress(title: str, what: Any, done: int = 0) -> Any:

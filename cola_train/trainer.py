@@ -23,12 +23,14 @@ from cola_train.phases import Phase, Reconstruction
 
 @dataclass
 class TrainerConfig:
-    """``log_every``, ``evaluate_every``: in steps; ``save_seconds``: between checkpoints."""
+    """``log_every``, ``evaluate_every``: in steps; ``save_seconds``: between checkpoints;
+    ``compile``: the Transformer blocks (minutes at the start, then about twice as fast)."""
 
     log_every: int = 20
     evaluate_every: int = 500
     save_seconds: float = 180.0
     max_gradient_norm: float = 1.0
+    compile: bool = False
 
 
 class Trainer:
@@ -56,6 +58,8 @@ class Trainer:
         self.writer = SummaryWriter(str(out / "tensorboard"))
 
     def run(self) -> None:
+        if self.config.compile:
+            self.model.compile_repeated_blocks()
         saved = self._load()
         first = saved["phase"] if saved else 0
         for index, phase in enumerate(self.phases):
@@ -122,13 +126,10 @@ class Trainer:
         model.save_pretrained(self.out / phase.name)
         self._save(index + 1, 0, None, None, None)
 
-    @torch.no_grad()
     def _encode_clips(self) -> None:
-        for name in ("train_clips", "held_out"):
-            clips: Clips = getattr(self, name)
-            if clips.latents is None:
-                with autocast(self.model.device):
-                    setattr(self, name, clips.encode(self.model))
+        if self.train_clips.latents is None:
+            self.train_clips = self.train_clips.encode(self.model)
+            self.held_out = self.held_out.encode(self.model)
 
     def _log(self, phase: str, step: int, values: dict[str, float]) -> None:
         for key, value in values.items():

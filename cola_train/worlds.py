@@ -16,10 +16,9 @@ class RoboDeskWorld:
 
         self._to_vector = state_to_vector
         self._env = RoboDeskEnv(action_repeat=action_repeat, rendering=rendering)
-        timestep = float(self._env.physics.timestep())
         self.spec = WorldSpec(
             robot_type="robodesk",
-            fps=max(1, round(1 / (timestep * action_repeat))),
+            fps=int(RoboDeskEnv.metadata["render_fps"]),
             tasks=tuple(ROBODESK_TASKS),
             scripted=tuple(SCRIPTED_TASKS),
             actions=("x", "y", "z", "wrist", "gripper"),

@@ -60,8 +60,8 @@ class SamplingPlanner(ABC):
     """The share of candidates that are elites, at least one; CEM fits them."""
     returns: Literal["mean", "best"] = "mean"
     """The plan returned: the mean of the final distribution or the best candidate ever seen. The
-    best suits deterministic costs (more so with obstacles, where the mean of two ways round is none);
-    under a noisy cost it is merely the luckiest."""
+    best suits deterministic costs, above all with obstacles, where the mean of two ways round is
+    none; under a noisy cost it is merely the luckiest."""
     evaluate_plan: bool = True
     """Evaluate the mean that is returned (one more call of the cost, N = 1), and if its cost is
     not finite return the best candidate instead. False: its cost is NaN."""
@@ -124,6 +124,8 @@ class SamplingPlanner(ABC):
                 no candidate of a problem has a finite cost.
         """
         start = time.perf_counter()
+        if batch < 1:
+            raise ValueError(f"batch must be at least 1, not {batch}")
         evaluate = Evaluator(cost, self.chunk_size)
         bounds = Bounds.of(action_space, self.horizon, evaluate.device)
         horizon, dims = bounds.low.shape

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from planners.base import SamplingPlanner, Search
@@ -26,9 +25,9 @@ class RandomShooting(SamplingPlanner):
     def sample(self, search: Search, noise: NoiseStream) -> Tensor:
         if not search.bounds.finite:
             raise ValueError("random shooting needs an action space with finite bounds")
-        uniform = torch.special.ndtr(noise.draw(self.num_samples))
         low, high = search.bounds.low, search.bounds.high
-        return search.bounds.clamp(low + (high - low) * uniform)
+        uniform = noise.draw(self.num_samples).mul_(0.5**0.5).erf_().add_(1).mul_(0.5)
+        return uniform.mul_(high - low).add_(low).clamp_(low, high)
 
     def update(self, search: Search, population: Population) -> None:
         assert search.best is not None

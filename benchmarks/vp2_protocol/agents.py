@@ -10,7 +10,7 @@ from gymnasium.spaces import Box
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.vp2_protocol.settings import Protocol as Rules
+from benchmarks.vp2_protocol.settings import Rules
 from cola_env.rewards import Reward
 
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.vp2_protocol.agents import Agent, Decision, Situation
-from benchmarks.vp2_protocol.settings import Protocol
+from benchmarks.vp2_protocol.settings import Rules
 from benchmarks.vp2_protocol.simulation import Outcome, SimulatorPool
 from cola_env.goals import GoalPair
 
@@ -61,7 +61,7 @@ class Batch:
         pairs: Sequence[tuple[int, GoalPair]],
         agent: Agent,
         pool: SimulatorPool,
-        rules: Protocol,
+        rules: Rules,
     ) -> None:
         self.task = pairs[0][1].task
         self.agent = agent

@@ -18,4 +18,6 @@ def wilson(successes: int, episodes: int, confidence: float = 0.95) -> tuple[flo
     scale = 1 + z * z / episodes
     centre = (rate + z * z / (2 * episodes)) / scale
     half = z * sqrt(rate * (1 - rate) / episodes + (z / (2 * episodes)) ** 2) / scale
-    return max(0.0, centre - half), min(1.0, centre + half)
+    low = 0.0 if successes == 0 else centre - half
+    high = 1.0 if successes == episodes else centre + half
+    return low, high

@@ -18,7 +18,7 @@ from benchmarks.vp2_protocol.episodes import Batch, Episode, play
 from benchmarks.vp2_protocol.records import EpisodeRecord, RunFolder
 from benchmarks.vp2_protocol.settings import (
     WITHOUT_CHECKPOINT,
-    Protocol,
+    Rules,
     choose_tasks,
     fingerprint,
     names,
@@ -26,7 +26,7 @@ from benchmarks.vp2_protocol.settings import (
 from benchmarks.vp2_protocol.simulation import SimulatorPool
 from benchmarks.vp2_protocol.video import write_video
 from cola_env.checkpoints import WEIGHTS, find_checkpoint, load_model, pick_device
-from cola_env.classifier import SuccessClassifier, load_classifier
+from cola_env.classifier import SuccessClassifier, find_classifier, load_classifier
 from cola_env.errors import ColaWorldError
 from cola_env.goals import GOALS_FOLDER, GoalSet, load_goals
 from cola_env.rewards import REWARDS, make_reward
@@ -74,7 +74,7 @@ class Run:
         self.models = {label: load_model(path, self.device) for label, path in folders.items()}
         self.goals = self._load_goals()
         self.tasks = choose_tasks(config.tasks, self.goals.tasks)
-        self.rules = Protocol(**{key: config[key] for key in Protocol.__dataclass_fields__})
+        self.rules = Rules(**{key: config[key] for key in Rules.__dataclass_fields__})
         self.contestants = [
             self._contestant(label, name, folders.get(label)) for label, name in labels.items()
         ]
@@ -175,14 +175,14 @@ class Run:
         made = make_planner(planner)
         settings["planner"] = type(made).__name__.lower()
         settings["planner_settings"] = planner
-        return Contestant(label, made, make_dynamics, self._classifier(folder), settings)
-
-    def _classifier(self, folder: Path | None) -> SuccessClassifier | None:
-        if self.config.reward == "mse":
-            return None
-        classifier = load_classifier(self.config.classifier or folder)
-        check_same_profile(self.goals.rendering, classifier.rendering, "goals and the classifier")
-        return classifier.to(self.device)
+        classifier = None
+        if self.config.reward != "mse":
+            place = find_classifier(self.config.classifier or folder)
+            classifier = load_classifier(place).to(self.device)
+            profiles = self.goals.rendering, classifier.rendering
+            check_same_profile(*profiles, "goals and the classifier")
+            settings["classifier"] = fingerprint(place / WEIGHTS)
+        return Contestant(label, made, make_dynamics, classifier, settings)
 
     def _identity(self) -> dict[str, Any]:
         path = self.config.goals or GOALS_FOLDER / f"{self.goals.rendering}.npz"
@@ -201,17 +201,19 @@ def _plain(config: DictConfig) -> dict[str, Any]:
 
 
 def make_planner(settings: dict[str, Any]) -> Any:
-    """Build the planner of `_target_`, with those settings that its constructor takes.
+    """Build the planner of `_target_`.
 
-    So `planner._target_=my_package.MyPlanner` runs without a config file of its own.
+    A planner of the user's own gets only those settings that its constructor takes, so that
+    `planner._target_=my_package.MyPlanner` runs without a config file of its own.
     Raises ColaWorldError when it cannot be built or has no `plan`.
     """
     try:
         target = hydra.utils.get_class(settings["_target_"])
         taken = inspect.signature(target).parameters
-        if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in taken.values()):
-            known = settings.items()
-            settings = {k: v for k, v in known if k in taken or k.startswith("_")}
+        takes_all = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in taken.values())
+        if not takes_all and not target.__module__.startswith("planners."):
+            given = settings.items()
+            settings = {k: v for k, v in given if k in taken or k.startswith("_")}
         planner = hydra.utils.instantiate(settings)
     except Exception as error:
         raise ColaWorldError(

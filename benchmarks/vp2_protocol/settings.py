@@ -12,7 +12,7 @@ WITHOUT_CHECKPOINT = ("simulator", "random")
 
 
 @dataclass(frozen=True)
-class Protocol:
+class Rules:
     """The rules that hold for every model of a run.
 
     steps: real steps an episode may take.
@@ -41,7 +41,7 @@ class Protocol:
             raise ColaWorldError(f"final_weight must be in [0, 1], not {self.final_weight}.")
 
     def identity(self) -> dict[str, Any]:
-        """The protocol as JSON values."""
+        """The rules as JSON values."""
         return asdict(self)
 
 

@@ -62,10 +62,16 @@ class VectorQuantizer(nn.Module):
 
     @torch.no_grad()
     def fit_codebook(self, tokens: Tensor, generator: torch.Generator, iterations: int = 20) -> None:
-        """Initialise the codebook by k-means on continuous tokens (N, num_tokens, code_size)."""
+        """Initialise the codebook by k-means on continuous tokens (N, num_tokens, code_size).
+
+        Starts from k-means++ seeds (Arthur and Vassilvitskii, 2007).
+        """
         data = self.normalize(tokens).flatten(0, -2)
-        picks = torch.randperm(len(data), generator=generator)[: self.config.num_codes]
-        centres = data[picks].clone()
+        centres = data[torch.randint(len(data), (1,), generator=generator)]
+        while len(centres) < self.config.num_codes:
+            distance = torch.cdist(data, centres).amin(1).square() + 1e-12
+            pick = torch.multinomial(distance.cpu(), 1, generator=generator).to(data.device)
+            centres = torch.cat([centres, data[pick]])
         for _ in range(iterations):
             nearest = torch.cdist(data, centres).argmin(-1)
             for code in nearest.unique():

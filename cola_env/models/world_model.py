@@ -42,6 +42,7 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
     """
 
     config_name = "config.json"
+    _repeated_blocks = ["STDiTBlock", "ActionBlock", "IDMBlock"]
 
     @register_to_config
     def __init__(

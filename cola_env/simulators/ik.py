@@ -39,7 +39,8 @@ class SiteIK:
     def solve(self, start: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
         """Joint positions (nq,) that bring the site to `target` (3,), from those of `start` (nq,).
 
-        An unreachable target gives the joints of the last iteration, without a warning.
+        An unreachable target gives the joints of the last iteration, without a warning. The next
+        call overwrites the array returned.
         """
         model, data = self._model, self._data
         qpos, position = data.qpos, data.site_xpos[self._site]

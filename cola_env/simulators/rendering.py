@@ -27,6 +27,10 @@ NOT_INSTALLED = (
     "The real RoboDesk needs the packages robodesk, mujoco and dm_control: install them with: "
     "pip install 'colaworld[robodesk]'"
 )
+FORKED = (
+    "RoboDesk cannot draw in a process forked from one that has drawn already: start the workers "
+    "with the 'spawn' method, for instance AsyncVectorEnv(..., context='spawn')."
+)
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,8 @@ class DeskCamera:
     RENDER_SIZE = 120
     CROP = (16.75, 25.0, 105.0, 88.75)
 
+    _first_process: int | None = None
+
     def __init__(self, physics: Any, profile: RenderingProfile, image_size: int) -> None:
         self._physics = physics
         self._profile = profile
@@ -113,7 +119,11 @@ class DeskCamera:
         visual.quality.offsamples = profile.samples
 
     def frame(self) -> NDArray[np.uint8]:
-        """The present state as RGB (image_size, image_size, 3); RuntimeError without OpenGL."""
+        """The present state as uint8 RGB (image_size, image_size, 3).
+
+        Raises RuntimeError without OpenGL, and in a fork of a process that has drawn, where
+        Mesa's threads are missing and drawing would wait for ever.
+        """
         if self._camera is None:
             self._camera = self._make_camera()
         left, upper, right, lower = (round(self._scale * edge) for edge in self.CROP)
@@ -122,6 +132,9 @@ class DeskCamera:
         return np.array(image.resize(size, resample=Image.Resampling.LANCZOS))
 
     def _make_camera(self) -> Any:
+        process = DeskCamera._first_process = DeskCamera._first_process or os.getpid()
+        if process != os.getpid():
+            raise RuntimeError(FORKED)
         size = self.RENDER_SIZE * self._scale
         try:
             camera = import_dm_control().Camera(self._physics, height=size, width=size)

@@ -266,7 +266,11 @@ class RoboDeskEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
                 f"The goal image has shape {tuple(image.shape)} but frames have "
                 f"{self._image_shape}."
             )
-        return image.float() / 255 if image.dtype == torch.uint8 else image.float()
+        if image.dtype == torch.uint8:
+            return image.float() / 255
+        if not (image.min() >= 0 and image.max() <= 1):
+            raise ColaWorldError("A float goal image lies in [0, 1]; pass uint8 for 0 to 255.")
+        return image.float()
 
     def _check_started(self) -> None:
         if not self._desk.original_pos:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cola_env.errors import ColaWorldError
+from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.lerobot import LeRobotDataset
 
@@ -33,9 +34,14 @@ class Clips:
 
     def encode(self, model: ColaWorldModel) -> Clips:
         """The same clips with the latents of all frames."""
-        with torch.no_grad():
-            parts = [model.encode(episode.to(model.device)).half().cpu() for episode in self.frames]
-        return Clips(self.frames, self.actions, torch.stack(parts))
+        latents = None
+        for i, episode in enumerate(self.frames):
+            with torch.no_grad(), autocast(model.device):
+                encoded = model.encode(episode.to(model.device))
+            if latents is None:
+                latents = torch.empty(self.episodes, *encoded.shape, dtype=torch.float16)
+            latents[i] = encoded
+        return Clips(self.frames, self.actions, latents)
 
     def sample_frames(self, count: int, generator: torch.Generator) -> Tensor:
         """``count`` single frames (count, S, S, 3) uint8."""

@@ -92,7 +92,7 @@ class LeRobotDataset:
         return int(self.offsets[-1])
 
     def split(self, name: str) -> range:
-        """Episode numbers of a split of info.json, e.g. "train" or "val"."""
+        """Episode numbers of a split of info.json, e.g. "train" or "test"."""
         splits: dict[str, str] = self.info.get("splits", {})
         if name not in splits:
             raise ColaWorldError(f"{self.path} has no split {name!r}: choose one of {[*splits]}.")

@@ -46,7 +46,7 @@ class FlowMatching(Phase):
         keep = torch.rand(vectors.shape[:2], generator=generator) >= self.action_dropout
         vectors = vectors * keep.to(vectors)[..., None]
         flow = self._flow_loss(model, batch.latents, vectors, generator)
-        return flow + self.quantizer_weight * quantizer_loss, {"flow": float(flow), **logs}
+        return flow + self.quantizer_weight * quantizer_loss, {"flow": float(flow.detach()), **logs}
 
     def _flow_loss(
         self, model: ColaWorldModel, latents: Tensor, vectors: Tensor, generator: torch.Generator
@@ -85,7 +85,7 @@ class FlowMatching(Phase):
         self._restart(model, tokens, quantized.codes, step, generator)
         health = codebook_health(quantized.codes.flatten(0, -2), model.quantizer.config.num_codes)
         logs = {
-            "quantizer": float(quantized.loss),
+            "quantizer": float(quantized.loss.detach()),
             "max_usage": health.max_usage,
             "entropy": health.entropy,
         }

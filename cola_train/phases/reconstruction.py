@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -22,11 +22,12 @@ class Reconstruction(Phase):
     object_weight: float = 8.0
     latent_noise: float = 0.05
     latent_penalty: float = 1e-3
+    _background: Tensor | None = field(default=None, init=False, repr=False)
 
     def loss(
         self, model: ColaWorldModel, clips: Clips, step: int, generator: torch.Generator
     ) -> tuple[Tensor, Logs]:
-        if step == 0 or not hasattr(self, "_background"):
+        if self._background is None:
             picks = clips.frames[:: max(1, clips.episodes // 64), ::5].flatten(0, 1)
             self._background = picks.float().median(0).values / 255
         frames = clips.sample_frames(self.batch_size, generator).float() / 255
@@ -39,7 +40,7 @@ class Reconstruction(Phase):
         error = decoded.float() - frames
         loss = (weight * (error.abs() + 2 * error.square())).mean()
         loss = loss + self.latent_penalty * latents.square().mean()
-        return loss, {"psnr": float(psnr(error.square().mean()))}
+        return loss, {"psnr": float(psnr(error.detach().square().mean()))}
 
     @torch.no_grad()
     def evaluate(self, model: ColaWorldModel, held_out: Clips) -> Logs:

@@ -66,7 +66,7 @@ def image() -> Callable[[int], np.ndarray]:
     return draw
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def goals(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path_factory: pytest.TempPathFactory,

@@ -11,9 +11,11 @@ from cola_train.classifier import (
     MODEL_CARD,
     ClassifierConfig,
     area_under_curve,
+    hold_out,
     train_classifier,
 )
 from cola_train.data.labelled_frames import LabelledFrames, augment
+from cola_train.data.lerobot import LeRobotDataset
 from cola_train.data.lerobot_writer import LeRobotWriter
 
 
@@ -118,12 +120,28 @@ def test_training_tells_success_on_held_out_episodes_sharp_or_blurred(dataset, t
     card = json.loads((tmp_path / MODEL_CARD).read_text())
     assert card["data"]["rendering"] == "fast"
     assert card["held_out"]["push_red"]["auc"] == measures["push_red"].auc
-    assert load_classifier(tmp_path).rendering == "fast"
+    model = load_classifier(tmp_path)
+    assert model.rendering == "fast"
+    plain = torch.full((1, 64, 64, 3), 100 / 255)
+    solved = plain.clone()
+    solved[:, 16:24, 16:24] = torch.tensor([220.0, 40.0, 40.0]) / 255
+    blurred = augment(torch.cat([solved, plain]).repeat(20, 1, 1, 1), torch.Generator())
+    logits = model(blurred)[:, model.head(VP2_TASKS[2])]
+    assert (logits[0::2] > logits[1::2].max()).all()
     assert {path.name for path in tmp_path.iterdir()} == {
         "config.json",
         "diffusion_pytorch_model.safetensors",
         MODEL_CARD,
     }
+
+
+def test_held_out_episodes_are_a_share_of_every_policys(dataset):
+    dataset = LeRobotDataset(dataset)
+    numbers = hold_out(dataset, 0.34, seed=0)
+    assert len(numbers) == len(set(numbers)) == 14
+    policies = [dataset.episodes[i]["tasks"][0] for i in numbers]
+    assert all(policies.count(task) >= 1 for task in VP2_TASKS)
+    assert (hold_out(dataset, 0.34, seed=1) != numbers).any()
 
 
 def test_bad_settings(dataset, tmp_path):

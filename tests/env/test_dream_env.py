@@ -12,6 +12,8 @@ from gymnasium.wrappers import RecordVideo
 import cola_env
 from cola_env import ColaWorldEnv, ColaWorldError
 
+pytestmark = pytest.mark.usefixtures("goals")
+
 MODES = {"real": "latent", "latent": "latent", "direct": "direct"}
 
 
@@ -247,12 +249,12 @@ def test_record_video(checkpoints, tmp_path):
     env = gym.make(
         "ColaWorld-RoboDesk-v0", checkpoint=checkpoints["direct"], render_mode="rgb_array"
     )
-    env = RecordVideo(env, str(tmp_path), disable_logger=True)
+    env = RecordVideo(env, str(tmp_path / "videos"), disable_logger=True)
     env.reset(seed=0)
     for _ in range(3):
         env.step(env.action_space.sample())
     env.close()
-    assert [path.stat().st_size > 0 for path in tmp_path.glob("*.mp4")] == [True]
+    assert [path.stat().st_size > 0 for path in tmp_path.glob("videos/*.mp4")] == [True]
 
 
 def test_render_is_the_observation(make):
@@ -334,7 +336,7 @@ def test_bad_options(make, image):
         ({"frame": image(0)[:32]}, r"options\['frame'\] must be uint8"),
         ({"frame": image(0) / 255}, "not float64"),
         ({"goal": np.stack([image(0)] * 2)}, r"options\['goal'\]"),
-        ({"frame": np.stack([image(0)] * 3)}, r"options\['actions'\] of shape \(2, A\)"),
+        ({"frame": np.stack([image(0)] * 3)}, r"options\['actions'\] of shape \(2, 5\)"),
         ({"state": snapshot, "frame": image(0)}, "not both"),
         ({"state": {"a": 1}}, "snapshot"),
     ):

@@ -6,6 +6,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from cola_env import ColaWorldEnv, ColaWorldError, ColaWorldVectorEnv
 
+pytestmark = pytest.mark.usefixtures("goals")
+
 
 @pytest.fixture
 def make(checkpoints, never):
@@ -97,6 +99,22 @@ def test_the_action_of_an_ended_world_is_ignored_even_if_it_is_nan(make):
     assert not rewards.any() and not terminated.any() and not truncated.any()
     with pytest.raises(ColaWorldError, match="NaN"):
         env.step(np.full((2, 5), np.nan, np.float32))
+
+
+@pytest.mark.parametrize("option", ["frame", "state"])
+def test_autoreset_keeps_the_options_of_the_last_reset(make, image, option):
+    env = make(2, max_episode_steps=1, reward="mse")
+    options = {"frame": np.stack([image(1), image(2)]), "goal": image(3)}
+    starts, _ = env.reset(seed=0, options=options)
+    if option == "state":
+        starts, *_ = env.step(np.zeros((2, 5), np.float32))
+        env.reset(seed=0, options={"state": env.snapshot()})
+    frames, *_ = env.step(np.zeros((2, 5), np.float32))
+    assert (frames != starts).any()
+    again, *_ = env.step(np.zeros((2, 5), np.float32))
+    np.testing.assert_array_equal(again, starts)
+    other, *_ = env.step(np.zeros((2, 5), np.float32))
+    assert (other != frames).any()
 
 
 def test_one_batched_prediction_a_step(make, monkeypatch):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cola_env.errors import ColaWorldError
-from cola_env.simulators.rendering import import_dm_control
+from cola_env.simulators.rendering import DeskCamera, import_dm_control
 from cola_env.simulators.robodesk import RoboDeskEnv, vector_to_state
 
 Make = Callable[..., Any]
@@ -47,7 +47,7 @@ def test_missing_package_says_what_to_install(
 
 
 WITHOUT_OPENGL = """
-from cola_env.simulators.rendering import import_dm_control
+from cola_env.simulators.rendering import DeskCamera, import_dm_control
 try:
     import_dm_control()
 except RuntimeError as error:
@@ -75,6 +75,18 @@ def test_a_failing_context_names_the_debian_packages(
 
     monkeypatch.setattr(import_dm_control(), "Camera", fail)
     with pytest.raises(RuntimeError, match=DEBIAN_PACKAGES):
+        env.reset()
+
+
+def test_drawing_in_a_fork_of_a_drawing_process_is_refused(
+    make_env: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("robodesk")
+    env = make_env(image_size=32)
+    drawing, this = 1, 2
+    monkeypatch.setattr(DeskCamera, "_first_process", drawing)
+    monkeypatch.setattr("cola_env.simulators.rendering.os.getpid", lambda: this)
+    with pytest.raises(RuntimeError, match="forked.*'spawn'"):
         env.reset()
 
 
@@ -119,6 +131,11 @@ def test_unknown_reset_option(env: Any) -> None:
 def test_goal_of_another_size(env: Any) -> None:
     with pytest.raises(ColaWorldError, match=r"\(32, 32, 3\).*\(64, 64, 3\)"):
         env.reset(options={"goal": np.zeros((32, 32, 3), np.uint8)})
+
+
+def test_float_goal_out_of_range(env: Any) -> None:
+    with pytest.raises(ColaWorldError, match=r"\[0, 1\]"):
+        env.reset(options={"goal": np.full((64, 64, 3), 200.0)})
 
 
 def test_reward_object_without_a_goal(make_env: Make) -> None:

@@ -34,12 +34,12 @@ def test_gym_make_limits_the_episode_and_records_a_video(tmp_path: Path) -> None
         render_mode="rgb_array",
         max_episode_steps=3,
     )
-    recorded = RecordVideo(env, str(tmp_path), disable_logger=True)
+    recorded = RecordVideo(env, str(tmp_path / "videos"), disable_logger=True)
     recorded.reset(seed=0)
     ends = [recorded.step(np.zeros(5, np.float32))[3] for _ in range(3)]
     recorded.close()
     assert ends == [False, False, True]
-    assert [file.stat().st_size > 0 for file in tmp_path.glob("*.mp4")] == [True]
+    assert [file.stat().st_size > 0 for file in tmp_path.glob("videos/*.mp4")] == [True]
 
 
 def test_same_seed_gives_identical_frames_and_leaves_numpys_global_state(

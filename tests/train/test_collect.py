@@ -83,7 +83,7 @@ def collected(tmp_path_factory) -> Path:
 def test_dataset_holds_what_the_world_did(collected):
     dataset = LeRobotDataset(collected)
     assert dataset.num_episodes == 20
-    assert dataset.split("train") == range(18) and dataset.split("val") == range(18, 20)
+    assert dataset.split("train") == range(18) and dataset.split("test") == range(18, 20)
     assert dataset.info["rendering"] == "fast" and dataset.info["tasks"] == ["right", "left"]
     for i in range(dataset.num_episodes):
         episode = dataset.episode(i)

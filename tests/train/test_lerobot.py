@@ -9,7 +9,8 @@ import pytest
 
 from cola_env.errors import ColaWorldError
 from cola_train.data.lerobot import LeRobotDataset
-from cola_train.data.lerobot_writer import LeRobotWriter, episode_stats, merge_stats
+from cola_train.data.lerobot_writer import LeRobotWriter
+from cola_train.data.statistics import episode_stats, merge_stats
 
 LENGTHS = (5, 9, 3, 7)
 SIZE = 32
@@ -41,7 +42,7 @@ def write(folder: Path, episodes: list[dict[str, np.ndarray]], **sizes: float) -
     with LeRobotWriter(folder, features=features, fps=10, robot_type="stub", **sizes) as writer:
         for i, episode in enumerate(episodes):
             writer.add_episode(f"task {i % 2}", episode, {"noise": 0.1 * i})
-        writer.close({"train": "0:3", "val": "3:4"}, rendering="fast")
+        writer.close({"train": "0:3", "test": "3:4"}, rendering="fast")
     return folder
 
 
@@ -84,7 +85,7 @@ def check_contents(dataset: LeRobotDataset, episodes: list[dict[str, np.ndarray]
 def test_reads_back_what_was_written(written, episodes):
     dataset = LeRobotDataset(written)
     check_contents(dataset, episodes)
-    assert dataset.split("val") == range(3, 4)
+    assert dataset.split("test") == range(3, 4)
     assert dataset.info["rendering"] == "fast"
     assert dataset.episodes[2]["noise"] == pytest.approx(0.2)
 
@@ -168,8 +169,8 @@ def test_missing_folder_old_layout_and_unknown_names_are_said_clearly(folder, tm
         LeRobotDataset(tmp_path / "nowhere")
     with pytest.raises(ColaWorldError, match=r"choose one of \['observation.image'\]"):
         LeRobotDataset(folder, image="observation.images.wrist")
-    with pytest.raises(ColaWorldError, match="no split 'test'"):
-        LeRobotDataset(folder).split("test")
+    with pytest.raises(ColaWorldError, match="no split 'dev'"):
+        LeRobotDataset(folder).split("dev")
     info = json.loads((folder / "meta/info.json").read_text()) | {"codebase_version": "v2.1"}
     (folder / "meta/info.json").write_text(json.dumps(info))
     with pytest.raises(ColaWorldError, match="v2.1"):

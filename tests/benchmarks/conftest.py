@@ -1,0 +1,63 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+import benchmarks
+from benchmarks.make_goals import make_task
+from cola_env.goals import GoalSet
+from cola_env.models.world_model import ColaWorldModel
+
+
+@pytest.fixture(scope="session")
+def goals() -> GoalSet:
+    """Two scripted push_red problems in the fast profile."""
+    return make_task("push_red", "fast", count=2, longest=4)
+
+
+@pytest.fixture(scope="session")
+def goals_file(goals, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("goals") / "fast.npz"
+    goals.save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> Path:
+    """A checkpoint of an untrained model."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("tiny")
+    ColaWorldModel(conditioning="latent", rendering="fast").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def configure(goals_file, tiny_model, tmp_path) -> Callable[..., DictConfig]:
+    """A tiny run's configuration; further Hydra overrides as arguments."""
+
+    def make(*overrides: str) -> DictConfig:
+        conf = Path(benchmarks.__file__).parent / "conf"
+        with initialize_config_dir(str(conf), version_base=None):
+            return compose(
+                "vp2",
+                [
+                    f"model=[tiny:{tiny_model},random]",
+                    f"goals={goals_file}",
+                    f"out={tmp_path / 'run'}",
+                    "tasks=[push_red]",
+                    "reward=mse",
+                    "episodes=1",
+                    "steps=2",
+                    "replan_every=1",
+                    "planner.num_samples=3",
+                    "planner.horizon=2",
+                    "planner.iterations=1",
+                    "workers=1",
+                    *overrides,
+                ],
+            )
+
+    return make

@@ -1,0 +1,152 @@
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Box
+
+from benchmarks.vp2_protocol.agents import PlanningAgent, RandomAgent, Situation
+from benchmarks.vp2_protocol.dynamics import SimulatorDynamics
+from benchmarks.vp2_protocol.episodes import Batch, play
+from benchmarks.vp2_protocol.run import make_planner
+from benchmarks.vp2_protocol.settings import Rules
+from benchmarks.vp2_protocol.simulation import SimulatorPool
+from cola_env.errors import ColaWorldError
+from cola_env.rewards import MSEReward
+from planners import CEM, PlanResult
+
+SPACE = Box(-1, 1, (5,))
+
+
+class Painter:
+    """Dynamics whose frames show the sum of the actions so far as their brightness."""
+
+    def imagine(self, situation):
+        def imagination(rows, candidates):
+            level = candidates.cumsum(-2)[..., 0].clamp(0, 1)
+            return level[..., None, None, None].expand(*level.shape, 64, 64, 3)
+
+        return imagination
+
+
+def situation(batch: int, **changes) -> Situation:
+    return Situation(
+        **{
+            "task": "push_red",
+            "frames": torch.zeros(batch, 1, 64, 64, 3, dtype=torch.uint8),
+            "actions": torch.zeros(batch, 0, 5),
+            "states": np.zeros((batch, 4)),
+            "goals": torch.linspace(0.2, 0.6, batch)[:, None, None, None].expand(-1, 64, 64, 3),
+            "plans": None,
+            "seed": 3,
+            **changes,
+        }
+    )
+
+
+@pytest.mark.parametrize("sequences", [1, 48, 10_000])
+def test_planning_reaches_each_problems_goal_whatever_the_chunks(sequences):
+    rules = Rules("mse", episodes=1, seed=0, replan_every=2, final_weight=0.5)
+    planner = CEM(horizon=3, num_samples=48, iterations=4)
+    agent = PlanningAgent(planner, Painter(), MSEReward(), SPACE, rules, sequences)
+    decision = agent.decide(situation(3))
+    reached = decision.plans[..., 0].cumsum(1)
+    assert decision.plans.shape == (3, 3, 5)
+    assert reached[:, -1] == pytest.approx(torch.tensor([0.2, 0.4, 0.6]), abs=0.15)
+    assert decision.imagined.shape == (3, 2, 64, 64, 3)
+    shown = decision.imagined[:, 0, 0, 0, 0] / 255
+    assert shown == pytest.approx(reached[:, 0].clamp(0, 1).numpy(), abs=0.01)
+    assert np.isfinite(decision.costs).all()
+
+
+def test_a_planner_that_gives_only_actions_is_enough():
+    class Still:
+        def plan(self, cost, action_space, *, warm_start=None, seed=0, batch=1):
+            return PlanResult(torch.full((batch, 4, 5), 0.1))
+
+    rules = Rules("mse", episodes=1, seed=0, replan_every=2)
+    agent = PlanningAgent(Still(), Painter(), MSEReward(), SPACE, rules, 8)
+    decision = agent.decide(situation(2))
+    error = (torch.linspace(0.1, 0.4, 4)[None] - torch.tensor([[0.2], [0.6]])).square().mean(1)
+    assert decision.costs == pytest.approx(error.numpy(), abs=1e-5)
+
+
+def test_random_actions_are_smooth_bounded_and_go_on():
+    agent = RandomAgent(SPACE, 2000)
+    actions = agent.decide(situation(2)).plans
+    assert actions.abs().max() <= 1
+    x = actions[0, :, 0]
+    assert torch.corrcoef(torch.stack((x[:-1], x[1:])))[0, 1] == pytest.approx(0.7, abs=0.08)
+    assert not torch.equal(actions[0], actions[1])
+    assert torch.equal(agent.decide(situation(2)).plans, actions)
+    later = agent.decide(situation(1, plans=actions[:1, 3:]))
+    assert torch.equal(later.plans, actions[:1, 3:])
+
+
+class Mine:
+    def __init__(self, horizon: int):
+        self.horizon = horizon
+
+    def plan(self, cost, action_space, *, warm_start=None, seed=0, batch=1): ...
+
+
+def test_a_planner_of_ones_own_gets_the_settings_it_takes():
+    path = f"{__name__}.Mine"
+    import sys
+
+    sys.modules.setdefault(__name__, sys.modules[Mine.__module__])
+    planner = make_planner({"_target_": path, "horizon": 5, "num_samples": 9})
+    assert planner.horizon == 5
+    with pytest.raises(ColaWorldError, match="cannot be built"):
+        make_planner({"_target_": "planners.CEM", "horizont": 5})
+    with pytest.raises(ColaWorldError, match="no method plan"):
+        make_planner({"_target_": "collections.Counter"})
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with SimulatorPool(1, "fast", 50) as pool:
+        yield pool
+
+
+def test_the_oracle_ranks_the_script_first_and_leaves_states_alone(goals, pool):
+    pairs = goals.pairs
+    horizon = min(pair.expert_steps for pair in pairs)
+    rng = np.random.default_rng(0)
+    candidates = rng.uniform(-1, 1, (len(pairs), 4, horizon, 5)).astype(np.float32)
+    for i, pair in enumerate(pairs):
+        candidates[i, 2] = pair.expert_actions[-horizon:]
+    ready = [pair for pair in pairs if pair.expert_steps == horizon]
+    chosen = candidates[[pairs.index(pair) for pair in ready]]
+    states = np.stack([pair.initial_state for pair in ready])
+    goal = torch.from_numpy(np.stack([pair.goal_frame for pair in ready])).float() / 255
+    imagine = SimulatorDynamics(pool).imagine(situation(len(ready), states=states, goals=goal))
+    frames = imagine(slice(None), torch.from_numpy(chosen))
+    rewards = MSEReward()(frames, goal)
+    assert frames.shape == (len(ready), 4, horizon, 64, 64, 3)
+    assert (rewards.mean(-1).argmax(1) == 2).all()
+    assert rewards[:, 2, -1] == pytest.approx(torch.zeros(len(ready)), abs=1e-6)
+    assert torch.equal(imagine(slice(None), torch.from_numpy(chosen)), frames)
+
+
+class Script:
+    """Plays the recorded solution."""
+
+    def __init__(self, pair):
+        self.actions = torch.from_numpy(pair.expert_actions)[None]
+
+    def decide(self, situation):
+        from benchmarks.vp2_protocol.agents import Decision
+
+        return Decision(self.actions if situation.plans is None else situation.plans)
+
+
+def test_an_episode_ends_at_its_success_with_the_goal_in_view(goals, pool):
+    rules = Rules("mse", episodes=2, seed=0, replan_every=3)
+    batches = [Batch([(i, p)], Script(p), pool, rules) for i, p in enumerate(goals.pairs)]
+    episodes = sorted(play(batches), key=lambda episode: episode.index)
+    for episode, pair in zip(episodes, goals.pairs, strict=True):
+        assert episode.success
+        assert len(episode.actions) == pair.expert_steps == len(episode.frames) - 1
+        np.testing.assert_array_equal(episode.actions, pair.expert_actions)
+        np.testing.assert_array_equal(episode.frames[-1], pair.goal_frame)
+        np.testing.assert_array_equal(episode.state, pair.goal_state)
+        assert episode.imagined_psnr() is None

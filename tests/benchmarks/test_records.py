@@ -1,0 +1,101 @@
+import json
+
+import pytest
+
+from benchmarks.merge import merge_results
+from benchmarks.vp2_protocol.records import EpisodeRecord, RunFolder
+from benchmarks.vp2_protocol.settings import Rules, choose_tasks, names
+from benchmarks.vp2_protocol.table import make_rows, overall, results_json
+from cola_env.errors import ColaWorldError
+
+
+def record(model: str, task: str, pair: int, success: bool) -> EpisodeRecord:
+    return EpisodeRecord(task, model, pair, success, 7, (0.5, 0.25), 21.5, 3.0)
+
+
+def test_a_record_comes_back_whole(tmp_path):
+    folder = RunFolder(tmp_path)
+    saved = record("cola", "push_red", 3, True)
+    assert folder.load("cola", "push_red", 3) is None
+    folder.save(saved)
+    assert folder.load("cola", "push_red", 3) == saved
+
+
+def test_a_run_takes_further_models_but_no_other_settings(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.claim({"steps": 15, "seed": 0}, {"cola": {"planner": "cem"}})
+    folder.claim({"steps": 15, "seed": 0}, {"random": {"planner": "none"}})
+    assert set(folder.settings()["models"]) == {"cola", "random"}
+    with pytest.raises(ColaWorldError, match=r"steps=15 \(now 10\).*out="):
+        folder.claim({"steps": 10, "seed": 0}, {})
+    with pytest.raises(ColaWorldError, match="'cola'.*planner"):
+        folder.claim({"steps": 15, "seed": 0}, {"cola": {"planner": "mppi"}})
+    assert folder.settings()["common"]["steps"] == 15
+
+
+def test_rows_count_successes_with_intervals_and_settings():
+    records = [record("cola", "push_red", i, i < 3) for i in range(10)]
+    records += [record("random", "push_red", i, False) for i in range(10)]
+    records += [record("cola", "open_slide", i, True) for i in range(5)]
+    settings = {
+        "common": {"seed": 4},
+        "models": {"cola": {"planner": "cem"}, "random": {"planner": "none"}},
+    }
+    rows = make_rows(records, settings)
+    assert [(r["model"], r["task"], r["successes"], r["episodes"]) for r in rows] == [
+        ("cola", "push_red", 3, 10),
+        ("random", "push_red", 0, 10),
+        ("cola", "open_slide", 5, 5),
+    ]
+    assert rows[0]["planner"] == "cem" and rows[0]["seed"] == 4
+    assert rows[0]["ci_low"] < 0.3 < rows[0]["ci_high"]
+    totals = {row["model"]: row for row in overall(rows)}
+    assert (totals["cola"]["successes"], totals["cola"]["episodes"]) == (8, 15)
+    parsed = json.loads(results_json(rows))
+    assert parsed["rows"] == rows and parsed["benchmark"] == "vp2_robodesk"
+
+
+def test_results_of_runs_merge_unless_they_contradict(tmp_path):
+    settings = {"common": {"seed": 0}, "models": {m: {"planner": "cem"} for m in "abc"}}
+
+    def results(name, *records):
+        path = tmp_path / f"{name}.json"
+        path.write_text(results_json(make_rows(records, settings)))
+        return path
+
+    one = results("one", record("a", "push_red", 0, True), record("b", "push_red", 0, True))
+    two = results("two", record("a", "open_slide", 0, False), record("b", "push_red", 0, True))
+    rows = merge_results([one, two])
+    assert [(row["model"], row["task"]) for row in rows] == [
+        ("a", "push_red"),
+        ("a", "open_slide"),
+        ("b", "push_red"),
+    ]
+    other = results("other", record("a", "push_red", 0, False))
+    with pytest.raises(ColaWorldError, match="'a' on push_red"):
+        merge_results([one, other])
+    with pytest.raises(ColaWorldError, match="no results"):
+        merge_results([tmp_path])
+
+
+def test_models_are_named_listed_or_labelled():
+    assert names("cola") == {"cola": "cola"}
+    assert names(["runs/a/b", "mine:runs/x"]) == {"runs--a--b": "runs/a/b", "mine": "runs/x"}
+    for wrong in ([], ["cola", "cola"]):
+        with pytest.raises(ColaWorldError, match="at least one"):
+            names(wrong)
+
+
+def test_tasks_are_checked():
+    available = ("push_red", "open_slide")
+    assert choose_tasks("all", available) == ["push_red", "open_slide"]
+    assert choose_tasks("open_slide", available) == ["open_slide"]
+    with pytest.raises(ColaWorldError, match="'fly'.*push_red"):
+        choose_tasks(["push_red", "fly"], available)
+
+
+def test_rules_reject_nonsense():
+    with pytest.raises(ColaWorldError, match="replan_every"):
+        Rules("mse", episodes=1, seed=0, replan_every=0)
+    with pytest.raises(ColaWorldError, match="final_weight"):
+        Rules("mse", episodes=1, seed=0, final_weight=2.0)

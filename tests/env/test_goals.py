@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+
+from cola_env.errors import ColaWorldError
+from cola_env.goals import GOALS_FOLDER, GoalPair, GoalSet, load_goals, merge
+
+
+def make_set(task: str = "push_red", count: int = 3, rendering: str = "fast") -> GoalSet:
+    rng = np.random.default_rng(0)
+    pairs = tuple(
+        GoalPair(
+            task=task,
+            initial_state=rng.standard_normal(20),
+            initial_frame=rng.integers(0, 256, (64, 64, 3), dtype=np.uint8),
+            goal_state=rng.standard_normal(20),
+            goal_frame=rng.integers(0, 256, (64, 64, 3), dtype=np.uint8),
+            expert_actions=rng.uniform(-1, 1, (i + 2, 5)).astype(np.float32),
+            start_index=i,
+            seed=100 + i,
+        )
+        for i in range(count)
+    )
+    return GoalSet(rendering, 50, pairs)
+
+
+def test_saving_and_loading_keeps_every_bit(tmp_path):
+    goals = merge([make_set("push_red"), make_set("open_slide", 1)])
+    goals.save(tmp_path / "goals.npz")
+    loaded = GoalSet.load(tmp_path / "goals.npz")
+    assert (loaded.rendering, loaded.action_repeat) == ("fast", 50)
+    assert loaded.tasks == ("push_red", "open_slide")
+    assert [p.expert_steps for p in loaded.of("push_red")] == [2, 3, 4]
+    for before, after in zip(goals.pairs, loaded.pairs, strict=True):
+        assert (before.task, before.start_index, before.seed) == (
+            (after.task, after.start_index, after.seed)
+        )
+        for name in ("initial_state", "initial_frame", "goal_state", "goal_frame"):
+            np.testing.assert_array_equal(getattr(before, name), getattr(after, name))
+        np.testing.assert_array_equal(before.expert_actions, after.expert_actions)
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_goals_of_another_profile_are_refused(tmp_path):
+    make_set(rendering="vp2").save(tmp_path / "goals.npz")
+    assert load_goals("vp2", tmp_path / "goals.npz").rendering == "vp2"
+    with pytest.raises(ColaWorldError, match="profile"):
+        load_goals("fast", tmp_path / "goals.npz")
+    with pytest.raises(ColaWorldError, match="profile"):
+        merge([make_set(rendering="vp2"), make_set(rendering="fast")])
+
+
+def test_missing_and_damaged_files_are_told_in_a_sentence(tmp_path):
+    with pytest.raises(ColaWorldError, match="make_goals"):
+        GoalSet.load(tmp_path / "none.npz")
+    path = tmp_path / "goals.npz"
+    make_set().save(path)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ColaWorldError, match="damaged"):
+        GoalSet.load(path)
+
+
+def test_unknown_task_names_the_known_ones():
+    with pytest.raises(ColaWorldError, match="push_red"):
+        make_set().of("fly")
+
+
+def test_shipped_goals_are_thirty_solvable_problems_a_task():
+    robodesk = pytest.importorskip("cola_env.simulators.robodesk")
+    goals = load_goals("fast")
+    assert set(goals.tasks) == set(robodesk.VP2_TASKS)
+    assert (GOALS_FOLDER / "fast.npz").stat().st_size < 3_000_000
+    for task in goals.tasks:
+        pairs = goals.of(task)
+        assert len(pairs) == len({pair.seed for pair in pairs}) == 30
+        assert max(pair.expert_steps for pair in pairs) <= 12
+        pair = pairs[-1]
+        env = robodesk.RoboDeskEnv(task, rendering="fast", action_repeat=goals.action_repeat)
+        env.restore(robodesk.vector_to_state(pair.initial_state))
+        successes = [env.advance(action) for action in pair.expert_actions]
+        assert successes == [False] * (pair.expert_steps - 1) + [True]
+        np.testing.assert_array_equal(robodesk.state_to_vector(env.snapshot()), pair.goal_state)
+        env.close()

@@ -1,0 +1,69 @@
+"""The quantizer and the health of its codebook."""
+
+import math
+
+import pytest
+import torch
+
+from cola_env.models.codebook import codebook_health, joint_index
+from cola_env.models.quantizer import QuantizerConfig, VectorQuantizer
+
+
+def test_codes_are_the_nearest_and_gradients_pass_straight_through() -> None:
+    torch.manual_seed(0)
+    quantizer = VectorQuantizer(QuantizerConfig(normalize=False, commitment_weight=0.25))
+    tokens = torch.randn(7, 2, 32, requires_grad=True)
+    quantized = quantizer(tokens)
+    distance = (tokens[:, :, None] - quantizer.codebook).square().sum(-1)
+    assert torch.equal(quantized.codes, distance.argmin(-1))
+    torch.testing.assert_close(quantized.vectors, quantizer.codebook[quantized.codes])
+    error = (tokens - quantizer.codebook[quantized.codes]).square().mean()
+    torch.testing.assert_close(quantized.loss, 1.25 * error)
+    upstream = torch.randn_like(tokens)
+    (gradient,) = torch.autograd.grad((quantized.vectors * upstream).sum(), tokens)
+    torch.testing.assert_close(gradient, upstream)
+
+
+def test_the_two_losses_move_code_and_token_apart() -> None:
+    quantizer = VectorQuantizer(QuantizerConfig(codebook_weight=1.0, commitment_weight=0.0))
+    tokens = torch.randn(5, 2, 32, requires_grad=True)
+    quantizer(tokens).loss.backward()
+    assert tokens.grad is None or tokens.grad.abs().sum() == 0
+    assert quantizer.codebook.grad is not None
+    assert quantizer.codebook.grad.abs().sum() > 0
+
+
+def test_k_means_finds_the_clusters_of_the_data() -> None:
+    generator = torch.Generator().manual_seed(0)
+    config = QuantizerConfig(num_codes=4, code_size=2, normalize=False)
+    centres = torch.tensor([[0.0, 0], [10, 0], [0, 10], [10, 10]])
+    picks = torch.randint(4, (400, 2), generator=generator)
+    tokens = centres[picks] + 0.1 * torch.randn(400, 2, 2, generator=generator)
+    quantizer = VectorQuantizer(config)
+    quantizer.fit_codebook(tokens, generator)
+    assert quantizer(tokens).loss < 0.05
+
+
+def test_dead_codes_move_onto_data_and_live_ones_stay() -> None:
+    quantizer = VectorQuantizer(QuantizerConfig(normalize=False))
+    before = quantizer.codebook.detach().clone()
+    usage = torch.full((32,), 1 / 30)
+    usage[[3, 9]] = 0
+    tokens = torch.full((6, 2, 32), 5.0)
+    moved = quantizer.restart_dead_codes(tokens, usage, 1e-3, torch.Generator().manual_seed(0))
+    assert moved == 2
+    assert (quantizer.codebook[[3, 9]] == 5).all()
+    live = [i for i in range(32) if i not in (3, 9)]
+    assert torch.equal(quantizer.codebook[live], before[live])
+
+
+def test_health_of_a_uniform_and_of_a_collapsed_codebook() -> None:
+    grid = torch.cartesian_prod(torch.arange(32), torch.arange(32))
+    assert joint_index(grid, 32).tolist() == list(range(1024))
+    healthy = codebook_health(grid, 32)
+    assert healthy.utilisation == 1
+    assert healthy.entropy == pytest.approx(math.log(1024))
+    assert not healthy.collapsed
+    collapsed = codebook_health(torch.zeros(100, 2, dtype=torch.long), 32)
+    assert (collapsed.max_usage, collapsed.entropy) == (1, 0)
+    assert collapsed.collapsed

@@ -1,0 +1,156 @@
+"""The world model: causality, caching, guidance, saving."""
+
+import pytest
+import torch
+
+from cola_env.errors import ColaWorldError
+from cola_env.models.attention import temporal_context
+from cola_env.models.world_model import ColaWorldModel
+
+SMALL = {
+    "stdit_config": {"hidden_size": 32, "depth": 2, "num_heads": 2, "window": 5},
+    "conditioner_config": {"hidden_size": 32, "num_heads": 2, "zero_start": False},
+    "autoencoder_config": {"channels": (8, 8, 16)},
+    "idm_config": {"hidden_size": 32, "depth": 1, "num_heads": 2},
+    "adapter_config": {"hidden_size": 16},
+}
+
+
+def small_model(**kwargs: object) -> ColaWorldModel:
+    torch.manual_seed(0)
+    model = ColaWorldModel(**(SMALL | kwargs)).eval()
+    torch.nn.init.normal_(model.stdit.final_layer.linear.weight, std=0.1)
+    return model
+
+
+@pytest.fixture(params=[True, False], ids=["residual", "velocity"])
+def model(request: pytest.FixtureRequest) -> ColaWorldModel:
+    return small_model(stdit_config=SMALL["stdit_config"] | {"residual": request.param})
+
+
+def clip(model: ColaWorldModel, frames: int = 5) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    latents = torch.randn(2, frames, 16, 8, 8, generator=generator)
+    return {
+        "noised": torch.randn(latents.shape, generator=generator),
+        "t": torch.rand(2, frames, generator=generator),
+        "actions": torch.randn(2, frames, 64, generator=generator),
+        "previous": torch.cat([latents[:, :1], latents[:, :-1]], dim=1),
+    }
+
+
+def test_no_frame_depends_on_a_later_one(model: ColaWorldModel) -> None:
+    inputs = {name: x.requires_grad_() for name, x in clip(model).items()}
+    velocity, _ = model.velocity(**inputs, time=model.clip_context(5))
+    velocity[:, 2].square().sum().backward()
+    for name in ("noised", "t", "actions"):
+        gradient = inputs[name].grad
+        assert gradient is not None
+        assert gradient[:, 3:].abs().sum() == 0
+        assert gradient[:, 2].abs().sum() > 0
+    assert inputs["actions"].grad[:, 1].abs().sum() > 0
+
+
+@torch.no_grad()
+def test_frame_by_frame_with_a_cache_equals_the_whole_clip(model: ColaWorldModel) -> None:
+    inputs = clip(model)
+    whole, _ = model.velocity(**inputs, time=model.clip_context(5))
+    cache, parts = None, []
+    for i in range(5):
+        seen = torch.full((2,), i)
+        time = temporal_context(1, seen, i, model.window, model.head_dim)
+        now = {name: x[:, i : i + 1] for name, x in inputs.items()}
+        velocity, cache = model.velocity(**now, time=time, past=cache)
+        parts.append(velocity)
+    torch.testing.assert_close(torch.cat(parts, dim=1), whole, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_the_window_forgets_older_frames() -> None:
+    model = small_model(
+        stdit_config=SMALL["stdit_config"] | {"depth": 1, "window": 3},
+        conditioner_config=SMALL["conditioner_config"] | {"num_layers": 1},
+    )
+    inputs = clip(model)
+    before, _ = model.velocity(**inputs, time=model.clip_context(5))
+    inputs["noised"][:, 0] += 1
+    after, _ = model.velocity(**inputs, time=model.clip_context(5))
+    assert not torch.equal(before[:, 2], after[:, 2])
+    torch.testing.assert_close(before[:, 3:], after[:, 3:])
+
+
+def test_dreams_of_different_age_share_a_batch() -> None:
+    model = small_model()
+    frames = torch.randint(0, 256, (2, 3, 64, 64, 3), dtype=torch.uint8)
+    old = model.begin(frames)
+    young = model.begin(frames[:1, :1])
+    mixed = old.put(torch.tensor([1]), young)
+    assert mixed.seen.tolist() == [3, 1]
+    actions, noise = torch.rand(2, 5) * 2 - 1, torch.randn(2, 16, 8, 8)
+    together = model.step(mixed, actions, noise=noise)
+    alone = model.step(young, actions[1:], noise=noise[1:])
+    torch.testing.assert_close(together.latents[1:], alone.latents, rtol=0.05, atol=0.05)
+    first = model.step(old, actions, noise=noise)
+    torch.testing.assert_close(together.latents[:1], first.latents[:1], rtol=0.05, atol=0.05)
+
+
+def test_guidance_moves_away_from_the_prediction_without_action() -> None:
+    model = small_model()
+    state = model.begin(torch.randint(0, 256, (2, 2, 64, 64, 3), dtype=torch.uint8))
+    codes, noise = torch.tensor([[1, 2], [3, 4]]), torch.randn(2, 16, 8, 8)
+
+    def predict(scale: float) -> torch.Tensor:
+        return model.step(
+            state, codes, action_mode="latent", guidance_scale=scale, noise=noise
+        ).latents
+
+    without, plain, guided = predict(0.0), predict(1.0), predict(3.0)
+    assert (plain - without).abs().max() > 0.01
+    torch.testing.assert_close(guided, without + 3 * (plain - without), rtol=0.1, atol=0.1)
+
+
+def test_candidates_share_the_noise_and_leave_the_state() -> None:
+    model = small_model()
+    state = model.begin(torch.randint(0, 256, (2, 1, 64, 64, 3), dtype=torch.uint8))
+    latents = state.latents.clone()
+    actions = (torch.rand(2, 1, 4, 5) * 2 - 1).repeat(1, 3, 1, 1)
+    frames = model.rollout(state, actions, seed=3)
+    assert frames.shape == (2, 3, 4, 64, 64, 3)
+    torch.testing.assert_close(frames[:, 0], frames[:, 2])
+    assert torch.equal(frames, model.rollout(state, actions, seed=3))
+    assert not torch.equal(frames, model.rollout(state, actions, seed=4))
+    assert torch.equal(state.latents, latents)
+
+
+def test_actions_of_the_future_do_not_change_inferred_ones() -> None:
+    model = small_model()
+    frames = torch.rand(1, 5, 64, 64, 3)
+    before = model.action_tokens(frames, model.encode(frames))
+    frames[:, 3:] = 0
+    after = model.action_tokens(frames, model.encode(frames))
+    torch.testing.assert_close(before[:, :2], after[:, :2])
+    assert not torch.allclose(before[:, 2], after[:, 2])
+
+
+@pytest.mark.parametrize("conditioning", ["latent", "direct"])
+def test_saving_and_loading_changes_nothing(conditioning: str, tmp_path) -> None:
+    model = small_model(conditioning=conditioning, rendering="fast")
+    model.save_pretrained(tmp_path)
+    loaded = ColaWorldModel.from_pretrained(tmp_path)
+    assert loaded.config.rendering == "fast"
+    state = model.begin(torch.zeros(1, 1, 64, 64, 3, dtype=torch.uint8))
+    action, noise = torch.ones(1, 5), torch.randn(1, 16, 8, 8)
+    expected = model.step(state, action, noise=noise).latents
+    assert torch.equal(loaded.step(state, action, noise=noise).latents, expected)
+
+
+def test_wrong_mode_and_missing_actions_are_named() -> None:
+    model = small_model(conditioning="direct")
+    frames = torch.zeros(1, 2, 64, 64, 3, dtype=torch.uint8)
+    with pytest.raises(ColaWorldError, match="needs the 1 actions"):
+        model.begin(frames)
+    state = model.begin(frames, torch.zeros(1, 1, 5))
+    with pytest.raises(ColaWorldError, match="takes action_mode 'direct'"):
+        model.step(state, torch.zeros(1, 2), action_mode="latent")
+    with pytest.raises(ColaWorldError, match="conditioning must be"):
+        ColaWorldModel(conditioning="telepathy")

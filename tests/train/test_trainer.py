@@ -1,0 +1,134 @@
+"""The trainer: an interrupted run ends like an uninterrupted one; the phases learn what they should."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from cola_env.models.world_model import ColaWorldModel
+from cola_train.data.clips import Clips
+from cola_train.obedience import obedience
+from cola_train.phases import Adaptation, FlowMatching, Phase, Reconstruction
+from cola_train.trainer import Trainer, TrainerConfig
+
+SMALL = {
+    "stdit_config": {"hidden_size": 32, "depth": 1, "num_heads": 2, "window": 4},
+    "conditioner_config": {"hidden_size": 32, "num_heads": 2},
+    "autoencoder_config": {"channels": (8, 8, 16)},
+    "idm_config": {"hidden_size": 32, "depth": 1, "num_heads": 2},
+    "adapter_config": {"hidden_size": 16},
+}
+
+
+def small_model(**kwargs: object) -> ColaWorldModel:
+    torch.manual_seed(0)
+    return ColaWorldModel(**SMALL, **kwargs)
+
+
+def moving_square(episodes: int = 24, steps: int = 6) -> Clips:
+    """A bright square that the first two action dimensions push over a dark floor."""
+    generator = torch.Generator().manual_seed(0)
+    actions = torch.rand(episodes, steps, 5, generator=generator) * 2 - 1
+    place = 24 + torch.cat([torch.zeros(episodes, 1, 2), actions[..., :2].cumsum(1) * 6], 1)
+    place = place.round().long().clamp(0, 48)
+    frames = torch.full((episodes, steps + 1, 64, 64, 3), 30, dtype=torch.uint8)
+    for e in range(episodes):
+        for t in range(steps + 1):
+            x, y = place[e, t].tolist()
+            frames[e, t, y : y + 16, x : x + 16] = torch.tensor([250, 120, 20], dtype=torch.uint8)
+    return Clips(frames, actions)
+
+
+def phases() -> list[Phase]:
+    common = {"batch_size": 4, "lr_warmup": 2}
+    flow = common | {"clip": 4}
+    return [
+        Reconstruction("autoencoder", 3, ["autoencoder"], **common),
+        FlowMatching(
+            "warm_up", 4, ["idm", "quantizer", "conditioner"], actions="latent",
+            continuous_steps=2, restart_steps=2, restart_every=1, **flow,
+        ),
+        FlowMatching("end_to_end", 3, ["stdit", "conditioner", "idm", "quantizer"],
+                     actions="latent", **flow),
+        Adaptation("adapter", 2, ["adapter"], **flow),
+    ]  # fmt: skip
+
+
+def train(out: Path, config: TrainerConfig) -> ColaWorldModel:
+    clips = moving_square()
+    model = small_model()
+    Trainer(model, phases(), clips, clips, out, seed=0, config=config).run()
+    return model
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("kill_at", [2, 6, 9])
+def test_a_killed_run_resumes_to_the_same_weights(
+    kill_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = TrainerConfig(save_seconds=0, evaluate_every=100)
+    expected = train(tmp_path / "whole", config)
+    calls = 0
+    original = Trainer._log
+
+    def count_losses(phase_class: type[Phase]) -> None:
+        loss = phase_class.loss
+
+        def counted(self, *args):
+            nonlocal calls
+            calls += 1
+            if calls == kill_at:
+                raise Killed
+            return loss(self, *args)
+
+        monkeypatch.setattr(phase_class, "loss", counted)
+
+    for phase_class in (Reconstruction, FlowMatching, Adaptation):
+        count_losses(phase_class)
+    with pytest.raises(Killed):
+        train(tmp_path / "killed", config)
+    resumed = train(tmp_path / "killed", config)
+    assert original is Trainer._log
+    for name, weight in expected.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], weight), name
+    loaded = ColaWorldModel.from_pretrained(tmp_path / "killed" / "adapter")
+    assert torch.equal(loaded.quantizer.codebook, expected.quantizer.codebook)
+
+
+def test_a_warm_up_freezes_the_world_model_and_teaches_the_latent_actions(tmp_path: Path) -> None:
+    clips = moving_square()
+    model = small_model()
+    torch.nn.init.normal_(model.stdit.final_layer.linear.weight, std=0.1)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    warm_up = FlowMatching(
+        "warm_up", 5, ["idm", "conditioner"], batch_size=4, clip=4, actions="latent",
+        continuous_steps=5, lr_warmup=1,
+    )  # fmt: skip
+    config = TrainerConfig(evaluate_every=100)
+    Trainer(model, [warm_up], clips, clips, tmp_path, seed=0, config=config).run()
+    changed = {
+        name.split(".")[0]
+        for name, weight in model.state_dict().items()
+        if not torch.equal(weight, before[name])
+    }
+    assert changed == {"idm", "conditioner"}
+
+
+def test_a_model_of_real_actions_learns_to_obey_them(tmp_path: Path) -> None:
+    clips = moving_square(episodes=64)
+    model = small_model(conditioning="direct")
+    recipe: list[Phase] = [
+        Reconstruction("autoencoder", 120, ["autoencoder"], batch_size=16, lr=3e-3, lr_warmup=10),
+        FlowMatching(
+            "real_actions", 200, ["stdit", "conditioner", "action_in"], actions="direct", clip=4,
+            batch_size=16, lr=3e-3, lr_warmup=10, ema_decay=0.9,
+        ),
+    ]  # fmt: skip
+    config = TrainerConfig(evaluate_every=1000)
+    trainer = Trainer(model, recipe, clips, clips, tmp_path, seed=0, config=config)
+    trainer.run()
+    result = obedience(model, trainer.held_out, 4, adapter=False)
+    assert result["gap"] > 1.0, result
