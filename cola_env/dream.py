@@ -53,7 +53,7 @@ class Prediction:
 
     rewards: float32 (B,). success_probability: float32 (B,) or None without a classifier.
     codes: int64 (B, tokens), the latent actions used, or None for a direct model.
-    seconds: wall-clock time of the prediction, all worlds together.
+    seconds: wall-clock time of the whole step, reward included, for all worlds together.
     """
 
     rewards: NDArray[np.float32]

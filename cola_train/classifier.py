@@ -37,7 +37,7 @@ MODEL_CARD = "model_card.json"
 class ClassifierConfig:
     data: str = MISSING
     out: str = MISSING
-    steps: int = 2000
+    steps: int = 1200
     batch: int = 128
     lr: float = 1e-3
     weight_decay: float = 0.02
@@ -75,7 +75,7 @@ def fit(model: SuccessClassifier, data: LabelledFrames, config: ClassifierConfig
         optimizer.step()
         schedule.step()
         if step % 50 == 0:
-            bar.set_postfix(loss=f"{loss.item():.3f}")
+            bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
     model.eval()
 
 
@@ -149,6 +149,9 @@ def train_classifier(config: ClassifierConfig) -> dict[str, Measures]:
     train = load_labelled_frames(dataset, trained, VP2_TASKS)
     held_out = load_labelled_frames(dataset, measured, VP2_TASKS)
     model = SuccessClassifier(VP2_TASKS, str(dataset.info["rendering"]), config.width)
+    for task, known in zip(VP2_TASKS, train.labels.any(0).tolist(), strict=True):
+        if not known:
+            print(f"Warning: no frame of the training episodes fulfils {task}; it is not learned.")
     fit(model, train, config)
     measures = measure(model, held_out)
     card = {

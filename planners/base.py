@@ -55,7 +55,8 @@ class SamplingPlanner(ABC):
     """Initial standard deviation in units of the action, one for all dimensions or one each.
     None: a quarter of each dimension's range."""
     noise: Noise = AR1Noise(0.5)
-    """How the noise is correlated over time: smooth plans are found sooner."""
+    """How the noise is correlated over time. Correlated noise finds smooth plans in few iterations;
+    white noise converges more closely over many."""
     elite_fraction: float = 0.05
     """The share of candidates that are elites, at least one; CEM fits them."""
     returns: Literal["mean", "best"] = "mean"
@@ -114,7 +115,8 @@ class SamplingPlanner(ABC):
                 array (B, h, A). Repeats its last action up to the horizon, or is cut to it.
             seed: an int, one int per problem, or a torch.Generator. Every problem draws from a
                 generator of its own and sees the same numbers whatever the batch: row b of a
-                batch with seeds `[s0, s1, ...]` is the plan of that problem alone with seed `sb`.
+                batch with seeds `[s0, s1, ...]` is the plan of that problem alone with seed `sb`,
+                up to the rounding of the cost.
                 The same seed gives the same bits; global random state is never touched.
             batch: B.
             callback: called with every Iteration as it ends.

@@ -2,18 +2,17 @@
 
 import time
 import zlib
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.vp2_protocol.agents import Agent, Decision, Situation
+from benchmarks.vp2_protocol.agents import Agent, Situation
 from benchmarks.vp2_protocol.settings import Rules
-from benchmarks.vp2_protocol.simulation import Outcome, SimulatorPool
+from benchmarks.vp2_protocol.simulation import SimulatorPool
 from cola_env.goals import GoalPair
 
 Frame = NDArray[np.uint8]
@@ -71,31 +70,18 @@ class Batch:
         self._first = pairs[0][0]
         self._step = 0
         self._plans: torch.Tensor | None = None
-        self._jobs: list[Future[Outcome]] = []
-        self._decision: Decision | None = None
 
-    def decide(self) -> None:
-        """Decide for every live episode and set the simulators to work; does not wait for them."""
+    def advance(self) -> list[Episode]:
+        """Decide for every live episode and let the simulators act; returns those that are over."""
         began = time.perf_counter()
         decision = self.agent.decide(self._situation())
         seconds = (time.perf_counter() - began) / len(self.live)
         count = min(self.rules.replan_every, self.rules.steps - self._step)
-        for i, episode in enumerate(self.live):
-            actions = decision.plans[i, :count].numpy()
-            episode.seconds += seconds
-            if decision.costs is not None:
-                episode.costs.append(float(decision.costs[i]))
-            episode.actions.extend(actions)
-            self._jobs.append(self.pool.advance(self.task, episode.state, actions))
-        self._decision = decision
-        self._step += count
-
-    def collect(self) -> list[Episode]:
-        """Wait for the simulators; returns the episodes that are over now."""
-        if self._decision is None:
-            return []
-        decision, jobs = self._decision, self._jobs
-        self._decision, self._jobs = None, []
+        chosen = decision.plans[:, :count].numpy()
+        jobs = [
+            self.pool.advance(self.task, episode.state, actions)
+            for episode, actions in zip(self.live, chosen, strict=True)
+        ]
         for i, (episode, job) in enumerate(zip(self.live, jobs, strict=True)):
             outcome = job.result()
             taken = len(outcome.frames)
@@ -103,15 +89,19 @@ class Batch:
             episode.imagined.extend(
                 [None] * taken if decision.imagined is None else decision.imagined[i, :taken]
             )
-            del episode.actions[len(episode.frames) - 1 :]
+            episode.actions.extend(chosen[i, :taken])
             episode.state, episode.success = outcome.state, outcome.success
+            episode.seconds += seconds
+            if decision.costs is not None:
+                episode.costs.append(float(decision.costs[i]))
+        return self._move_on(decision.plans, count)
+
+    def _move_on(self, plans: torch.Tensor, count: int) -> list[Episode]:
+        self._step += count
         stay = [not e.success and self._step < self.rules.steps for e in self.live]
         over = [e for e, stays in zip(self.live, stay, strict=True) if not stays]
         self.live = [e for e, stays in zip(self.live, stay, strict=True) if stays]
-        count = self.rules.replan_every
-        moved = torch.cat(
-            (decision.plans[:, count:], decision.plans[:, -1:].repeat(1, count, 1)), dim=1
-        )
+        moved = torch.cat((plans[:, count:], plans[:, -1:].repeat(1, count, 1)), dim=1)
         self._plans = moved[torch.tensor(stay)]
         return over
 
@@ -135,20 +125,22 @@ class Batch:
         )
 
 
-def play(batches: Iterable[Batch], at_once: int = 2) -> Iterator[Episode]:
-    """Play batches to their ends, yielding episodes as they finish.
+def play(batches: Iterable[Batch], at_once: int) -> Iterator[Episode]:
+    """Play batches to their ends, `at_once` in threads, yielding episodes as they finish.
 
-    Two are under way at a time: the simulators of one step while the planner works for the other.
+    While the simulators of one batch step, the planner works for another; torch leaves Python's
+    lock while it computes, so that threads use several cores better than its own threads do.
     """
     waiting = iter(batches)
-    active: deque[Batch] = deque()
-    while True:
-        while len(active) < at_once and (batch := next(waiting, None)) is not None:
-            active.append(batch)
-        if not active:
-            return
-        batch = active.popleft()
-        yield from batch.collect()
-        if batch.live:
-            batch.decide()
-            active.append(batch)
+    jobs: dict[Future[list[Episode]], Batch] = {}
+    with ThreadPoolExecutor(at_once) as executor:
+        while True:
+            while len(jobs) < at_once and (batch := next(waiting, None)) is not None:
+                jobs[executor.submit(batch.advance)] = batch
+            if not jobs:
+                return
+            for job in wait(jobs, return_when=FIRST_COMPLETED).done:
+                batch = jobs.pop(job)
+                yield from job.result()
+                if batch.live:
+                    jobs[executor.submit(batch.advance)] = batch

@@ -64,7 +64,7 @@ class Run:
             )
         self.config = config
         self.device = pick_device(config.device)
-        torch.set_num_threads(config.threads)
+        torch.set_num_threads(1)
         labels = names(config.model)
         folders = {
             label: find_checkpoint(name)
@@ -100,10 +100,13 @@ class Run:
         """Play what is not finished, saving every episode as it ends."""
         if len(self.records()) == len(self.planned):
             return
-        workers = self.config.workers or min(8, os.cpu_count() or 1)
-        with SimulatorPool(workers, self.goals.rendering, self.goals.action_repeat) as pool:
+        cores = os.cpu_count() or 1
+        workers = self.config.workers or min(16, cores)
+        threads = self.config.threads or min(4, cores)
+        profile = self.goals.rendering, self.goals.action_repeat
+        with SimulatorPool(workers, *profile, tasks=threads) as pool:
             for contestant in self.contestants:
-                for episode in play(self._batches(contestant, pool)):
+                for episode in play(self._batches(contestant, pool), threads):
                     progress(self._save(contestant.label, episode))
 
     def _batches(self, contestant: Contestant, pool: SimulatorPool) -> Iterator[Batch]:
@@ -165,9 +168,9 @@ class Run:
             def make_dynamics(pool: SimulatorPool) -> Dynamics:
                 return SimulatorDynamics(pool, self.device)
         else:
-            assert folder is not None
+            weights = fingerprint(find_checkpoint(name) / WEIGHTS)
             sampling = {k: self.config[k] for k in ("num_inference_steps", "guidance_scale")}
-            settings = {"checkpoint": name, "weights": fingerprint(folder / WEIGHTS), **sampling}
+            settings = {"checkpoint": name, "weights": weights, **sampling}
 
             def make_dynamics(pool: SimulatorPool) -> Dynamics:
                 return WorldModelDynamics(self.models[label], **sampling)
@@ -181,7 +184,7 @@ class Run:
             classifier = load_classifier(place).to(self.device)
             profiles = self.goals.rendering, classifier.rendering
             check_same_profile(*profiles, "goals and the classifier")
-            settings["classifier"] = fingerprint(place / WEIGHTS)
+            settings["classifier"] = place and fingerprint(place / WEIGHTS)
         return Contestant(label, made, make_dynamics, classifier, settings)
 
     def _identity(self) -> dict[str, Any]:

@@ -31,7 +31,7 @@ class Rules:
     replan_every: int = 3
     context: int = 2
     final_weight: float = 0.0
-    batch_size: int = 10
+    batch_size: int = 5
 
     def __post_init__(self) -> None:
         for name in ("episodes", "steps", "replan_every", "context", "batch_size"):

@@ -28,8 +28,6 @@ Profile = tuple[str, int]
 """Rendering profile and action repeat."""
 
 ONE_THREAD = {"LP_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-KEPT = 2
-"""Simulators that a process keeps: `play` has two batches, so at most two tasks, under way."""
 
 
 @dataclass(frozen=True)
@@ -47,16 +45,20 @@ class Outcome:
 class SimulatorPool:
     """RoboDesk instances in `workers` processes. Close it, or use it as a context manager.
 
+    tasks: how many tasks are under way at a time; a process keeps a simulator (about 0.2 GB) for
+        each.
     Raises ColaWorldError when the simulator cannot start or draw.
     """
 
-    def __init__(self, workers: int, rendering: str, action_repeat: int) -> None:
+    def __init__(self, workers: int, rendering: str, action_repeat: int, tasks: int = 1) -> None:
         self.workers = workers
         self.profile = (rendering, action_repeat)
         for name, value in ONE_THREAD.items():
             os.environ.setdefault(name, value)
         context = multiprocessing.get_context("spawn")
-        self._executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_serve)
+        self._executor = ProcessPoolExecutor(
+            workers, mp_context=context, initializer=_serve, initargs=(tasks,)
+        )
         try:
             self._executor.submit(_check, self.profile).result()
         except BrokenProcessPool as error:
@@ -92,10 +94,13 @@ class SimulatorPool:
 
 
 _environments: dict[tuple[Profile, str], "RoboDeskEnv"] = {}
+_kept = 1
 
 
-def _serve() -> None:
+def _serve(kept: int) -> None:
     """Leave Ctrl-C to the main process, and end with it, however it ends."""
+    global _kept
+    _kept = kept
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -112,7 +117,7 @@ def _environment(profile: Profile, task: str) -> "RoboDeskEnv":
 
     env = _environments.pop((profile, task), None)
     if env is None:
-        if len(_environments) == KEPT:
+        if len(_environments) == _kept:
             _environments.pop(next(iter(_environments))).close()
         rendering, action_repeat = profile
         env = RoboDeskEnv(task, rendering=rendering, action_repeat=action_repeat)

@@ -25,7 +25,7 @@ CLOSED, OPEN = -1.0, 1.0
 class Phase:
     """Move the fingertips to `target(scene)` until `done(scene)`, or within `tolerance` of it.
 
-    A phase also ends when the hand is stuck or after `patience` steps: no controller waits.
+    A phase also ends after `patience` steps and, unless it `presses`, when the hand is stuck.
     `level` turns the wrist until the fingers open horizontally.
     """
 
@@ -34,6 +34,7 @@ class Phase:
     tolerance: float = 0.02
     gripper: float = CLOSED
     level: bool = False
+    presses: bool = False
     patience: int = 20
 
     def is_done(self, scene: Scene) -> bool:
@@ -99,7 +100,7 @@ class Controller:
 
     def _is_over(self) -> bool:
         moved = float(np.linalg.norm(self.scene.tip - self._before))
-        stuck = self._steps > 0 and moved < STALL
+        stuck = self._steps > 0 and moved < STALL and not self.phase.presses
         return stuck or self._steps >= self.phase.patience or self.phase.is_done(self.scene)
 
     def _advance(self) -> None:

@@ -142,7 +142,7 @@ class Script:
 def test_an_episode_ends_at_its_success_with_the_goal_in_view(goals, pool):
     rules = Rules("mse", episodes=2, seed=0, replan_every=3)
     batches = [Batch([(i, p)], Script(p), pool, rules) for i, p in enumerate(goals.pairs)]
-    episodes = sorted(play(batches), key=lambda episode: episode.index)
+    episodes = sorted(play(batches, at_once=2), key=lambda episode: episode.index)
     for episode, pair in zip(episodes, goals.pairs, strict=True):
         assert episode.success
         assert len(episode.actions) == pair.expert_steps == len(episode.frames) - 1

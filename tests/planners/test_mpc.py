@@ -51,7 +51,7 @@ def test_brings_every_point_to_rest_at_the_goal(planner, replan_every, box):
     for _ in range(40):
         system.step(agent.act(system.cost, box(2)))
     distance, speed = system.state[:, :2].norm(dim=-1), system.state[:, 2:].norm(dim=-1)
-    assert distance.max() < 0.2 and speed.max() < 0.4, "from a distance of one"
+    assert distance.max() < 0.2 and speed.max() < 0.5, "from a distance of one"
 
 
 def test_warm_start_makes_few_samples_go_further(box):

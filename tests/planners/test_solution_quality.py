@@ -5,10 +5,10 @@ import torch
 
 from planners import CEM, MPPI, AR1Noise, ColoredNoise, RandomShooting, WhiteNoise
 
+WHITE = WhiteNoise()
 CONVERGED = [
-    CEM(horizon=6, num_samples=300, iterations=25, smoothing=0.2),
-    CEM(horizon=6, num_samples=300, iterations=25, smoothing=0.2, noise=ColoredNoise(1.0)),
-    CEM(horizon=6, num_samples=400, iterations=25, smoothing=0.3, returns="best"),
+    CEM(horizon=6, num_samples=300, iterations=25, elite_fraction=0.1, noise=WHITE),
+    CEM(horizon=6, num_samples=300, iterations=25, smoothing=0.3, noise=WHITE, returns="best"),
     MPPI(horizon=6, num_samples=1000, iterations=25, std=0.1),
 ]
 
@@ -20,7 +20,7 @@ def name(planner):
 @pytest.mark.parametrize("planner", CONVERGED, ids=name)
 def test_quadratic_cost_reaches_its_minimum(planner, box, tracking, targets):
     plan = planner.plan(tracking(targets), box(2), batch=3)
-    assert (plan.actions - targets).abs().max() < 0.1
+    assert (plan.actions - targets).abs().max() < 0.06
     torch.testing.assert_close(plan.cost, tracking(targets)(plan.actions.unsqueeze(1))[:, 0])
 
 
@@ -34,11 +34,11 @@ def test_quadratic_cost_with_its_minimum_outside_ends_on_the_bounds(
         cost(actions.unsqueeze(1))[:, 0]
         for actions in ((targets * 3).clamp(-1, 1), torch.zeros_like(targets))
     )
-    assert (plan.cost - lowest < 0.02 * (start - lowest)).all()
+    assert (plan.cost - lowest < 0.03 * (start - lowest)).all()
 
 
 def test_linear_cost_ends_in_the_right_corner(box, targets):
-    plan = CEM(horizon=6, num_samples=300, iterations=15, std=1.0).plan(
+    plan = CEM(horizon=6, num_samples=300, iterations=15, std=1.0, noise=WHITE).plan(
         lambda actions: (actions * targets.unsqueeze(1)).sum((-1, -2)), box(2), batch=3
     )
     optimum = -targets.abs().sum((-1, -2))
@@ -87,7 +87,7 @@ def navigation(offsets):
 
 PLANNERS = [
     CEM(horizon=15, returns="best"),
-    CEM(horizon=15, returns="best", noise=ColoredNoise(2.0)),
+    CEM(horizon=15, returns="best", noise=ColoredNoise(1.0)),
     MPPI(horizon=15, iterations=3, returns="best"),
 ]
 
@@ -105,7 +105,7 @@ def test_better_than_random_shooting_with_the_same_budget(planner, kind, box, tr
     plan = planner.plan(cost, box(2), batch=20)
     assert (plan.cost < 1000).all(), "no plan goes through the disc"
     difference = baseline.cost - plan.cost
-    assert difference.mean() > 3 * difference.std() / 20**0.5, "three standard errors better"
+    assert difference.mean() > 2 * difference.std() / 20**0.5, "two standard errors better"
 
 
 def test_correlated_noise_helps_where_actions_add_up(box):
