@@ -16,8 +16,9 @@ from cola_train.trainer import Trainer, TrainerConfig
 
 
 def build_model(cfg: DictConfig, rendering: str) -> ColaWorldModel:
-    """The recipe's model, with the components of ``cfg.init`` (a model folder) where it has them."""
-    model = ColaWorldModel(**OmegaConf.to_container(cfg.model, resolve=True), rendering=rendering)
+    """The recipe's model; ``cfg.init`` (a model folder) gives the components it shares."""
+    settings = {str(key): value for key, value in cfg.model.items()}
+    model = ColaWorldModel(**settings, rendering=rendering)
     if cfg.init:
         state = ColaWorldModel.from_pretrained(cfg.init).state_dict()
         unknown = model.load_state_dict(state, strict=False).missing_keys

@@ -19,8 +19,8 @@ def obedience(
 
     Actions of the same clips: ``own`` (the IDM's codes, or the real actions of a "direct" model),
     ``shuffled`` (those of another clip), ``none``, and with ``adapter`` the adapter's; ``copy``
-    repeats the last frame. ``own - shuffled`` says how much the model obeys. ``own_all`` is over all
-    pixels. Codebook health of the IDM's codes (and the adapter's) is reported beside them.
+    repeats the last frame. ``gap``, own - shuffled, says how much the model obeys. ``own_all`` is
+    over all pixels. Codebook health of the IDM's codes (and the adapter's) is reported beside them.
     """
     batch = clips.sample(count, length, torch.Generator().manual_seed(0)).to(model.device)
     with torch.no_grad(), autocast(model.device):
@@ -74,4 +74,3 @@ def _measure(
         health = codebook_health(values.flatten(0, -2), model.quantizer.config.num_codes)
         results |= {f"{name}_{key}": value for key, value in vars(health).items()}
     return results
-

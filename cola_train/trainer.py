@@ -95,8 +95,8 @@ class Trainer:
                 loss, logs = phase.loss(model, self.train_clips, step, self.generator)
             if not torch.isfinite(loss):
                 raise ColaWorldError(
-                    f"The loss of phase {phase.name} is not finite at step {step}: lower its lr; the "
-                    f"last checkpoint is kept in {self.out}."
+                    f"The loss of phase {phase.name} is not finite at step {step}: lower its lr; "
+                    f"the last checkpoint is kept in {self.out}."
                 )
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -112,7 +112,8 @@ class Trainer:
             if step % self.config.evaluate_every == 0 or step == phase.steps:
                 ema.store(parameters)
                 ema.copy_to(parameters)
-                measures = phase.evaluate(model, self.held_out)
+                with torch.compiler.set_stance("force_eager"):
+                    measures = phase.evaluate(model, self.held_out)
                 ema.restore(parameters)
                 self._log(phase.name, step, measures)
                 bar.write(f"{phase.name} {step}: {summary(measures)}")

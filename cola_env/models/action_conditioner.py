@@ -43,8 +43,8 @@ class ActionBlock(nn.Module):
 class ActionConditioner(nn.Module):
     """Latent actions -> shift, scale and gate of every frame, added to the timestep modulation.
 
-    Source: CoLA-World, section 3.3 and appendix B.2. Frame ``t`` is conditioned on the actions up to
-    the one that led to it; a zero vector is "no action" (dropout for guidance, the first frame).
+    Source: CoLA-World, section 3.3 and appendix B.2. Frame ``t`` sees the actions up to the one
+    that led to it; a zero vector is "no action" (dropout for guidance, the first frame).
     """
 
     def __init__(self, action_size: int, model_size: int, config: ActionConditionerConfig) -> None:
@@ -52,17 +52,16 @@ class ActionConditioner(nn.Module):
         dim = config.hidden_size
         self.embed = nn.Linear(action_size, dim)
         self.blocks = nn.ModuleList([ActionBlock(config) for _ in range(config.num_layers)])
-        self.to_modulation = nn.Sequential(
-            nn.LayerNorm(dim), nn.Linear(dim, dim), nn.SiLU(), nn.Linear(dim, 6 * model_size)
-        )
+        out = nn.Linear(dim, 6 * model_size)
         if config.zero_start:
-            nn.init.zeros_(self.to_modulation[-1].weight)
-            nn.init.zeros_(self.to_modulation[-1].bias)
+            nn.init.zeros_(out.weight)
+            nn.init.zeros_(out.bias)
+        self.to_modulation = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.SiLU(), out)
 
     def forward(
         self, actions: Tensor, time: TemporalContext, past: Sequence[KeyValue] | None = None
     ) -> tuple[Tensor, list[KeyValue]]:
-        """actions (B, T, action_size) -> modulation (B, T, 6 * model_size), caches of the layers."""
+        """actions (B, T, action_size) -> modulation (B, T, 6 * model_size), layer caches."""
         x, kept = self.embed(actions)[:, None], []
         for i, block in enumerate(self.blocks):
             x, cache = block(x, time, past[i] if past else None)

@@ -38,7 +38,7 @@ class Adapter(nn.Module):
         )
 
     def forward(self, actions: Tensor, latents: Tensor) -> Tensor:
-        """actions (..., A) in [-1, 1], current latents (..., C, H, W) -> logits (..., tokens, codes)."""
+        """actions (..., A) in [-1, 1], latents (..., C, H, W) -> logits (..., tokens, codes)."""
         hidden = self.action_in(actions)
         if self.frame_in is not None:
             hidden = hidden + self.frame_in(latents.flatten(-3))

@@ -66,9 +66,10 @@ class Autoencoder(nn.Module):
             nn.Conv2d(low, 12, 3, padding=1),
             nn.PixelShuffle(2),
         )
+        self.latent_mean: Tensor
+        self.latent_std: Tensor
         self.register_buffer("latent_mean", torch.zeros(latent))
         self.register_buffer("latent_std", torch.ones(latent))
-        self.to(memory_format=torch.channels_last)
 
     def encode(self, frames: Tensor) -> Tensor:
         """frames (B, 3, S, S) in [0, 1] -> standardised latents (B, C, S / 8, S / 8)."""

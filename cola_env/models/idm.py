@@ -55,7 +55,7 @@ class IDMBlock(nn.Module):
 
 
 class InverseDynamicsModel(nn.Module):
-    """Clip of T frames -> T - 1 continuous latent actions; action t sees frames up to t + 1 only."""
+    """T frames -> T - 1 continuous latent actions; action t sees frames up to t + 1 only."""
 
     def __init__(self, config: IDMConfig, num_tokens: int, token_size: int) -> None:
         super().__init__()

@@ -61,7 +61,9 @@ class VectorQuantizer(nn.Module):
         return self.codebook[codes]
 
     @torch.no_grad()
-    def fit_codebook(self, tokens: Tensor, generator: torch.Generator, iterations: int = 20) -> None:
+    def fit_codebook(
+        self, tokens: Tensor, generator: torch.Generator, iterations: int = 20
+    ) -> None:
         """Initialise the codebook by k-means on continuous tokens (N, num_tokens, code_size).
 
         Starts from k-means++ seeds (Arthur and Vassilvitskii, 2007).

@@ -21,10 +21,14 @@ def velocity_to_clean(clean: Tensor, noised: Tensor, t: Tensor) -> Tensor:
     return (clean - noised) / t[:, :, None, None, None].clamp_min(1e-3)
 
 
-def euler_scheduler(num_inference_steps: int, shift: float = 1.0) -> FlowMatchEulerDiscreteScheduler:
+def euler_scheduler(
+    num_inference_steps: int, shift: float = 1.0
+) -> FlowMatchEulerDiscreteScheduler:
     """diffusers' Euler scheduler on Open-Sora's grid t_i = 1 - i / N (its output is -velocity)."""
     scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
-    scheduler.set_timesteps(sigmas=[1 - i / num_inference_steps for i in range(num_inference_steps)])
+    scheduler.set_timesteps(
+        sigmas=[1 - i / num_inference_steps for i in range(num_inference_steps)]
+    )
     return scheduler
 
 

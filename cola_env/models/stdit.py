@@ -169,4 +169,3 @@ class STDiT(nn.Module):
         out = self.final_layer(tokens, t_embedding)
         out = rearrange(out, "b t (h w) (p q c) -> b t c (h p) (w q)", h=h, p=p, q=p)
         return out, kept
-

@@ -62,7 +62,9 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
     ) -> None:
         super().__init__()
         if conditioning not in ("latent", "direct"):
-            raise ColaWorldError(f"conditioning must be 'latent' or 'direct', not {conditioning!r}.")
+            raise ColaWorldError(
+                f"conditioning must be 'latent' or 'direct', not {conditioning!r}."
+            )
         codes = QuantizerConfig(**quantizer_config or {})
         network = STDiTConfig(**stdit_config or {})
         actions = ActionConditionerConfig(**conditioner_config or {})
@@ -71,7 +73,9 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
         self.window = network.window
         self.residual = network.residual
         if actions.hidden_size // actions.num_heads != self.head_dim:
-            raise ColaWorldError("stdit and conditioner must have the same size per attention head.")
+            raise ColaWorldError(
+                "stdit and conditioner must have the same size per attention head."
+            )
         self.autoencoder = Autoencoder(AutoencoderConfig(**autoencoder_config or {}))
         self.stdit = STDiT(network)
         self.conditioner = ActionConditioner(action_size, network.hidden_size, actions)
@@ -119,7 +123,7 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
         return self.quantizer(self.action_tokens(frames, self.encode(frames)))
 
     def action_tokens(self, frames: Tensor, latents: Tensor) -> Tensor:
-        """The IDM's continuous tokens (B, T - 1, tokens, code_size) of a clip, before quantisation."""
+        """The IDM's continuous tokens (B, T - 1, tokens, code_size) of a clip."""
         if self.idm.config.space == "latents":
             return self.idm(latents)
         return self.idm(frames.movedim(-1, 2).float() / (255 if frames.dtype == torch.uint8 else 1))
@@ -130,7 +134,7 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
         """What conditions the world model on the given actions.
 
         Args:
-            actions: (B, A) float in [-1, 1] for "real" and "direct"; (B, tokens) codes for "latent".
+            actions: (B, A) in [-1, 1] for "real" and "direct"; for "latent" (B, tokens) codes.
             latents: the frames that the actions start from (B, C, h, w).
             mode: one of ``action_modes``.
 
@@ -207,8 +211,8 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
         elif length > 1:
             if actions is None or actions.shape[1] < length - 1:
                 raise ColaWorldError(
-                    f"A model conditioned on real actions needs the {length - 1} actions between its "
-                    f"{length} context frames: pass actions of shape (B, {length - 1}, A)."
+                    f"A model conditioned on real actions needs the {length - 1} actions between "
+                    f"its {length} context frames: pass actions of shape (B, {length - 1}, A)."
                 )
             vectors[:, 1:] = self.action_in(actions.to(self.device)[:, 1 - length :].float())
         clean = torch.zeros(batch, length, device=self.device)

@@ -9,6 +9,7 @@ from cola_train.controllers.controller import CLOSED, OPEN, Controller, Phase
 from cola_train.controllers.motions import AWAY, RIGHT, UP, along, from_above
 from cola_train.controllers.scene import Scene, Simulator, Vector
 
+
 @dataclass(frozen=True)
 class Script:
     """The phases of a task and when it is solved."""
@@ -53,7 +54,9 @@ def flat_block_off_table() -> Script:
         [
             Phase(
                 from_above(behind, 0.12),
-                lambda s: bool(np.linalg.norm((behind(s) - s.tip)[:2]) < 0.025 and s.tip[2] < 0.785),
+                lambda s: bool(
+                    np.linalg.norm((behind(s) - s.tip)[:2]) < 0.025 and s.tip[2] < 0.785
+                ),
                 level=True,
             ),
             Phase(lambda s: block(s) - 0.1 * AWAY, lambda s: s.tip[1] < block(s)[1], level=True),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -63,7 +63,6 @@ class Clips:
         )
 
 
-
 @dataclass(frozen=True)
 class Batch:
     """frames (B, T, S, S, 3) uint8, latents (B, T, C, h, w) float32, actions (B, T - 1, A)."""
@@ -76,10 +75,14 @@ class Batch:
         return Batch(self.frames.to(device), self.latents.to(device), self.actions.to(device))
 
 
-def load_clips(path: str, split: str) -> tuple[Clips, dict[str, object]]:
+def load_clips(path: str, split: str) -> tuple[Clips, dict[str, Any]]:
     """All episodes of a ``split`` ("train" or "test") of a LeRobot folder, and its info."""
     dataset = LeRobotDataset(path)
-    picks = dataset.split(split)
-    frames = np.stack([dataset.episode(i).frames for i in picks])
-    actions = np.stack([dataset.episode(i).actions for i in picks])
-    return Clips(torch.from_numpy(frames), torch.from_numpy(actions)), dataset.info
+    frames, actions = [], []
+    for index in dataset.split(split):
+        episode = dataset.episode(index)
+        if episode.actions is None:
+            raise ColaWorldError(f"Episode {index} of {path} has no actions, which training needs.")
+        frames.append(torch.from_numpy(episode.frames))
+        actions.append(torch.from_numpy(episode.actions))
+    return Clips(torch.stack(frames), torch.stack(actions)), dataset.info

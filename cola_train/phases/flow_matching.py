@@ -52,7 +52,8 @@ class FlowMatching(Phase):
         self, model: ColaWorldModel, latents: Tensor, vectors: Tensor, generator: torch.Generator
     ) -> Tensor:
         """vectors (B, T - 1, D) lead to the frames 1.. of latents (B, T, C, h, w)."""
-        t = sample_noise_levels(*latents.shape[:2], self.pure_noise, generator).to(latents)
+        batch, frames = latents.shape[:2]
+        t = sample_noise_levels(batch, frames, self.pure_noise, generator).to(latents)
         noise = torch.randn(latents.shape, generator=generator).to(latents)
         noised = add_noise(latents, noise, t)
         previous = torch.cat([latents[:, :1], latents[:, :-1]], dim=1)
@@ -100,7 +101,11 @@ class FlowMatching(Phase):
         generator: torch.Generator,
     ) -> None:
         since = step - self.continuous_steps
-        if since >= self.restart_steps or since % self.restart_every or "quantizer" not in self.learns:
+        if (
+            since >= self.restart_steps
+            or since % self.restart_every
+            or "quantizer" not in self.learns
+        ):
             return
         counts = torch.bincount(codes.flatten(), minlength=model.quantizer.config.num_codes)
         model.quantizer.restart_dead_codes(tokens, counts / counts.sum(), 1e-3, generator)

@@ -23,9 +23,7 @@ def test_the_true_velocity_leads_back_to_the_data() -> None:
 
 
 def test_the_sampler_starts_at_pure_noise_on_an_even_grid() -> None:
-    torch.testing.assert_close(
-        euler_scheduler(4).sigmas, torch.tensor([1.0, 0.75, 0.5, 0.25, 0.0])
-    )
+    torch.testing.assert_close(euler_scheduler(4).sigmas, torch.tensor([1.0, 0.75, 0.5, 0.25, 0.0]))
 
 
 def test_noise_levels_have_clean_context_and_the_asked_share_of_pure_noise() -> None:

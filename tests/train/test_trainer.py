@@ -1,4 +1,4 @@
-"""The trainer: an interrupted run ends like an uninterrupted one; the phases learn what they should."""
+"""The trainer: a killed run ends like an uninterrupted one; phases learn what they should."""
 
 from pathlib import Path
 
