@@ -108,12 +108,14 @@ def _source(path: Path, root: Path, embed: bool) -> str:
 
 def _card(record: EpisodeRecord, source: str) -> str:
     verdict = "success" if record.success else "failure"
-    psnr = "" if record.imagined_psnr is None else f" · imagined {record.imagined_psnr:.1f} dB"
+    thought = ""
+    if record.imagined_psnr is not None:
+        thought = f" · imagined {record.imagined_psnr:.1f} dB · {record.seconds:.1f} s of thinking"
     return (
         f'<article class="{verdict}" data-model="{escape(record.model)}" '
         f'data-task="{escape(record.task)}" data-verdict="{verdict}">'
         f'<video src="{source}" muted loop playsinline controls preload="metadata"></video>'
         f"<p><em>{verdict}</em> <b>{escape(record.task)}</b> pair {record.pair}<br>"
-        f"<small>{escape(record.model)} · {record.steps} steps{psnr} · "
-        f"{record.seconds:.1f} s of thinking</small></p></article>"
+        f"<small>{escape(record.model)} · {record.steps} steps{thought}"
+        f"</small></p></article>"
     )

@@ -66,7 +66,7 @@ def write_video(
         stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND)
         stream.width, stream.height = images[0].shape[1], images[0].shape[0]
         stream.pix_fmt = "yuv420p"
-        stream.options = {"crf": "23", "preset": "fast", "threads": "1"}
+        stream.options = {"crf": "25", "preset": "fast", "threads": "1"}
         for image in images:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())

@@ -40,6 +40,8 @@ class VectorQuantizer(nn.Module):
         super().__init__()
         self.config = config
         self.codebook = nn.Parameter(torch.randn(config.num_codes, config.code_size))
+        self.usage: Tensor
+        self.register_buffer("usage", torch.full((config.num_codes,), 1 / config.num_codes))
 
     def normalize(self, tokens: Tensor) -> Tensor:
         if not self.config.normalize:
@@ -81,15 +83,24 @@ class VectorQuantizer(nn.Module):
         self.codebook.copy_(centres)
 
     @torch.no_grad()
-    def restart_dead_codes(
-        self, tokens: Tensor, usage: Tensor, threshold: float, generator: torch.Generator
-    ) -> int:
-        """Move codes whose share of ``usage`` (num_codes,) is below ``threshold`` onto data.
+    def track_usage(self, codes: Tensor, decay: float = 0.98) -> None:
+        """Update ``usage``, the running share of every code, with the codes of a batch."""
+        counts = torch.bincount(codes.flatten(), minlength=self.config.num_codes)
+        self.usage.lerp_((counts / counts.sum()).to(self.usage), 1 - decay)
 
-        Returns the number of codes that were moved. Source: Jukebox (arXiv 2005.00341).
+    @torch.no_grad()
+    def restart_dead_codes(
+        self, tokens: Tensor, generator: torch.Generator, threshold: float = 0.1
+    ) -> int:
+        """Move codes with less than ``threshold`` of an even share of the usage onto data.
+
+        tokens (N, num_tokens, code_size) continuous. Returns the number of codes that were moved.
+        Source: Jukebox (arXiv 2005.00341).
         """
-        dead = torch.nonzero(usage < threshold).flatten()
+        even = 1 / self.config.num_codes
+        dead = torch.nonzero(self.usage < threshold * even).flatten()
         data = self.normalize(tokens).flatten(0, -2)
         picks = torch.randint(len(data), (len(dead),), generator=generator)
-        self.codebook[dead] = data[picks]
+        self.codebook[dead] = data[picks.to(data.device)]
+        self.usage[dead] = even
         return len(dead)

@@ -26,7 +26,7 @@ class Phase:
     """Move the fingertips to `target(scene)` until `done(scene)`, or within `tolerance` of it.
 
     A phase also ends after `patience` steps and, unless it `presses`, when the hand is stuck.
-    `level` turns the wrist until the fingers open horizontally.
+    `level` turns the wrist until the fingers open sideways.
     """
 
     target: Callable[[Scene], Vector]
@@ -48,49 +48,50 @@ class Phase:
         return np.clip([*move, wrist, self.gripper], -1.0, 1.0)
 
 
+@dataclass(frozen=True)
+class Script:
+    """What to do for a task: the phases in order, again and again, until it is once `solved`."""
+
+    phases: Sequence[Phase]
+    solved: Callable[[Scene], bool] = lambda scene: False
+
+
 REST = Phase(lambda scene: np.array([0.0, 0.55, 1.0]))
 """Away from everything, in sight of the camera."""
 
 
 class Controller:
-    """Runs its phases in order, again and again until `solved`, then moves to a resting place.
+    """Plays a script from the present state on, then moves to a resting place.
 
     Args:
         env: the simulator; its true state is read at every action.
-        phases: what to do.
+        script: what to do.
         rng: source of the noise; not used when `noise` is 0.
         noise: standard deviation of the temporally correlated noise on the action.
-        solved: whether there is nothing left to do.
     """
 
     def __init__(
-        self,
-        env: Simulator,
-        phases: Sequence[Phase],
-        rng: np.random.Generator,
-        noise: float = 0.0,
-        solved: Callable[[Scene], bool] = lambda scene: False,
+        self, env: Simulator, script: Script, rng: np.random.Generator, noise: float = 0.0
     ) -> None:
         self.scene = Scene(env)
         self.rounds = 0
-        self._phases = tuple(phases)
-        self._solved = solved
+        self._script = script
         self._noise = CorrelatedNoise(5, noise, rng) if noise > 0 else None
         self._index = 0
         self._steps = 0
+        self._solved = False
         self._before = self.scene.tip
 
     @property
     def phase(self) -> Phase:
         """The phase under way."""
-        return REST if self._solved(self.scene) else self._phases[self._index]
+        return REST if self._solved else self._script.phases[self._index]
 
     def act(self) -> np.ndarray:
         """The action for the present state: float32 (5,) in [-1, 1]."""
-        for _ in self._phases:
-            if not self._is_over():
-                break
-            self._advance()
+        self._solved = self._solved or self._script.solved(self.scene)
+        if not self._solved:
+            self._choose_phase()
         self._steps += 1
         self._before = self.scene.tip
         action = self.phase.action(self.scene)
@@ -98,12 +99,15 @@ class Controller:
             action = action + self._noise()
         return np.clip(action, -1.0, 1.0).astype(np.float32)
 
+    def _choose_phase(self) -> None:
+        for _ in self._script.phases:
+            if not self._is_over():
+                break
+            self._index = (self._index + 1) % len(self._script.phases)
+            self._steps = 0
+            self.rounds += self._index == 0
+
     def _is_over(self) -> bool:
         moved = float(np.linalg.norm(self.scene.tip - self._before))
         stuck = self._steps > 0 and moved < STALL and not self.phase.presses
         return stuck or self._steps >= self.phase.patience or self.phase.is_done(self.scene)
-
-    def _advance(self) -> None:
-        self._index = (self._index + 1) % len(self._phases)
-        self._steps = 0
-        self.rounds += self._index == 0

@@ -1,17 +1,33 @@
-"""Play: reach a random thing and push it in a random direction, again and again."""
+"""Play: reach a random thing, then push it or carry it in a random direction, again and again."""
+
+from collections.abc import Callable
 
 import numpy as np
 
-from cola_train.controllers.controller import CLOSED, OPEN, Controller, Phase
+from cola_train.controllers.controller import CLOSED, OPEN, Controller, Phase, Script
 from cola_train.controllers.motions import UP, from_above
-from cola_train.controllers.scene import Scene, Simulator, Vector
+from cola_train.controllers.scene import WORKSPACE_HIGH, WORKSPACE_LOW, Scene, Simulator, Vector
 
-THINGS = ("flat_block", "upright_block", "ball", "red_button", "green_button", "blue_button")
-"""Bodies that play reaches for."""
+THINGS = {
+    "flat_block": 0.25,
+    "upright_block": 0.2,
+    "ball": 0.25,
+    "slide": 0.15,
+    "red_button": 0.05,
+    "green_button": 0.05,
+    "blue_button": 0.05,
+}
+"""How often play reaches for each body."""
+
+FALLEN = 0.7
+"""Height under which a body is no longer on the desk."""
+
+HANDLE: Vector = np.array([0.0, -0.11, 0.0])
+"""From the sliding door's centre to its handle."""
 
 
 class Play:
-    """Diverse contact without a task: reach a random thing, push it, draw another one.
+    """Diverse contact without a task.
 
     Args:
         env: the simulator; its true state is read at every action.
@@ -32,26 +48,45 @@ class Play:
         return self._controller.act()
 
     def _draw(self) -> Controller:
-        rng = self._rng
-        name = THINGS[rng.integers(len(THINGS))]
-        angle = rng.uniform(-np.pi, np.pi)
-        forward = np.array([np.cos(angle), np.sin(angle), 0.0])
-        start = rng.uniform(0.04, 0.1)
-        length = rng.uniform(0.05, 0.25)
-        height = rng.uniform(0.08, 0.18)
-        grip = CLOSED if rng.random() < 0.7 else OPEN
-        level = bool(rng.random() < 0.5)
-        goal = Scene(self._env).body(name) + length * forward
+        scene = Scene(self._env)
+        on_desk = {name: w for name, w in THINGS.items() if scene.body(name)[2] > FALLEN}
+        weights = np.array(list(on_desk.values()))
+        name = str(self._rng.choice(list(on_desk), p=weights / weights.sum()))
 
         def thing(scene: Scene) -> Vector:
-            return scene.body(name)
+            return scene.body(name) + (HANDLE if name == "slide" else 0.0)
 
-        reach = Phase(
-            from_above(lambda s: thing(s) - start * forward, height),
-            tolerance=0.03,
-            gripper=grip,
-            level=level,
+        script = self._carry(thing) if self._rng.random() < 0.3 else self._push(thing)
+        return Controller(self._env, script, self._rng, self._noise)
+
+    def _push(self, thing: Callable[[Scene], Vector]) -> Script:
+        forward = self._direction()
+        behind = self._rng.uniform(0.06, 0.1)
+        goal = self._near(thing, forward)
+        height = self._rng.uniform(0.08, 0.16)
+        return Script(
+            [
+                Phase(from_above(lambda s: thing(s) - behind * forward, height), tolerance=0.03),
+                Phase(lambda s: goal, patience=4),
+                Phase(lambda s: s.tip + height * UP, patience=1),
+            ]
         )
-        push = Phase(lambda s: goal, patience=4, gripper=CLOSED)
-        leave = Phase(lambda s: s.tip + height * UP, patience=1, gripper=grip)
-        return Controller(self._env, [reach, push, leave], rng, self._noise)
+
+    def _carry(self, thing: Callable[[Scene], Vector]) -> Script:
+        goal = self._near(thing, self._direction()) + self._rng.uniform(0.0, 0.12) * UP
+        return Script(
+            [
+                Phase(from_above(thing, 0.12, radius=0.015), gripper=OPEN, level=True),
+                Phase(thing, lambda s: False, gripper=CLOSED, patience=1),
+                Phase(lambda s: goal, gripper=CLOSED, patience=5),
+                Phase(lambda s: s.tip + 0.1 * UP, gripper=OPEN, patience=2),
+            ]
+        )
+
+    def _direction(self) -> Vector:
+        angle = self._rng.uniform(-np.pi, np.pi)
+        return np.array([np.cos(angle), np.sin(angle), 0.0])
+
+    def _near(self, thing: Callable[[Scene], Vector], direction: Vector) -> Vector:
+        place = thing(Scene(self._env)) + self._rng.uniform(0.05, 0.25) * direction
+        return np.clip(place, WORKSPACE_LOW, WORKSPACE_HIGH)

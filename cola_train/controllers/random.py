@@ -4,11 +4,7 @@ import numpy as np
 
 from cola_train.controllers.controller import REACH
 from cola_train.controllers.noise import CorrelatedNoise
-from cola_train.controllers.scene import Scene, Simulator, Vector
-
-WORKSPACE_LOW: Vector = np.array([-0.5, 0.5, 0.76])
-WORKSPACE_HIGH: Vector = np.array([0.5, 0.9, 1.05])
-"""Where the fingertips can be useful: above the desk and before the shelf."""
+from cola_train.controllers.scene import WORKSPACE_HIGH, WORKSPACE_LOW, Scene, Simulator
 
 
 class SmoothRandom:

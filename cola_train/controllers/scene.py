@@ -10,6 +10,10 @@ Vector = np.ndarray
 FINGER_LENGTH = 0.05
 """Metres from the simulator's end effector site to the middle of the closed fingertips."""
 
+WORKSPACE_LOW: Vector = np.array([-0.5, 0.5, 0.76])
+WORKSPACE_HIGH: Vector = np.array([0.5, 0.9, 1.05])
+"""Where the fingertips can be useful: above the desk and before the shelf."""
+
 
 class Simulator(Protocol):
     """A RoboDesk environment, as far as a controller needs it."""
@@ -37,8 +41,12 @@ class Scene:
 
     @property
     def roll(self) -> float:
-        """The turn of the wrist, in [-pi/2, pi/2], that makes the fingers open horizontally."""
-        across, opening = self._hand_axes[2, 0], self._hand_axes[2, 1]
+        """The turn of the wrist, in [-pi/2, pi/2], after which the fingers open sideways.
+
+        Sideways is at a right angle to the fingers and to a line that leans away from the robot,
+        so that it is defined for fingers that point away as well as down.
+        """
+        across, opening, _ = np.array([0.0, 1.0, 1.0]) @ self._hand_axes
         return float(np.arctan(opening / across)) if across else np.pi / 2
 
     @property

@@ -1,30 +1,28 @@
 """The scripts: which phases solve which task."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
-from cola_train.controllers.controller import CLOSED, OPEN, Controller, Phase
+from cola_train.controllers.controller import OPEN, Controller, Phase, Script
+from cola_train.controllers.drawer import open_drawer
 from cola_train.controllers.motions import AWAY, RIGHT, UP, along, from_above
 from cola_train.controllers.scene import Scene, Simulator, Vector
 
 
-@dataclass(frozen=True)
-class Script:
-    """The phases of a task and when it is solved."""
-
-    phases: list[Phase]
-    solved: Callable[[Scene], bool]
-
-
 def push_button(color: str) -> Script:
     def button(scene: Scene) -> Vector:
-        return scene.body(f"{color}_button") + 0.02 * UP
+        return scene.body(f"{color}_button")
+
+    def pressed(scene: Scene) -> bool:
+        return scene.joint(f"{color}_light") < -0.0046
 
     return Script(
-        [Phase(from_above(button, 0.1)), Phase(lambda s: s.tip + 0.1 * UP, patience=1)],
-        lambda s: s.joint(f"{color}_button") < -0.0046,
+        [
+            Phase(from_above(button, 0.12), pressed),
+            Phase(lambda s: s.tip + 0.1 * UP, patience=1),
+        ],
+        pressed,
     )
 
 
@@ -75,16 +73,22 @@ def upright_block_off_table() -> Script:
     def grip(scene: Scene) -> Vector:
         return block(scene) + 0.03 * UP + 0.01 * scene.pointing
 
-    def at_front(scene: Scene) -> Vector:
-        return np.array([scene.tip[0], 0.45, 1.0])
+    def lost(scene: Scene) -> bool:
+        return bool(np.linalg.norm(scene.tip - block(scene)) > 0.1)
+
+    def in_front(scene: Scene) -> Vector:
+        return np.array([scene.tip[0], 0.45, 1.06])
+
+    def upwards(scene: Scene) -> Vector:
+        return scene.tip + 0.1 * UP
 
     return Script(
         [
-            Phase(along(lambda s: -s.heading, grip, 0.1), gripper=OPEN, level=True),
-            Phase(lambda s: s.tip + 0.1 * UP, lambda s: False, patience=1),
-            Phase(lambda s: s.tip + 0.1 * UP, lambda s: block(s)[2] > 0.89, patience=3),
-            Phase(at_front, lambda s: block(s)[1] < 0.54),
-            Phase(at_front, lambda s: False, gripper=OPEN, patience=2),
+            Phase(along(lambda s: -s.heading, grip, 0.1, radius=0.01), gripper=OPEN, level=True),
+            Phase(upwards, lost, patience=1),
+            Phase(upwards, lambda s: lost(s) or block(s)[2] > 0.885, patience=3),
+            Phase(in_front, lambda s: lost(s) or block(s)[1] < 0.54),
+            Phase(in_front, lost, gripper=OPEN, patience=2),
         ],
         lambda s: block(s)[2] < 0.7,
     )
@@ -95,6 +99,7 @@ _SCRIPTS: dict[str, Callable[[], Script]] = {
     "push_green": lambda: push_button("green"),
     "push_blue": lambda: push_button("blue"),
     "open_slide": open_slide,
+    "open_drawer": open_drawer,
     "flat_block_off_table": flat_block_off_table,
     "upright_block_off_table": upright_block_off_table,
 }
@@ -113,5 +118,4 @@ def make_controller(
     """
     if task not in _SCRIPTS:
         raise ValueError(f"no script for {task!r}; choose one of {', '.join(SCRIPTED_TASKS)}.")
-    script = _SCRIPTS[task]()
-    return Controller(env, script.phases, rng, noise, script.solved)
+    return Controller(env, _SCRIPTS[task](), rng, noise)

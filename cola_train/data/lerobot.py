@@ -156,7 +156,7 @@ class LeRobotDataset:
         file = self.path / self.info["data_path"].format(
             chunk_index=row["data/chunk_index"], file_index=row["data/file_index"]
         )
-        columns = _data_file(file)
+        columns = _data_file(file, file.stat().st_mtime_ns if file.exists() else 0)
         start = int(row["dataset_from_index"]) - int(columns["index"][0])
         stop = start + int(row["length"])
         if start < 0 or stop > len(columns["index"]):
@@ -216,7 +216,7 @@ def _read_info(path: Path) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=4)
-def _data_file(file: Path) -> dict[str, NDArray[Any]]:
+def _data_file(file: Path, modified: int) -> dict[str, NDArray[Any]]:
     table = _read_table(file)
     return {name: _to_numpy(table.column(name)) for name in table.column_names}
 

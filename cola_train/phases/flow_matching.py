@@ -83,7 +83,11 @@ class FlowMatching(Phase):
         if self.continuous_steps and step == self.continuous_steps:
             model.quantizer.fit_codebook(tokens.flatten(0, -3), generator)
         quantized = model.quantizer(tokens)
-        self._restart(model, tokens, quantized.codes, step, generator)
+        if "quantizer" in self.learns:
+            model.quantizer.track_usage(quantized.codes)
+            since = step - self.continuous_steps
+            if 0 < since < self.restart_steps and since % self.restart_every == 0:
+                model.quantizer.restart_dead_codes(tokens.flatten(0, -3), generator)
         health = codebook_health(quantized.codes.flatten(0, -2), model.quantizer.config.num_codes)
         logs = {
             "quantizer": float(quantized.loss.detach()),
@@ -91,24 +95,6 @@ class FlowMatching(Phase):
             "entropy": health.entropy,
         }
         return quantized.vectors.flatten(-2), quantized.loss, logs
-
-    def _restart(
-        self,
-        model: ColaWorldModel,
-        tokens: Tensor,
-        codes: Tensor,
-        step: int,
-        generator: torch.Generator,
-    ) -> None:
-        since = step - self.continuous_steps
-        if (
-            since >= self.restart_steps
-            or since % self.restart_every
-            or "quantizer" not in self.learns
-        ):
-            return
-        counts = torch.bincount(codes.flatten(), minlength=model.quantizer.config.num_codes)
-        model.quantizer.restart_dead_codes(tokens, counts / counts.sum(), 1e-3, generator)
 
     def evaluate(self, model: ColaWorldModel, held_out: Clips) -> Logs:
         return obedience(model, held_out, self.clip, adapter=False)

@@ -34,11 +34,11 @@ def tiny_model(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture
-def configure(goals_file, tiny_model, tmp_path) -> Callable[..., DictConfig]:
-    """A tiny run's configuration; further Hydra overrides as arguments."""
+@pytest.fixture(scope="session")
+def configure(goals_file, tiny_model) -> Callable[..., DictConfig]:
+    """A tiny run's configuration, from its folder and further Hydra overrides."""
 
-    def make(*overrides: str) -> DictConfig:
+    def make(out: Path, *overrides: str) -> DictConfig:
         conf = Path(benchmarks.__file__).parent / "conf"
         with initialize_config_dir(str(conf), version_base=None):
             return compose(
@@ -46,7 +46,7 @@ def configure(goals_file, tiny_model, tmp_path) -> Callable[..., DictConfig]:
                 [
                     f"model=[tiny:{tiny_model},random]",
                     f"goals={goals_file}",
-                    f"out={tmp_path / 'run'}",
+                    f"out={out}",
                     "tasks=[push_red]",
                     "reward=mse",
                     "episodes=1",

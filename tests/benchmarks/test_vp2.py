@@ -1,24 +1,29 @@
 import csv
 import json
+import shutil
 
 import av
 import pytest
 
 from benchmarks.vp2 import report
+from benchmarks.vp2_protocol.records import RunFolder
 from benchmarks.vp2_protocol.run import Run
 from cola_env.errors import ColaWorldError
 
+OVERRIDES = ("episodes=2", "batch_size=1")
 
-@pytest.fixture
-def finished(configure):
-    run = Run(configure("episodes=2", "batch_size=1"))
+
+@pytest.fixture(scope="module")
+def finished(configure, tmp_path_factory):
+    """A finished run and the records it told of while playing."""
+    run = Run(configure(tmp_path_factory.mktemp("run"), *OVERRIDES))
     told = []
     run.play(told.append)
     report(run)
     return run, told
 
 
-def test_a_run_ends_with_table_page_and_videos(finished, capsys):
+def test_a_run_ends_with_table_page_and_videos(finished):
     run, told = finished
     assert len(told) == 4
     folder = run.folder.path
@@ -43,12 +48,14 @@ def test_a_run_ends_with_table_page_and_videos(finished, capsys):
     assert record.imagined_psnr is not None and len(record.costs) == record.steps
 
 
-def test_a_killed_run_goes_on_where_it_was_with_the_same_results(finished, configure):
+def test_a_killed_run_goes_on_where_it_was_with_the_same_results(finished, configure, tmp_path):
     run, _ = finished
+    copy = tmp_path / "copy"
+    shutil.copytree(run.folder.path, copy)
     before = {episode: run.folder.load(*episode) for episode in run.planned}
     lost = ("tiny", "push_red", 1)
-    run.folder.episode(*lost).unlink()
-    again = Run(configure("episodes=2", "batch_size=1"))
+    RunFolder(copy).episode(*lost).unlink()
+    again = Run(configure(copy, *OVERRIDES))
     assert len(again.records()) == 3
     told = []
     again.play(told.append)
@@ -60,12 +67,12 @@ def test_a_killed_run_goes_on_where_it_was_with_the_same_results(finished, confi
         )
 
 
-def test_a_run_folder_of_other_settings_is_refused(configure):
-    Run(configure())
+def test_a_run_folder_of_other_settings_is_refused(configure, tmp_path):
+    Run(configure(tmp_path))
     with pytest.raises(ColaWorldError, match=r"steps=2 \(now 3\)"):
-        Run(configure("steps=3"))
+        Run(configure(tmp_path, "steps=3"))
     with pytest.raises(ColaWorldError, match="'tiny'.*num_samples"):
-        Run(configure("planner.num_samples=4"))
+        Run(configure(tmp_path, "planner.num_samples=4"))
 
 
 @pytest.mark.parametrize(
@@ -80,6 +87,6 @@ def test_a_run_folder_of_other_settings_is_refused(configure):
         ("planner._target_=planners.Nobody", "cannot be built"),
     ],
 )
-def test_bad_settings_are_told_in_one_sentence(configure, override, told):
+def test_bad_settings_are_told_in_one_sentence(configure, tmp_path, override, told):
     with pytest.raises(ColaWorldError, match=told):
-        Run(configure(override))
+        Run(configure(tmp_path, override))

@@ -47,14 +47,15 @@ def test_k_means_finds_the_clusters_of_the_data() -> None:
 def test_dead_codes_move_onto_data_and_live_ones_stay() -> None:
     quantizer = VectorQuantizer(QuantizerConfig(normalize=False))
     before = quantizer.codebook.detach().clone()
-    usage = torch.full((32,), 1 / 30)
-    usage[[3, 9]] = 0
+    live = torch.tensor([i for i in range(32) if i not in (3, 9)])
+    for _ in range(200):
+        quantizer.track_usage(live[:, None].repeat(1, 2))
+    assert quantizer.usage[live].sum() > 0.99
     tokens = torch.full((6, 2, 32), 5.0)
-    moved = quantizer.restart_dead_codes(tokens, usage, 1e-3, torch.Generator().manual_seed(0))
-    assert moved == 2
+    assert quantizer.restart_dead_codes(tokens, torch.Generator().manual_seed(0)) == 2
     assert (quantizer.codebook[[3, 9]] == 5).all()
-    live = [i for i in range(32) if i not in (3, 9)]
     assert torch.equal(quantizer.codebook[live], before[live])
+    assert quantizer.restart_dead_codes(tokens, torch.Generator().manual_seed(0)) == 0
 
 
 def test_health_of_a_uniform_and_of_a_collapsed_codebook() -> None:

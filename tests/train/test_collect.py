@@ -141,6 +141,7 @@ def test_a_finished_dataset_is_left_alone_or_extended(collected, tmp_path):
     grown = contents(out)
     assert grown == contents(collected)
     np.testing.assert_array_equal(LeRobotDataset(out).episode(3).states, first.states)
+    assert LeRobotDataset(out).episode(19).task == LeRobotDataset(collected).episode(19).task
     collect(settings(out), make_stub)
     assert contents(out) == grown
     with pytest.raises(ColaWorldError, match="parts are gone"):
