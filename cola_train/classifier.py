@@ -13,6 +13,7 @@ import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import hydra
 import numpy as np
@@ -27,15 +28,16 @@ from cola_env.classifier import SuccessClassifier
 from cola_env.errors import ColaWorldError
 from cola_env.models.precision import autocast
 from cola_env.simulators.robodesk import VP2_TASKS
+from cola_train.data.joined import JoinedDataset, open_dataset
 from cola_train.data.labelled_frames import LabelledFrames, augment, load_labelled_frames
-from cola_train.data.lerobot import LeRobotDataset
 
 MODEL_CARD = "model_card.json"
 
 
 @dataclass
 class ClassifierConfig:
-    data: str = MISSING
+    data: Any = MISSING
+    """A LeRobot folder or a list of them."""
     out: str = MISSING
     steps: int = 1200
     batch: int = 128
@@ -126,7 +128,7 @@ def area_under_curve(positive: NDArray[np.float64], negative: NDArray[np.float64
     return float((below + up_to).mean() / 2 / len(negative))
 
 
-def hold_out(dataset: LeRobotDataset, share: float, seed: int) -> NDArray[np.int64]:
+def hold_out(dataset: JoinedDataset, share: float, seed: int) -> NDArray[np.int64]:
     """Numbers of the episodes to measure on: the same share of the episodes of each policy."""
     shuffled = np.random.default_rng(seed).permutation(dataset.num_episodes)
     order = sorted(shuffled, key=lambda i: str(dataset.episodes[i].get("tasks")))
@@ -136,7 +138,7 @@ def hold_out(dataset: LeRobotDataset, share: float, seed: int) -> NDArray[np.int
 
 def train_classifier(config: ClassifierConfig) -> dict[str, Measures]:
     """Train on a dataset folder, write the model and its card to `config.out`; the measures."""
-    dataset = LeRobotDataset(config.data)
+    dataset = open_dataset(config.data)
     measured = hold_out(dataset, config.held_out, config.seed)
     trained = np.setdiff1d(np.arange(dataset.num_episodes), measured)
     if not (len(measured) and len(trained)):
@@ -158,7 +160,7 @@ def train_classifier(config: ClassifierConfig) -> dict[str, Measures]:
         "model": "one success logit a task on 64 x 64 RGB",
         "parameters": model.num_parameters(),
         "data": {
-            "name": Path(config.data).name,
+            "name": [part.path.name for part in dataset.parts],
             "rendering": model.rendering,
             "train_frames": len(train.frames),
             "held_out_frames": len(held_out.frames),

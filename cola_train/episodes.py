@@ -49,7 +49,7 @@ class World(Protocol):
     def policy(self, name: str, noise: float, rng: np.random.Generator) -> Policy: ...
 
 
-@dataclass(frozen=True)
+@dataclass
 class Mixture:
     """How episodes differ from each other."""
 

@@ -27,14 +27,19 @@ def push_button(color: str) -> Script:
 
 
 def open_slide() -> Script:
+    """Push the door by its handle, with the fingers between the handle and the door."""
+
     def handle(scene: Scene) -> Vector:
         return scene.body("slide") - 0.11 * AWAY
+
+    def passed(scene: Scene) -> bool:
+        return bool(scene.tip[0] > handle(scene)[0])
 
     return Script(
         [
             Phase(lambda s: handle(s) - 0.06 * RIGHT - 0.06 * AWAY, tolerance=0.05),
-            Phase(lambda s: handle(s) - 0.06 * RIGHT + 0.02 * AWAY, tolerance=0.035),
-            Phase(lambda s: handle(s) + 0.1 * RIGHT + 0.02 * AWAY),
+            Phase(lambda s: handle(s) - 0.06 * RIGHT + 0.03 * AWAY, tolerance=0.035),
+            Phase(lambda s: handle(s) + 0.1 * RIGHT + 0.03 * AWAY, passed),
             Phase(lambda s: handle(s) + [-0.15, -0.15, 0.05], tolerance=0.05),
         ],
         lambda s: s.joint("slide_joint") > 0.56,

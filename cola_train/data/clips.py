@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from cola_env.errors import ColaWorldError
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.data.lerobot import LeRobotDataset
+from cola_train.data.joined import open_dataset
 
 
 @dataclass(frozen=True)
@@ -75,14 +76,18 @@ class Batch:
         return Batch(self.frames.to(device), self.latents.to(device), self.actions.to(device))
 
 
-def load_clips(path: str, split: str) -> tuple[Clips, dict[str, Any]]:
-    """All episodes of a ``split`` ("train" or "test") of a LeRobot folder, and its info."""
-    dataset = LeRobotDataset(path)
+def load_clips(data: str | Sequence[str], split: str) -> tuple[Clips, dict[str, Any]]:
+    """All episodes of a ``split`` ("train" or "test") of one or several LeRobot folders, and their info."""
+    dataset = open_dataset(data)
     frames, actions = [], []
     for index in dataset.split(split):
         episode = dataset.episode(index)
         if episode.actions is None:
-            raise ColaWorldError(f"Episode {index} of {path} has no actions, which training needs.")
+            raise ColaWorldError(
+                
+                f"Episode {index} of {dataset.path} has no actions, which training needs."
+            
+            )
         frames.append(torch.from_numpy(episode.frames))
         actions.append(torch.from_numpy(episode.actions))
     return Clips(torch.stack(frames), torch.stack(actions)), dataset.info

@@ -10,7 +10,7 @@ from torch.nn.functional import conv2d, pad
 from tqdm import tqdm
 
 from cola_env.errors import ColaWorldError
-from cola_train.data.lerobot import LeRobotDataset
+from cola_train.data.joined import JoinedDataset
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class LabelledFrames:
 
 
 def load_labelled_frames(
-    dataset: LeRobotDataset, episodes: NDArray[np.int64], tasks: tuple[str, ...]
+    dataset: JoinedDataset, episodes: NDArray[np.int64], tasks: tuple[str, ...]
 ) -> LabelledFrames:
     """The frames after each action of some episodes with their successes.
 
