@@ -65,7 +65,7 @@ def flat_block_off_table() -> Script:
             Phase(lambda s: block(s) - 0.1 * AWAY, lambda s: s.tip[1] < block(s)[1], level=True),
             Phase(lambda s: s.tip + 0.1 * UP, patience=1),
         ],
-        lambda s: s.body("flat_block")[2] < 0.7,
+        lambda s: s.body("flat_block")[2] < 0.6,
     )
 
 
@@ -95,7 +95,7 @@ def upright_block_off_table() -> Script:
             Phase(in_front, lambda s: lost(s) or block(s)[1] < 0.54),
             Phase(in_front, lost, gripper=OPEN, patience=2),
         ],
-        lambda s: block(s)[2] < 0.7,
+        lambda s: block(s)[2] < 0.6,
     )
 
 

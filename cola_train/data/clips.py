@@ -77,7 +77,7 @@ class Batch:
 
 
 def load_clips(data: str | Sequence[str], split: str) -> tuple[Clips, dict[str, Any]]:
-    """All episodes of a ``split`` ("train" or "test") of one or several LeRobot folders, and their info."""
+    """All episodes of a ``split`` ("train" or "test") of LeRobot folders, and their info."""
     dataset = open_dataset(data)
     frames, actions = [], []
     for index in dataset.split(split):

@@ -21,8 +21,8 @@ class JoinedDataset:
         self.path = ", ".join(str(part.path) for part in self.parts)
         self.info: dict[str, Any] = self.parts[0].info
         for part in self.parts[1:]:
-            profiles = (str(x.get("rendering")) for x in (self.info, part.info))
-            check_same_profile(*profiles, f"{self.parts[0].path} and {part.path}")
+            here, there = str(self.info.get("rendering")), str(part.info.get("rendering"))
+            check_same_profile(here, there, f"{self.parts[0].path} and {part.path}")
             for key in ("tasks", "action_repeat"):
                 if part.info.get(key) != self.info.get(key):
                     raise ColaWorldError(
