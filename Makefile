@@ -1,6 +1,6 @@
 # make demo | test | lint | clean: each makes the environment it needs in .venv; a stamp file makes the next call quick.
 #   make demo ARGS="tasks=[open_slide] model=[direct,random]"     settings of benchmarks/vp2.py
-#   make demo TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"     a smaller torch, without CUDA
+#   make demo TORCH="./torch-2.13.0+cpu.whl"                      any arguments of pip install that bring a torch
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv

@@ -182,8 +182,13 @@ def save(model: SuccessClassifier, card: dict[str, object], out: Path) -> None:
     with tempfile.TemporaryDirectory(dir=out) as partial:
         model.save_pretrained(partial)
         (Path(partial) / MODEL_CARD).write_text(json.dumps(card, indent=1) + "\n")
-        for file in Path(partial).iterdir():
-            os.replace(file, out / file.name)
+        replace_files(Path(partial), out)
+
+
+def replace_files(source: Path, out: Path) -> None:
+    """Move the files of ``source`` into ``out``, each atomically."""
+    for file in source.iterdir():
+        os.replace(file, out / file.name)
 
 
 def table(measures: dict[str, Measures]) -> str:

@@ -1,0 +1,132 @@
+"""`python -m cola_train.publish run=runs/mine data=FOLDER out=FOLDER`: a checkpoint to ship.
+
+Writes the last finished phase of a run in half precision, with a model card that says what it was
+trained on, by which recipe and commit, and what it measures on held-out episodes.
+"""
+
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from cola_env.errors import ColaWorldError
+from cola_env.models.world_model import ColaWorldModel
+from cola_train.classifier import replace_files
+from cola_train.data.clips import load_clips
+from cola_train.obedience import obedience
+
+CARD = """\
+---
+library_name: colaworld
+license: mit
+tags: [world-model, latent-actions, gymnasium, robodesk]
+---
+# ColaWorld {conditioning}, mini ({parameters:.1f} M parameters)
+
+A world model of RoboDesk at {size} px ({rendering} rendering), conditioned on {actions}. It predicts
+the next frame from the frames so far and an action in {steps} sampling step(s). Load it with
+`ColaWorldModel.from_pretrained(folder)` or `gym.make("ColaWorld-RoboDesk-v0", checkpoint=folder)`.
+
+## Training
+
+Commit {commit}; {episodes} training episodes of scripted and random actions in the simulator
+({data}). Optimiser steps: {phases}. The full recipe is in `recipe.yaml`.
+
+## Held-out episodes ({held_out} episodes that training did not see, {clips} clips of {length} frames)
+
+PSNR in dB of the next frame on the pixels that move (changes above 0.05), one sampling step:
+
+| condition | PSNR |
+|---|---|
+{measures}
+
+`own - shuffled` = {gap:.2f} dB is what the model owes to its actions. {codes}
+Weights are stored in float16. Limits: one simulated desk, one camera, one rendering profile.
+"""
+
+ROWS = {
+    "copy": "last frame repeated",
+    "none": "no action",
+    "shuffled": "actions of another clip",
+    "adapter": "real actions through the adapter",
+    "own": "own actions",
+    "autoencoder": "ceiling: the autoencoder's reconstruction",
+}
+
+
+def commit() -> str:
+    result = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
+    return result.stdout.strip()[:12] or "unknown"
+
+
+def describe_codes(measures: dict[str, float]) -> str:
+    parts = []
+    for name, title in (("lam", "The IDM's codes"), ("adapter", "the adapter's")):
+        if f"{name}_entropy" in measures:
+            parts.append(
+                f"{title}: utilisation {measures[f'{name}_utilisation']:.2f} of 1,024, maximal usage "
+                f"{measures[f'{name}_max_usage']:.3f}, entropy {measures[f'{name}_entropy']:.2f} nats"
+            )
+    return "; ".join(parts) + "." if parts else ""
+
+
+def publish(run: Path, data: Any, out: Path, length: int = 8, clips: int = 256) -> dict[str, float]:
+    """Write the checkpoint and its card to ``out``; returns the held-out measures.
+
+    Raises ColaWorldError when ``run`` has no finished phase.
+    """
+    recipe = OmegaConf.load(run / "recipe.yaml")
+    finished = [name for name in recipe.phases if (run / name / "config.json").exists()]
+    if not finished:
+        raise ColaWorldError(f"No phase of {run} is finished yet: train it to the end first.")
+    model = ColaWorldModel.from_pretrained(run / finished[-1]).float().eval()
+    train, info = load_clips(data, "train")
+    held_out = load_clips(data, "test")[0]
+    encoded = held_out.encode(model)
+    latent = model.config.conditioning == "latent"
+    measures = obedience(model, encoded, length, adapter=latent, count=clips)
+    text = CARD.format(
+        conditioning=model.config.conditioning,
+        parameters=sum(p.numel() for p in model.parameters()) / 1e6,
+        size=model.config.image_size,
+        rendering=model.config.rendering,
+        actions="latent actions (real ones go through an adapter)" if latent else "real actions",
+        steps=model.config.num_inference_steps,
+        commit=commit(),
+        episodes=train.episodes,
+        data=f"action repeat {info.get('action_repeat')}",
+        phases=", ".join(f"{name} {recipe.phases[name].steps}" for name in finished),
+        held_out=held_out.episodes,
+        clips=clips,
+        length=length,
+        measures="\n".join(f"| {ROWS[key]} | {measures[key]:.2f} |" for key in ROWS if key in measures),
+        gap=measures["gap"],
+        codes=describe_codes(measures),
+    )
+    for key in ("data", "out", "init"):
+        recipe.pop(key, None)
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out) as partial:
+        model.half().save_pretrained(partial)
+        (Path(partial) / "README.md").write_text(text)
+        (Path(partial) / "measures.json").write_text(json.dumps(measures, indent=1) + "\n")
+        OmegaConf.save(recipe, Path(partial) / "recipe.yaml")
+        replace_files(Path(partial), out)
+    return measures
+
+
+@hydra.main(version_base=None, config_path="conf", config_name="publish")
+def main(config: DictConfig) -> None:
+    torch.set_num_threads(config.threads)
+    measures = publish(Path(config.run), config.data, Path(config.out))
+    print("  ".join(f"{key} {value:.3g}" for key, value in measures.items()))
+    print(f"The checkpoint is in {config.out}.")
+
+
+if __name__ == "__main__":
+    main()
