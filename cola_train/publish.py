@@ -28,8 +28,8 @@ tags: [world-model, latent-actions, gymnasium, robodesk]
 ---
 # ColaWorld {conditioning}, mini ({parameters:.1f} M parameters)
 
-A world model of RoboDesk at {size} px ({rendering} rendering), conditioned on {actions}. It predicts
-the next frame from the frames so far and an action in {steps} sampling step(s). Load it with
+A world model of RoboDesk at {size} px ({rendering} rendering), conditioned on {actions}.
+It predicts the next frame from the past and an action in {steps} sampling step(s). Load it with
 `ColaWorldModel.from_pretrained(folder)` or `gym.make("ColaWorld-RoboDesk-v0", checkpoint=folder)`.
 
 ## Training
@@ -37,7 +37,7 @@ the next frame from the frames so far and an action in {steps} sampling step(s).
 Commit {commit}; {episodes} training episodes of scripted and random actions in the simulator
 ({data}). Optimiser steps: {phases}. The full recipe is in `recipe.yaml`.
 
-## Held-out episodes ({held_out} episodes that training did not see, {clips} clips of {length} frames)
+## Held-out measures ({held_out} episodes that training did not see, {clips} clips of {length})
 
 PSNR in dB of the next frame on the pixels that move (changes above 0.05), one sampling step:
 
@@ -68,9 +68,12 @@ def describe_codes(measures: dict[str, float]) -> str:
     parts = []
     for name, title in (("lam", "The IDM's codes"), ("adapter", "the adapter's")):
         if f"{name}_entropy" in measures:
+            used, top, entropy = (
+                measures[f"{name}_{key}"] for key in ("utilisation", "max_usage", "entropy")
+            )
             parts.append(
-                f"{title}: utilisation {measures[f'{name}_utilisation']:.2f} of 1,024, maximal usage "
-                f"{measures[f'{name}_max_usage']:.3f}, entropy {measures[f'{name}_entropy']:.2f} nats"
+                f"{title}: utilisation {used:.2f} of 1,024, maximal usage {top:.3f}, "
+                f"entropy {entropy:.2f} nats"
             )
     return "; ".join(parts) + "." if parts else ""
 
@@ -90,6 +93,7 @@ def publish(run: Path, data: Any, out: Path, length: int = 8, clips: int = 256) 
     encoded = held_out.encode(model)
     latent = model.config.conditioning == "latent"
     measures = obedience(model, encoded, length, adapter=latent, count=clips)
+    rows = [f"| {title} | {measures[key]:.2f} |" for key, title in ROWS.items() if key in measures]
     text = CARD.format(
         conditioning=model.config.conditioning,
         parameters=sum(p.numel() for p in model.parameters()) / 1e6,
@@ -104,7 +108,9 @@ def publish(run: Path, data: Any, out: Path, length: int = 8, clips: int = 256) 
         held_out=held_out.episodes,
         clips=clips,
         length=length,
-        measures="\n".join(f"| {ROWS[key]} | {measures[key]:.2f} |" for key in ROWS if key in measures),
+        measures="\n".join(rows),
+            f"| {ROWS[key]} | {measures[key]:.2f} |" for key in ROWS if key in measures
+        ),
         gap=measures["gap"],
         codes=describe_codes(measures),
     )

@@ -84,9 +84,7 @@ def load_clips(data: str | Sequence[str], split: str) -> tuple[Clips, dict[str, 
         episode = dataset.episode(index)
         if episode.actions is None:
             raise ColaWorldError(
-                
                 f"Episode {index} of {dataset.path} has no actions, which training needs."
-            
             )
         frames.append(torch.from_numpy(episode.frames))
         actions.append(torch.from_numpy(episode.actions))
