@@ -109,8 +109,6 @@ def publish(run: Path, data: Any, out: Path, length: int = 8, clips: int = 256) 
         clips=clips,
         length=length,
         measures="\n".join(rows),
-            f"| {ROWS[key]} | {measures[key]:.2f} |" for key in ROWS if key in measures
-        ),
         gap=measures["gap"],
         codes=describe_codes(measures),
     )
