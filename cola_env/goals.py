@@ -6,7 +6,7 @@ demonstration, and a demonstration that is too long for the step limit starts at
 `start_index`.
 """
 
-import io
+import lzma
 import os
 import zipfile
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from cola_env.errors import ColaWorldError
 
@@ -71,9 +70,8 @@ class GoalSet:
         return found
 
     def save(self, path: Path) -> None:
-        """Write one compressed npz (images as lossless WebP), atomically."""
+        """Write one compressed npz, atomically."""
         frames = [frame for pair in self.pairs for frame in (pair.initial_frame, pair.goal_frame)]
-        images, image_sizes = _encode(frames)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".tmp")
         with open(partial, "wb") as file:
@@ -88,8 +86,8 @@ class GoalSet:
                 expert_steps=[pair.expert_steps for pair in self.pairs],
                 start_index=[pair.start_index for pair in self.pairs],
                 seed=[pair.seed for pair in self.pairs],
-                images=images,
-                image_sizes=image_sizes,
+                images=_encode(frames),
+                image_size=frames[0].shape[0],
             )
         os.replace(partial, path)
 
@@ -104,7 +102,7 @@ class GoalSet:
         try:
             with np.load(path, allow_pickle=False) as file:
                 data = {name: file[name] for name in file.files}
-            frames = _decode(data["images"], data["image_sizes"])
+            frames = _decode(data["images"], int(data["image_size"]))
             actions = np.split(data["actions"], np.cumsum(data["expert_steps"])[:-1])
             pairs = tuple(
                 GoalPair(
@@ -120,7 +118,14 @@ class GoalSet:
                 for i, task in enumerate(data["task"])
             )
             return cls(str(data["rendering"]), int(data["action_repeat"]), pairs)
-        except (OSError, KeyError, IndexError, ValueError, zipfile.BadZipFile) as error:
+        except (
+            OSError,
+            KeyError,
+            IndexError,
+            ValueError,
+            lzma.LZMAError,
+            zipfile.BadZipFile,
+        ) as error:
             raise ColaWorldError(
                 f"The goal file {path} is damaged ({error}); copy it again or make a new one with "
                 "'python -m benchmarks.make_goals'."
@@ -151,16 +156,11 @@ def merge(parts: Iterable[GoalSet]) -> GoalSet:
     return GoalSet(sets[0].rendering, sets[0].action_repeat, pairs)
 
 
-def _encode(frames: Sequence[NDArray[np.uint8]]) -> tuple[NDArray[np.uint8], list[int]]:
-    files = []
-    for frame in frames:
-        buffer = io.BytesIO()
-        Image.fromarray(frame).save(buffer, "WEBP", lossless=True, exact=True, quality=100)
-        files.append(buffer.getvalue())
-    return np.frombuffer(b"".join(files), np.uint8), [len(file) for file in files]
+def _encode(frames: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """All frames in one LZMA stream, which finds the desk that they share."""
+    return np.frombuffer(lzma.compress(np.stack(frames).tobytes(), preset=9), np.uint8)
 
 
-def _decode(data: NDArray[np.uint8], sizes: Iterable[int]) -> list[NDArray[np.uint8]]:
-    ends = np.cumsum(list(sizes))
-    files = [data[end - size : end].tobytes() for end, size in zip(ends, sizes, strict=True)]
-    return [np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) for file in files]
+def _decode(data: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    pixels = np.frombuffer(lzma.decompress(data.tobytes()), np.uint8)
+    return pixels.reshape(-1, size, size, 3)

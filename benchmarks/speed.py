@@ -1,0 +1,126 @@
+"""How long things take here: python benchmarks/speed.py [checkpoint=cola] [out=FILE.json]
+
+One process, one torch thread on a CPU. Every figure is the median of repeated runs after a warm-up;
+the ratios at the end compare figures of the same run.
+"""
+
+import json
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import gymnasium as gym
+import torch
+
+import cola_env  # noqa: F401
+from cola_env.checkpoints import load_model
+from cola_env.simulators.robodesk import RoboDeskEnv
+from planners import CEM, AR1Noise
+
+TASK = "push_red"
+
+
+def processor() -> str:
+    """The name of this machine's processor."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]}, {len(names)} cores" if names else platform.processor()
+
+
+def median_seconds(function: Callable[[], object], repeats: int) -> float:
+    function()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def dream_steps(checkpoint: str, repeats: int) -> dict[str, float]:
+    """Seconds of one step of one dream, and of one batched step of 16."""
+    single = gym.make("ColaWorld-RoboDesk-v0", task=TASK, checkpoint=checkpoint).unwrapped
+    single.reset(seed=0)
+    action = single.action_space.sample()
+    vector = gym.make_vec("ColaWorld-RoboDesk-v0", num_envs=16, task=TASK, checkpoint=checkpoint)
+    vector.reset(seed=0)
+    actions = vector.action_space.sample()
+    return {
+        "dream_step": median_seconds(lambda: single.step(action), repeats),
+        "dream_step_of_16": median_seconds(lambda: vector.step(actions), repeats),
+    }
+
+
+def rollouts(checkpoint: str, repeats: int) -> dict[str, float]:
+    """Seconds to imagine 64 candidates of 6 frames, as a planner does."""
+    model = load_model(checkpoint)
+    state = model.begin(torch.zeros(1, 1, 64, 64, 3, dtype=torch.uint8))
+    actions = torch.rand(1, 64, 6, model.config.action_dim) * 2 - 1
+    return {"rollout_64x6": median_seconds(lambda: model.rollout(state, actions, seed=0), repeats)}
+
+
+def simulator_steps(rendering: str, repeats: int) -> dict[str, float]:
+    """Seconds of one rendered step of the real simulator."""
+    env = RoboDeskEnv(TASK, rendering=rendering)
+    env.reset(seed=0)
+    actions = iter([env.action_space.sample() * 0.3 for _ in range(repeats + 1)])
+    seconds = median_seconds(lambda: env.step(next(actions)), repeats)
+    env.close()
+    return {f"simulator_step_{rendering}": seconds}
+
+
+def planner_overhead(repeats: int) -> dict[str, float]:
+    """Seconds of a CEM plan over a cost that costs nothing: 64 samples, horizon 6, 2 iterations."""
+    space = gym.spaces.Box(-1, 1, (5,))
+    planner = CEM(horizon=6, num_samples=64, iterations=2, noise=AR1Noise(0.8))
+    return {
+        "plan_without_cost": median_seconds(
+            lambda: planner.plan(lambda a: a[..., 0, 0], space), repeats
+        )
+    }
+
+
+def main(arguments: list[str]) -> None:
+    options = dict(argument.split("=", 1) for argument in arguments)
+    checkpoint = options.pop("checkpoint", "cola")
+    out, repeats = options.pop("out", None), int(options.pop("repeats", 10))
+    if options:
+        sys.exit(f"Unknown settings {', '.join(options)}: there are checkpoint, out, repeats.")
+    torch.set_num_threads(1)
+    seconds = {
+        **dream_steps(checkpoint, repeats),
+        **rollouts(checkpoint, repeats),
+        **simulator_steps("fast", repeats),
+        **simulator_steps("vp2", max(2, repeats // 4)),
+        **planner_overhead(repeats),
+    }
+    results = {
+        "command": " ".join(["python benchmarks/speed.py", *arguments]),
+        "machine": {
+            "processor": processor(),
+            "device": str(load_model(checkpoint).device),
+            "torch": torch.__version__,
+            "threads": 1,
+        },
+        "seconds": seconds,
+        "imagined_frames_per_second": 64 * 6 / seconds["rollout_64x6"],
+        "ratios": {
+            "step_of_16_over_one": seconds["dream_step_of_16"] / seconds["dream_step"],
+            "simulator_vp2_over_imagined_frame": seconds["simulator_step_vp2"]
+            / (seconds["rollout_64x6"] / 384),
+            "simulator_fast_over_imagined_frame": seconds["simulator_step_fast"]
+            / (seconds["rollout_64x6"] / 384),
+        },
+    }
+    text = json.dumps(results, indent=1)
+    print(text)
+    if out:
+        Path(out).write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
