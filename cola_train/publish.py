@@ -84,6 +84,7 @@ def publish(run: Path, data: Any, out: Path, length: int = 8, clips: int = 256) 
     Raises ColaWorldError when ``run`` has no finished phase.
     """
     recipe = OmegaConf.load(run / "recipe.yaml")
+    assert isinstance(recipe, DictConfig)
     finished = [name for name in recipe.phases if (run / name / "config.json").exists()]
     if not finished:
         raise ColaWorldError(f"No phase of {run} is finished yet: train it to the end first.")
@@ -112,14 +113,15 @@ def publish(run: Path, data: Any, out: Path, length: int = 8, clips: int = 256) 
         gap=measures["gap"],
         codes=describe_codes(measures),
     )
-    for key in ("data", "out", "init"):
-        recipe.pop(key, None)
+    shown = OmegaConf.masked_copy(
+        recipe, [str(key) for key in recipe if key not in ("data", "out", "init")]
+    )
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out) as partial:
         model.half().save_pretrained(partial)
         (Path(partial) / "README.md").write_text(text)
         (Path(partial) / "measures.json").write_text(json.dumps(measures, indent=1) + "\n")
-        OmegaConf.save(recipe, Path(partial) / "recipe.yaml")
+        OmegaConf.save(shown, Path(partial) / "recipe.yaml")
         replace_files(Path(partial), out)
     return measures
 
