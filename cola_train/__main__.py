@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import hydra
@@ -9,6 +10,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from cola_env.checkpoints import pick_device
 from cola_env.errors import ColaWorldError
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import load_clips
@@ -26,26 +28,35 @@ def build_model(cfg: DictConfig, rendering: str) -> ColaWorldModel:
     return model
 
 
-@hydra.main(config_path="conf", config_name="train", version_base=None)
-def main(cfg: DictConfig) -> None:
+def train(cfg: DictConfig) -> None:
+    """Run the recipe's phases. Raises ColaWorldError for settings or data that do not fit."""
     torch.manual_seed(cfg.seed)
     torch.set_num_threads(cfg.threads)
-    train, info = load_clips(cfg.data, "train")
-    held_out, _ = load_clips(cfg.data, "test")
-    device = cfg.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    phases = [instantiate(phase, name=name) for name, phase in cfg.phases.items()]
     names = list(cfg.phases)
     if cfg.start and cfg.start not in names:
         raise ColaWorldError(f"start={cfg.start} is no phase of this recipe: {', '.join(names)}.")
-    if cfg.start:
-        phases = phases[names.index(cfg.start) :]
-    model = build_model(cfg, info["rendering"]).to(device)
+    names = names[names.index(cfg.start) :] if cfg.start else names
+    phases = [instantiate(cfg.phases[name], name=name) for name in names]
+    clips, info = load_clips(cfg.data, "train")
+    held_out, _ = load_clips(cfg.data, "test")
+    model = build_model(cfg, info["rendering"]).to(pick_device(cfg.device))
     out = Path(cfg.out)
     out.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(cfg, out / "recipe.yaml")
-    Trainer(model, phases, train, held_out, out, cfg.seed, TrainerConfig(**cfg.trainer)).run()
+    OmegaConf.save(cfg, out / "recipe.yaml", resolve=True)
+    Trainer(model, phases, clips, held_out, out, cfg.seed, TrainerConfig(**cfg.trainer)).run()
+
+
+@hydra.main(config_path="conf", config_name="train", version_base=None)
+def main(cfg: DictConfig) -> None:
+    try:
+        missing = sorted(OmegaConf.missing_keys(cfg))
+        if missing:
+            raise ColaWorldError(f"Give {' and '.join(f'{name}=FOLDER' for name in missing)}.")
+        train(cfg)
+    except ColaWorldError as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit("Stopped; the same command goes on from the last checkpoint.")
 
 
 if __name__ == "__main__":
