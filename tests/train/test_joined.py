@@ -11,7 +11,7 @@ from cola_train.data.lerobot_writer import LeRobotWriter
 
 FEATURES = {
     "observation.image": {"dtype": "video", "shape": [32, 32, 3]},
-    "action": {"dtype": "float32", "shape": [1]},
+    "action": {"dtype": "float32", "shape": [2]},
 }
 
 
@@ -19,7 +19,7 @@ def write(folder: Path, values: list[float], rendering: str = "fast") -> str:
     with LeRobotWriter(folder, features=FEATURES, fps=10, robot_type="stub") as writer:
         for value in values:
             frames = np.full((4, 32, 32, 3), 128, np.uint8)
-            actions = np.full((4, 1), value, np.float32)
+            actions = np.full((4, 2), value, np.float32)
             writer.add_episode("task", {"observation.image": frames, "action": actions}, {})
         writer.close({"train": "0:1", "test": f"1:{len(values)}"}, rendering=rendering)
     return str(folder)
