@@ -64,6 +64,13 @@ def commit() -> str:
     return result.stdout.strip()[:12] or "unknown"
 
 
+def forget_origin(config: Path) -> None:
+    """Drop the path of the run that diffusers notes in a saved config."""
+    settings = json.loads(config.read_text())
+    settings.pop("_name_or_path", None)
+    config.write_text(json.dumps(settings, indent=2) + "\n")
+
+
 def describe_codes(measures: dict[str, float]) -> str:
     parts = []
     for name, title in (("lam", "The IDM's codes"), ("adapter", "the adapter's")):
@@ -119,6 +126,7 @@ def publish(run: Path, data: Any, out: Path, length: int = 8, clips: int = 256) 
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out) as partial:
         model.half().save_pretrained(partial)
+        forget_origin(Path(partial) / "config.json")
         (Path(partial) / "README.md").write_text(text)
         (Path(partial) / "measures.json").write_text(json.dumps(measures, indent=1) + "\n")
         OmegaConf.save(shown, Path(partial) / "recipe.yaml")
