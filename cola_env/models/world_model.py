@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -65,33 +66,37 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
             raise ColaWorldError(
                 f"conditioning must be 'latent' or 'direct', not {conditioning!r}."
             )
-        codes = QuantizerConfig(**quantizer_config or {})
+        autoencoder = AutoencoderConfig(**autoencoder_config or {})
         network = STDiTConfig(**stdit_config or {})
         actions = ActionConditionerConfig(**conditioner_config or {})
-        action_size = codes.num_tokens * codes.code_size
-        self.head_dim = network.hidden_size // network.num_heads
+        codes = QuantizerConfig(**quantizer_config or {})
+        inverse = IDMConfig(**idm_config or {})
+        mapping = AdapterConfig(**adapter_config or {})
+        self.register_to_config(
+            autoencoder_config=asdict(autoencoder),
+            stdit_config=asdict(network),
+            conditioner_config=asdict(actions),
+            quantizer_config=asdict(codes),
+            idm_config=asdict(inverse),
+            adapter_config=asdict(mapping),
+        )
         self.window = network.window
         self.residual = network.residual
+        self.head_dim = network.hidden_size // network.num_heads
         if actions.hidden_size // actions.num_heads != self.head_dim:
             raise ColaWorldError(
                 "stdit and conditioner must have the same size per attention head."
             )
-        self.autoencoder = Autoencoder(AutoencoderConfig(**autoencoder_config or {}))
+        action_size = codes.num_tokens * codes.code_size
+        self.autoencoder = Autoencoder(autoencoder)
         self.stdit = STDiT(network)
         self.conditioner = ActionConditioner(action_size, network.hidden_size, actions)
         if conditioning == "direct":
             self.action_in = nn.Linear(action_dim, action_size)
             return
         self.quantizer = VectorQuantizer(codes)
-        self.idm = InverseDynamicsModel(
-            IDMConfig(**idm_config or {}), codes.num_tokens, codes.code_size
-        )
-        self.adapter = Adapter(
-            AdapterConfig(**adapter_config or {}),
-            action_dim,
-            codes.num_tokens,
-            codes.num_codes,
-        )
+        self.idm = InverseDynamicsModel(inverse, codes.num_tokens, codes.code_size)
+        self.adapter = Adapter(mapping, action_dim, codes.num_tokens, codes.num_codes)
 
     @property
     def action_modes(self) -> tuple[str, ...]:
