@@ -239,6 +239,9 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
     ) -> DreamState:
         """Predict the next frame of every dream.
 
+        What later frames attend to is the clean new frame. A ``residual`` model needs no further
+        evaluation for that: the clean frames reach it as ``previous``.
+
         Args:
             state: B dreams; left as it is.
             actions: (B, A) real actions in [-1, 1], or (B, tokens) latent action codes.
@@ -278,9 +281,14 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
                 with_action, without = velocity.chunk(2)
                 velocity = without + scale * (with_action - without)
             latents = scheduler.step(-velocity, timestep, latents, return_dict=False)[0]
+        batch = state.batch_size
         if guided:
-            batch = state.batch_size
             cache = tuple(kv.map(lambda x: x[:batch]) for kv in cache)
+        if not self.residual:
+            clean = torch.zeros(batch, 1, device=self.device)
+            time = temporal_context(1, state.seen, state.cached, self.window, self.head_dim)
+            conditions = (vectors[:batch], previous[:batch], time, state.cache)
+            _, cache = self.velocity(latents, clean, *conditions)
         return DreamState(latents[:, 0], self._keep(cache), state.seen + 1, codes)
 
     def _keep(self, cache: Sequence[KeyValue]) -> tuple[KeyValue, ...]:

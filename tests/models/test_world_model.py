@@ -65,6 +65,27 @@ def test_frame_by_frame_with_a_cache_equals_the_whole_clip(model: ColaWorldModel
     torch.testing.assert_close(torch.cat(parts, dim=1), whole, rtol=1e-4, atol=1e-4)
 
 
+def test_later_frames_attend_to_the_clean_frame() -> None:
+    model = small_model(stdit_config=SMALL["stdit_config"] | {"residual": False})
+    state = model.begin(torch.randint(0, 256, (1, 1, 64, 64, 3), dtype=torch.uint8))
+    codes = torch.tensor([[1, 2]])
+    keep = {"action_mode": "latent", "num_inference_steps": 3}
+    after = model.step(state, codes, guidance_scale=2.0, **keep)
+    with torch.no_grad():
+        time = temporal_context(1, state.seen, state.cached, model.window, model.head_dim)
+        vectors, _ = model.condition(codes, state.latents, "latent")
+        _, cache = model.velocity(
+            after.latents[:, None],
+            torch.zeros(1, 1),
+            vectors[:, None],
+            state.latents[:, None],
+            time,
+            state.cache,
+        )
+    for kept, clean in zip(after.cache, cache, strict=True):
+        torch.testing.assert_close(kept.key.float(), clean.key.float(), rtol=0.05, atol=0.05)
+
+
 @torch.no_grad()
 def test_the_window_forgets_older_frames() -> None:
     model = small_model(
