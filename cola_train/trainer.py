@@ -108,7 +108,7 @@ class Trainer:
             bar.update()
             if step % self.config.log_every == 0:
                 bar.set_postfix({key: f"{value:.3g}" for key, value in logs.items()})
-                self._log(phase.name, step, {"loss": float(loss), **logs})
+                self._log(phase.name, step, {"loss": float(loss.detach()), **logs})
             if step % self.config.evaluate_every == 0 or step == phase.steps:
                 ema.store(parameters)
                 ema.copy_to(parameters)
