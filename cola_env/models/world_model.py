@@ -204,7 +204,15 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
             frames: (B, C, S, S, 3) uint8, C >= 1 observed frames; the dream goes on from the last.
             actions: real actions between them (B, C - 1, A), which a "direct" model needs; a latent
                 model infers its own.
+
+        Raises:
+            ColaWorldError: frames of another shape, or missing actions.
         """
+        size = self.config.image_size
+        if frames.ndim != 5 or tuple(frames.shape[2:]) != (size, size, 3):
+            raise ColaWorldError(
+                f"begin takes frames of shape (B, C, {size}, {size}, 3), not {tuple(frames.shape)}."
+            )
         frames = frames.to(self.device)[:, -self.window :]
         latents = self.encode(frames)
         batch, length = latents.shape[:2]
@@ -314,7 +322,15 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
 
         Returns:
             Frames (B, N, H, S, S, 3) float32 in [0, 1].
+
+        Raises:
+            ColaWorldError: actions of another shape.
         """
+        if actions.ndim != 4 or actions.shape[0] != state.batch_size:
+            raise ColaWorldError(
+                f"rollout of {state.batch_size} dreams takes actions of shape "
+                f"({state.batch_size}, N, H, A), not {tuple(actions.shape)}."
+            )
         batch, samples, horizon = actions.shape[:3]
         generator = None
         if seed is not None:
