@@ -68,6 +68,7 @@ class Trainer:
             if not isinstance(phase, Reconstruction):
                 self._encode_clips()
             self._run_phase(index, phase, saved if index == first else None)
+        self.writer.close()
 
     def _run_phase(self, index: int, phase: Phase, saved: dict[str, Any] | None) -> None:
         model = self.model

@@ -17,11 +17,6 @@ class CodebookHealth:
     max_usage: float
     entropy: float
 
-    @property
-    def collapsed(self) -> bool:
-        """The paper's picture of a collapse (section 3.2), with thresholds per measure."""
-        return self.max_usage > 0.5 or self.entropy < 1.0
-
 
 def joint_index(codes: Tensor, num_codes: int) -> Tensor:
     """codes (..., tokens) -> joint index (...) = i0 * num_codes + i1 for two tokens."""

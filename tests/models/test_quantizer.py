@@ -64,7 +64,5 @@ def test_health_of_a_uniform_and_of_a_collapsed_codebook() -> None:
     healthy = codebook_health(grid, 32)
     assert healthy.utilisation == 1
     assert healthy.entropy == pytest.approx(math.log(1024))
-    assert not healthy.collapsed
     collapsed = codebook_health(torch.zeros(100, 2, dtype=torch.long), 32)
     assert (collapsed.max_usage, collapsed.entropy) == (1, 0)
-    assert collapsed.collapsed
