@@ -17,22 +17,22 @@ from cola_env.errors import ColaWorldError
 def merge_results(paths: Sequence[Path]) -> list[Row]:
     """The rows of run folders or results files, models together, in order of appearance.
 
-    Raises ColaWorldError when a file is missing, or two rows of one model and task differ.
+    Raises ColaWorldError when a file is missing, or two rows of one model, task and seed differ.
     """
-    merged: dict[tuple[str, str], Row] = {}
+    merged: dict[tuple[str, str, int], Row] = {}
     for path in paths:
         file = path / "results.json" if path.is_dir() else path
         if not file.is_file():
             raise ColaWorldError(f"There are no results {file}; finish that run first.")
         for row in json.loads(file.read_text())["rows"]:
-            key = row["model"], row["task"]
+            key = row["model"], row["task"], row["seed"]
             if merged.setdefault(key, row) != row:
                 raise ColaWorldError(
-                    f"{file} and an earlier run both have model '{key[0]}' on {key[1]} with "
-                    "different results; merge only one of them, or label the models apart with "
-                    "model=label:folder."
+                    f"{file} and an earlier run both have model '{key[0]}' on {key[1]} under "
+                    f"seed {key[2]} with different results; merge only one of them, or label the "
+                    "models apart with model=label:folder."
                 )
-    models = list(dict.fromkeys(model for model, _ in merged))
+    models = list(dict.fromkeys(model for model, _, _ in merged))
     return sorted(merged.values(), key=lambda row: models.index(row["model"]))
 
 

@@ -18,31 +18,45 @@ from cola_train.trainer import Trainer, TrainerConfig
 
 
 def build_model(cfg: DictConfig, rendering: str) -> ColaWorldModel:
-    """The recipe's model; ``cfg.init`` (a model folder) gives the components it shares."""
+    """The recipe's model; ``cfg.init`` (a model folder) gives ``cfg.init_components`` of it."""
     settings = {str(key): value for key, value in cfg.model.items()}
     model = ColaWorldModel(**settings, rendering=rendering)
     if cfg.init:
         state = ColaWorldModel.from_pretrained(cfg.init).state_dict()
-        unknown = model.load_state_dict(state, strict=False).missing_keys
-        print(f"Took {len(state)} tensors from {cfg.init}; {len(unknown)} start fresh.")
+        if cfg.init_components:
+            chosen = set(cfg.init_components)
+            state = {key: value for key, value in state.items() if key.partition(".")[0] in chosen}
+        fresh = model.load_state_dict(state, strict=False).missing_keys
+        print(f"Took {len(state)} tensors from {cfg.init}; {len(fresh)} start fresh.")
     return model
+
+
+def chosen_phases(cfg: DictConfig) -> list[str]:
+    """Names of the phases to run, in order; ColaWorldError for an unknown one."""
+    order = list(cfg.order)
+    unknown = [name for name in order if name not in cfg.phases]
+    if unknown:
+        raise ColaWorldError(f"order names unknown phases {unknown}; there are {list(cfg.phases)}.")
+    if cfg.start and cfg.start not in order:
+        raise ColaWorldError(f"start={cfg.start} is no phase of this recipe: {', '.join(order)}.")
+    return order[order.index(cfg.start) :] if cfg.start else order
 
 
 def train(cfg: DictConfig) -> None:
     """Run the recipe's phases. Raises ColaWorldError for settings or data that do not fit."""
     torch.manual_seed(cfg.seed)
     torch.set_num_threads(cfg.threads)
-    names = list(cfg.phases)
-    if cfg.start and cfg.start not in names:
-        raise ColaWorldError(f"start={cfg.start} is no phase of this recipe: {', '.join(names)}.")
-    names = names[names.index(cfg.start) :] if cfg.start else names
-    phases = [instantiate(cfg.phases[name], name=name) for name in names]
+    phases = [instantiate(cfg.phases[name], name=name) for name in chosen_phases(cfg)]
     clips, info = load_clips(cfg.data, "train")
+    if cfg.max_episodes:
+        clips = clips.first(cfg.max_episodes)
     held_out, _ = load_clips(cfg.data, "test")
     model = build_model(cfg, info["rendering"]).to(pick_device(cfg.device))
     out = Path(cfg.out)
     out.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(cfg, out / "recipe.yaml", resolve=True)
+    saved = cfg.copy()
+    saved.phases = {name: cfg.phases[name] for name in cfg.order}
+    OmegaConf.save(saved, out / "recipe.yaml", resolve=True)
     Trainer(model, phases, clips, held_out, out, cfg.seed, TrainerConfig(**cfg.trainer)).run()
 
 

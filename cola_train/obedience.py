@@ -18,9 +18,10 @@ def obedience(
     """Teacher-forced next-frame PSNR (dB) in one sampling step, on the moving pixels.
 
     Actions of the same clips: ``own`` (the IDM's codes, or the real actions of a "direct" model),
-    ``shuffled`` (those of another clip), ``none``, and with ``adapter`` the adapter's; ``copy``
-    repeats the last frame. ``gap``, own - shuffled, says how much the model obeys. ``own_all`` is
-    over all pixels. Codebook health of the IDM's codes (and the adapter's) is reported beside them.
+    ``shuffled`` (those of another clip), ``none``, and with ``adapter`` the adapter's, own and
+    shuffled; ``copy`` repeats the last frame. ``gap``, own - shuffled, says how much the model
+    obeys. ``own_all`` is over all pixels. Codebook health of the IDM's codes (and the adapter's)
+    is reported beside them.
     """
     batch = clips.sample(count, length, torch.Generator().manual_seed(0)).to(model.device)
     with torch.no_grad(), autocast(model.device):
@@ -36,7 +37,7 @@ def _condition_vectors(
     vectors, codes = {"own": own.vectors.flatten(-2)}, {"lam": own.codes}
     if adapter:
         logits = model.adapter(actions, latents[:, :-1])
-        vectors["adapter"] = model.adapter.vectors(logits, model.quantizer.codebook).flatten(-2)
+        vectors["adapter"] = model.adapter.vectors(logits, model.quantizer.code_vectors).flatten(-2)
         codes["adapter"] = model.adapter.codes(logits)
     return vectors, codes
 
@@ -48,6 +49,8 @@ def _measure(
     moving = moving_pixels(truth[:, :-1], truth[:, 1:])
     vectors, codes = _condition_vectors(model, frames, latents, actions, adapter)
     vectors["shuffled"] = vectors["own"].roll(1, 0)
+    if "adapter" in vectors:
+        vectors["adapter_shuffled"] = vectors["adapter"].roll(1, 0)
     vectors["none"] = torch.zeros_like(vectors["own"])
 
     def score(prediction: Tensor) -> tuple[Tensor, Tensor]:
@@ -55,17 +58,11 @@ def _measure(
         return psnr(error[moving].mean()), psnr(error.mean())
 
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0)).to(latents)
-    previous = torch.cat([latents[:, :1], latents[:, :-1]], dim=1)
-    level = torch.ones(latents.shape[:2], device=latents.device)
-    level[:, 0] = 0
-    noised = torch.where(level[..., None, None, None] > 0, noise, latents)
-    context = model.clip_context(latents.shape[1])
     results = {"copy": float(score(truth[:, :-1])[0])}
     results["autoencoder"] = float(score(model.decode(latents[:, 1:]))[0])
     for name, actions_in in vectors.items():
-        conditions = torch.cat([torch.zeros_like(actions_in[:, :1]), actions_in], dim=1)
-        velocity, _ = model.velocity(noised, level, conditions, previous, context)
-        moving_psnr, all_psnr = score(model.decode((noised + velocity)[:, 1:]))
+        predicted = model.predict_next(latents, actions_in, noise)
+        moving_psnr, all_psnr = score(model.decode(predicted))
         results[name] = float(moving_psnr)
         if name == "own":
             results["own_all"] = float(all_psnr)

@@ -80,7 +80,9 @@ class Trainer:
             groups.append(
                 {"params": component.parameters(), "lr": phase.lr * phase.lr_scale.get(name, 1.0)}
             )
-        optimizer = torch.optim.AdamW(groups, weight_decay=phase.weight_decay, betas=(0.9, 0.99))
+        optimizer = torch.optim.AdamW(
+            groups, weight_decay=phase.weight_decay, betas=(0.9, 0.99), fused=True
+        )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: learning_rate(s, phase))
         ema = EMAModel(parameters, decay=phase.ema_decay, inv_gamma=1.0, use_ema_warmup=False)
         step = 0

@@ -4,11 +4,12 @@ from math import sqrt
 from statistics import NormalDist
 
 
-def wilson(successes: int, episodes: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson(successes: float, episodes: int, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson score interval (low, high) of a binomial rate.
 
     Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference"
-    (1927). Unlike the normal interval it stays within [0, 1] and is no point at 0 of n.
+    (1927). Unlike the normal interval it stays within [0, 1] and is no point at 0 of n. Fractions
+    of a success come from episodes that were played under several seeds.
     Raises ValueError unless 0 <= successes <= episodes and episodes > 0.
     """
     if not 0 <= successes <= episodes or episodes == 0:

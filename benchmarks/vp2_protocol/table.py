@@ -11,6 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from benchmarks.vp2_protocol.intervals import wilson
+from benchmarks.vp2_protocol.paired import paired_differences
 from benchmarks.vp2_protocol.records import EpisodeRecord, RunFolder, write_text
 
 ROW_KEYS = ("task", "model", "planner", "successes", "episodes", "seed", "ci_low", "ci_high")
@@ -18,9 +19,12 @@ ROW_KEYS = ("task", "model", "planner", "successes", "episodes", "seed", "ci_low
 Row = dict[str, Any]
 
 
-def rate_row(successes: int, episodes: int, **about: Any) -> Row:
-    """One row: a success count, what it is about, and its 95 % Wilson interval."""
-    low, high = wilson(successes, episodes)
+def rate_row(successes: int, episodes: int, seeds: int = 1, **about: Any) -> Row:
+    """One row: a success count, what it is about, and its 95 % Wilson interval.
+
+    Under several planner seeds a pair counts once in the interval, with its success rate.
+    """
+    low, high = wilson(successes / seeds, episodes // seeds)
     return {
         **about,
         "successes": successes,
@@ -42,6 +46,7 @@ def make_rows(records: Iterable[EpisodeRecord], settings: Mapping[str, Any]) -> 
         rate_row(
             sum(record.success for record in group),
             len(group),
+            outcomes="".join(str(int(r.success)) for r in sorted(group, key=lambda r: r.pair)),
             task=task,
             model=model,
             planner=settings["models"][model]["planner"],
@@ -52,17 +57,26 @@ def make_rows(records: Iterable[EpisodeRecord], settings: Mapping[str, Any]) -> 
     ]
 
 
+def pooled(rows: Sequence[Row]) -> list[Row]:
+    """One row a model and task, over the planner seeds."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["model"], row["task"]), []).append(row)
+    return [_sum(group, task=task, model=model) for (model, task), group in groups.items()]
+
+
 def overall(rows: Sequence[Row]) -> list[Row]:
-    """One row a model: its successes over all its tasks."""
-    return [
-        rate_row(
-            sum(row["successes"] for row in rows if row["model"] == model),
-            sum(row["episodes"] for row in rows if row["model"] == model),
-            task="all",
-            model=model,
-        )
-        for model in dict.fromkeys(row["model"] for row in rows)
-    ]
+    """One row a model: its successes over all its tasks and planner seeds."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row["model"], []).append(row)
+    return [_sum(group, task="all", model=model) for model, group in groups.items()]
+
+
+def _sum(rows: Sequence[Row], **about: Any) -> Row:
+    successes, episodes = (sum(row[key] for row in rows) for key in ("successes", "episodes"))
+    seeds = len({row["seed"] for row in rows})
+    return rate_row(successes, episodes, seeds, **about)
 
 
 def cell(row: Row) -> str:
@@ -74,7 +88,7 @@ def cell(row: Row) -> str:
 def terminal_table(rows: Sequence[Row]) -> Table:
     """Tasks down, models across, with the intervals."""
     models = list(dict.fromkeys(row["model"] for row in rows))
-    cells = {(row["task"], row["model"]): cell(row) for row in [*rows, *overall(rows)]}
+    cells = {(row["task"], row["model"]): cell(row) for row in [*pooled(rows), *overall(rows)]}
     table = Table(
         title="Successes on the real RoboDesk (95 % interval)", title_style="bold", box=SIMPLE_HEAD
     )
@@ -90,12 +104,16 @@ def terminal_table(rows: Sequence[Row]) -> Table:
 
 
 def results_json(rows: Sequence[Row]) -> str:
-    """The results file: {"benchmark": "vp2_robodesk", "rows", "overall"}, one row a line."""
-    listed, totals = (
-        ",\n".join("  " + json.dumps(row) for row in part) for part in (rows, overall(rows))
-    )
-    head = ' "benchmark": "vp2_robodesk",\n'
-    return f'{{\n{head} "rows": [\n{listed}\n ],\n "overall": [\n{totals}\n ]\n}}\n'
+    """The results file: {"benchmark": "vp2_robodesk", "rows", "overall", "paired"}, one row a line.
+
+    "paired" compares the first model with each of the others on the same pairs.
+    """
+    sections = {"rows": rows, "overall": overall(rows), "paired": paired_differences(rows)}
+    parts = [' "benchmark": "vp2_robodesk"']
+    for name, listed in sections.items():
+        lines = ",\n".join("  " + json.dumps(row) for row in listed)
+        parts.append(f' "{name}": [\n{lines}\n ]')
+    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 def write_results(folder: RunFolder, rows: Sequence[Row]) -> tuple[Path, Path]:

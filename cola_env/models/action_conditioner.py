@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from cola_env.models.attention import Attention, KeyValue, TemporalContext
+from cola_env.models.attention import KeyValue, TemporalContext
+from cola_env.models.transformer import TransformerBlock
 
 
 @dataclass(frozen=True)
@@ -21,25 +22,6 @@ class ActionConditionerConfig:
     zero_start: bool = True
 
 
-class ActionBlock(nn.Module):
-    def __init__(self, config: ActionConditionerConfig) -> None:
-        super().__init__()
-        dim, inner = config.hidden_size, int(config.hidden_size * config.mlp_ratio)
-        self.norm1 = nn.LayerNorm(dim)
-        self.attn = Attention(dim, config.num_heads)
-        self.norm2 = nn.LayerNorm(dim)
-        self.mlp = nn.Sequential(
-            nn.Linear(dim, inner), nn.GELU(approximate="tanh"), nn.Linear(inner, dim)
-        )
-
-    def forward(
-        self, x: Tensor, time: TemporalContext, past: KeyValue | None
-    ) -> tuple[Tensor, KeyValue]:
-        out, kept = self.attn(self.norm1(x), time, past)
-        x = x + out
-        return x + self.mlp(self.norm2(x)), kept
-
-
 class ActionConditioner(nn.Module):
     """Latent actions -> shift, scale and gate of every frame, added to the timestep modulation.
 
@@ -51,7 +33,12 @@ class ActionConditioner(nn.Module):
         super().__init__()
         dim = config.hidden_size
         self.embed = nn.Linear(action_size, dim)
-        self.blocks = nn.ModuleList([ActionBlock(config) for _ in range(config.num_layers)])
+        self.blocks = nn.ModuleList(
+            [
+                TransformerBlock(dim, config.num_heads, config.mlp_ratio)
+                for _ in range(config.num_layers)
+            ]
+        )
         out = nn.Linear(dim, 6 * model_size)
         if config.zero_start:
             nn.init.zeros_(out.weight)

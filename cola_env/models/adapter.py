@@ -44,11 +44,11 @@ class Adapter(nn.Module):
             hidden = hidden + self.frame_in(latents.flatten(-3))
         return self.out(hidden).unflatten(-1, self.code_shape)
 
-    def vectors(self, logits: Tensor, codebook: Tensor) -> Tensor:
-        """logits (..., tokens, codes), codebook (codes, D) -> action vectors (..., tokens, D)."""
+    def vectors(self, logits: Tensor, codes: Tensor) -> Tensor:
+        """logits (..., tokens, K), codes (tokens, K, D) -> action vectors (..., tokens, D)."""
         if self.config.soft:
-            return logits.softmax(-1).to(codebook.dtype) @ codebook
-        return codebook[logits.argmax(-1)]
+            return torch.einsum("...tk,tkd->...td", logits.softmax(-1).to(codes.dtype), codes)
+        return codes[torch.arange(len(codes), device=codes.device), logits.argmax(-1)]
 
     def codes(self, logits: Tensor) -> Tensor:
         return torch.argmax(logits, dim=-1)

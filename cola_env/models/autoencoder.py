@@ -70,6 +70,7 @@ class Autoencoder(nn.Module):
         self.latent_std: Tensor
         self.register_buffer("latent_mean", torch.zeros(latent))
         self.register_buffer("latent_std", torch.ones(latent))
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def encode(self, frames: Tensor) -> Tensor:
         """frames (B, 3, S, S) in [0, 1] -> standardised latents (B, C, S / 8, S / 8)."""

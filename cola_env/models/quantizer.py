@@ -11,8 +11,10 @@ from torch.nn.functional import layer_norm, mse_loss
 
 @dataclass(frozen=True)
 class QuantizerConfig:
-    """Two tokens from one shared codebook of 32 entries x 32 dimensions: 1,024 actions.
+    """Two tokens of 32 dimensions, each one of 32 codes: 1,024 actions.
 
+    ``shared``: one codebook serves all tokens, as in the paper; where the tokens come to mean
+    different things, each then uses its part of it only. Otherwise every token has its own.
     ``normalize`` brings the encoder's tokens to unit variance first, so that their scale cannot
     shrink away under the commitment loss. The paper weighs both losses with 1.
     """
@@ -20,6 +22,7 @@ class QuantizerConfig:
     num_tokens: int = 2
     num_codes: int = 32
     code_size: int = 32
+    shared: bool = False
     codebook_weight: float = 1.0
     commitment_weight: float = 1.0
     normalize: bool = True
@@ -39,9 +42,18 @@ class VectorQuantizer(nn.Module):
     def __init__(self, config: QuantizerConfig) -> None:
         super().__init__()
         self.config = config
-        self.codebook = nn.Parameter(torch.randn(config.num_codes, config.code_size))
+        books = 1 if config.shared else config.num_tokens
+        self.codebook = nn.Parameter(torch.randn(books, config.num_codes, config.code_size))
         self.usage: Tensor
-        self.register_buffer("usage", torch.full((config.num_codes,), 1 / config.num_codes))
+        self.register_buffer("usage", torch.full((books, config.num_codes), 1 / config.num_codes))
+        self.book: Tensor
+        book = torch.arange(config.num_tokens) % books
+        self.register_buffer("book", book, persistent=False)
+
+    @property
+    def code_vectors(self) -> Tensor:
+        """The code vectors of every token (num_tokens, num_codes, code_size)."""
+        return self.codebook[self.book]
 
     def normalize(self, tokens: Tensor) -> Tensor:
         if not self.config.normalize:
@@ -51,42 +63,46 @@ class VectorQuantizer(nn.Module):
     def forward(self, tokens: Tensor) -> Quantized:
         """Continuous tokens (..., num_tokens, code_size) -> their nearest codes."""
         tokens = self.normalize(tokens)
-        codes = torch.cdist(tokens.flatten(0, -2).detach(), self.codebook.detach()).argmin(-1)
-        codes = codes.unflatten(0, tokens.shape[:-1])
+        by_token = tokens.flatten(0, -3).transpose(0, 1)
+        nearest = torch.cdist(by_token.detach(), self.code_vectors.detach()).argmin(-1)
+        codes = nearest.T.unflatten(0, tokens.shape[:-2])
         vectors = self.lookup(codes)
         loss = self.config.codebook_weight * mse_loss(vectors, tokens.detach())
         loss = loss + self.config.commitment_weight * mse_loss(tokens, vectors.detach())
         return Quantized(tokens + (vectors - tokens).detach(), codes, loss)
 
     def lookup(self, codes: Tensor) -> Tensor:
-        """codes (...) long in [0, num_codes) -> vectors (..., code_size)."""
-        return self.codebook[codes]
+        """codes (..., num_tokens) long in [0, num_codes) -> vectors (..., num_tokens, code_size)."""
+        return self.codebook[self.book, codes]
 
     @torch.no_grad()
     def fit_codebook(
         self, tokens: Tensor, generator: torch.Generator, iterations: int = 20
     ) -> None:
-        """Initialise the codebook by k-means on continuous tokens (N, num_tokens, code_size).
+        """Initialise the codes by k-means on continuous tokens (N, num_tokens, code_size).
 
         Starts from k-means++ seeds (Arthur and Vassilvitskii, 2007).
         """
-        data = self.normalize(tokens).flatten(0, -2)
-        centres = data[torch.randint(len(data), (1,), generator=generator)]
-        while len(centres) < self.config.num_codes:
-            distance = torch.cdist(data, centres).amin(1).square() + 1e-12
-            pick = torch.multinomial(distance.cpu(), 1, generator=generator).to(data.device)
-            centres = torch.cat([centres, data[pick]])
-        for _ in range(iterations):
-            nearest = torch.cdist(data, centres).argmin(-1)
-            for code in nearest.unique():
-                centres[code] = data[nearest == code].mean(0)
-        self.codebook.copy_(centres)
+        for book in range(len(self.codebook)):
+            data = self._tokens_of(book, tokens)
+            centres = data[torch.randint(len(data), (1,), generator=generator)]
+            while len(centres) < self.config.num_codes:
+                distance = torch.cdist(data, centres).amin(1).square() + 1e-12
+                pick = torch.multinomial(distance.cpu(), 1, generator=generator).to(data.device)
+                centres = torch.cat([centres, data[pick]])
+            for _ in range(iterations):
+                nearest = torch.cdist(data, centres).argmin(-1)
+                for code in nearest.unique():
+                    centres[code] = data[nearest == code].mean(0)
+            self.codebook[book] = centres
 
     @torch.no_grad()
     def track_usage(self, codes: Tensor, decay: float = 0.98) -> None:
-        """Update ``usage``, the running share of every code, with the codes of a batch."""
-        counts = torch.bincount(codes.flatten(), minlength=self.config.num_codes)
-        self.usage.lerp_((counts / counts.sum()).to(self.usage), 1 - decay)
+        """Update ``usage``, the running share of every code, with codes (..., num_tokens)."""
+        for book, usage in enumerate(self.usage):
+            chosen = codes[..., self.book == book].flatten()
+            counts = torch.bincount(chosen, minlength=self.config.num_codes)
+            usage.lerp_((counts / counts.sum()).to(usage), 1 - decay)
 
     @torch.no_grad()
     def restart_dead_codes(
@@ -97,10 +113,16 @@ class VectorQuantizer(nn.Module):
         tokens (N, num_tokens, code_size) continuous. Returns the number of codes that were moved.
         Source: Jukebox (arXiv 2005.00341).
         """
-        even = 1 / self.config.num_codes
-        dead = torch.nonzero(self.usage < threshold * even).flatten()
-        data = self.normalize(tokens).flatten(0, -2)
-        picks = torch.randint(len(data), (len(dead),), generator=generator)
-        self.codebook[dead] = data[picks.to(data.device)]
-        self.usage[dead] = even
-        return len(dead)
+        even, moved = 1 / self.config.num_codes, 0
+        for book, usage in enumerate(self.usage):
+            dead = torch.nonzero(usage < threshold * even).flatten()
+            data = self._tokens_of(book, tokens)
+            picks = torch.randint(len(data), (len(dead),), generator=generator)
+            self.codebook[book, dead] = data[picks.to(data.device)]
+            usage[dead] = even
+            moved += len(dead)
+        return moved
+
+    def _tokens_of(self, book: int, tokens: Tensor) -> Tensor:
+        """The normalised tokens (M, code_size) that ``book`` serves."""
+        return self.normalize(tokens)[:, self.book == book].flatten(0, 1)

@@ -17,6 +17,7 @@ from cola_env.models.adapter import Adapter, AdapterConfig
 from cola_env.models.attention import KeyValue, TemporalContext, temporal_context
 from cola_env.models.autoencoder import Autoencoder, AutoencoderConfig
 from cola_env.models.dream_state import DreamState
+from cola_env.models.fdm import FDMConfig, ForwardDynamicsModel
 from cola_env.models.idm import IDMConfig, InverseDynamicsModel
 from cola_env.models.precision import inference
 from cola_env.models.quantizer import Quantized, QuantizerConfig, VectorQuantizer
@@ -37,13 +38,15 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
         guidance_scale: default classifier-free guidance; 1 switches it off.
         autoencoder_config, ..., adapter_config: keyword arguments of the components' configs, e.g.
             ``stdit_config={"hidden_size": 192}``.
+        fdm_config: of the forward dynamics model that the two-stage baseline trains its latent
+            actions with; None for a model without one.
 
     Raises:
         ColaWorldError: unknown ``conditioning``.
     """
 
     config_name = "config.json"
-    _repeated_blocks = ["STDiTBlock", "ActionBlock", "IDMBlock"]
+    _repeated_blocks = ["STDiTBlock", "TransformerBlock", "IDMBlock"]
 
     @register_to_config
     def __init__(
@@ -60,6 +63,7 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
         idm_config: dict[str, Any] | None = None,
         quantizer_config: dict[str, Any] | None = None,
         adapter_config: dict[str, Any] | None = None,
+        fdm_config: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if conditioning not in ("latent", "direct"):
@@ -97,6 +101,10 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
         self.quantizer = VectorQuantizer(codes)
         self.idm = InverseDynamicsModel(inverse, codes.num_tokens, codes.code_size)
         self.adapter = Adapter(mapping, action_dim, codes.num_tokens, codes.num_codes)
+        if fdm_config is not None:
+            forward = FDMConfig(**fdm_config)
+            self.register_to_config(fdm_config=asdict(forward))
+            self.fdm = ForwardDynamicsModel(forward, codes.code_size)
 
     @property
     def action_modes(self) -> tuple[str, ...]:
@@ -114,8 +122,10 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
 
     def decode(self, latents: Tensor) -> Tensor:
         """latents (..., C, h, w) -> frames (..., S, S, 3) float32 in [0, 1]."""
-        images = self.autoencoder.decode(latents.flatten(0, -4)).float().clamp(0, 1)
-        return images.movedim(1, -1).unflatten(0, latents.shape[:-3])
+        at_once = 64 if latents.device.type == "cpu" else 4096  # as many as a CPU's caches hold
+        parts = latents.flatten(0, -4).split(at_once)
+        images = torch.cat([self.autoencoder.decode(part).float() for part in parts])
+        return images.clamp(0, 1).movedim(1, -1).unflatten(0, latents.shape[:-3])
 
     # Actions
 
@@ -152,7 +162,7 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
             codes = actions.long()
             return self.quantizer.lookup(codes).flatten(-2), codes
         logits = self.adapter(actions.float(), latents)
-        vectors = self.adapter.vectors(logits, self.quantizer.codebook)
+        vectors = self.adapter.vectors(logits, self.quantizer.code_vectors)
         return vectors.flatten(-2), self.adapter.codes(logits)
 
     # Diffusion
@@ -188,6 +198,25 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
         if self.residual:
             velocity = velocity_to_clean(previous + velocity, noised, t)
         return velocity, (*action_cache, *frame_cache)
+
+    def predict_next(self, latents: Tensor, actions: Tensor, noise: Tensor) -> Tensor:
+        """Teacher-forced prediction of every next frame of a clip, in one sampling step.
+
+        Args:
+            latents: clean frames (B, T, C, h, w); noise: of the same shape.
+            actions: vectors (B, T - 1, tokens * code_size) between them.
+
+        Returns:
+            Latents (B, T - 1, C, h, w) of the frames 1 to T - 1.
+        """
+        level = torch.ones(latents.shape[:2], device=latents.device)
+        level[:, 0] = 0
+        noised = torch.cat([latents[:, :1], noise[:, 1:]], dim=1)
+        previous = torch.cat([latents[:, :1], latents[:, :-1]], dim=1)
+        actions = torch.cat([torch.zeros_like(actions[:, :1]), actions], dim=1)
+        context = self.clip_context(latents.shape[1])
+        velocity, _ = self.velocity(noised, level, actions, previous, context)
+        return (noised + velocity)[:, 1:]
 
     def clip_context(self, frames: int) -> TemporalContext:
         """The temporal context of a fresh clip."""

@@ -33,6 +33,10 @@ class Clips:
     def episodes(self) -> int:
         return self.frames.shape[0]
 
+    def first(self, episodes: int) -> Clips:
+        """The first ``episodes`` of them, not encoded."""
+        return Clips(self.frames[:episodes], self.actions[:episodes])
+
     def encode(self, model: ColaWorldModel) -> Clips:
         """The same clips with the latents of all frames."""
         latents = None

@@ -9,15 +9,19 @@ from cola_env.models.codebook import codebook_health, joint_index
 from cola_env.models.quantizer import QuantizerConfig, VectorQuantizer
 
 
-def test_codes_are_the_nearest_and_gradients_pass_straight_through() -> None:
+@pytest.mark.parametrize("shared", [True, False])
+def test_codes_are_the_nearest_and_gradients_pass_straight_through(shared: bool) -> None:
     torch.manual_seed(0)
-    quantizer = VectorQuantizer(QuantizerConfig(normalize=False, commitment_weight=0.25))
+    config = QuantizerConfig(normalize=False, commitment_weight=0.25, shared=shared)
+    quantizer = VectorQuantizer(config)
+    books = quantizer.codebook.expand(2, 32, 32)
     tokens = torch.randn(7, 2, 32, requires_grad=True)
     quantized = quantizer(tokens)
-    distance = (tokens[:, :, None] - quantizer.codebook).square().sum(-1)
+    distance = (tokens[:, :, None] - books).square().sum(-1)
     assert torch.equal(quantized.codes, distance.argmin(-1))
-    torch.testing.assert_close(quantized.vectors, quantizer.codebook[quantized.codes])
-    error = (tokens - quantizer.codebook[quantized.codes]).square().mean()
+    expected = torch.stack([books[i][quantized.codes[:, i]] for i in range(2)], dim=1)
+    torch.testing.assert_close(quantized.vectors, expected)
+    error = (tokens - expected).square().mean()
     torch.testing.assert_close(quantized.loss, 1.25 * error)
     upstream = torch.randn_like(tokens)
     (gradient,) = torch.autograd.grad((quantized.vectors * upstream).sum(), tokens)
@@ -44,18 +48,30 @@ def test_k_means_finds_the_clusters_of_the_data() -> None:
     assert quantizer(tokens).loss < 0.05
 
 
-def test_dead_codes_move_onto_data_and_live_ones_stay() -> None:
+def test_dead_codes_move_onto_the_data_of_their_token_and_live_ones_stay() -> None:
     quantizer = VectorQuantizer(QuantizerConfig(normalize=False))
     before = quantizer.codebook.detach().clone()
-    live = torch.tensor([i for i in range(32) if i not in (3, 9)])
+    first = torch.tensor([i for i in range(32) if i not in (3, 9)])
+    second = torch.tensor([i for i in range(32) if i not in (5, 6)])
     for _ in range(200):
-        quantizer.track_usage(live[:, None].repeat(1, 2))
-    assert quantizer.usage[live].sum() > 0.99
-    tokens = torch.full((6, 2, 32), 5.0)
-    assert quantizer.restart_dead_codes(tokens, torch.Generator().manual_seed(0)) == 2
-    assert (quantizer.codebook[[3, 9]] == 5).all()
-    assert torch.equal(quantizer.codebook[live], before[live])
+        quantizer.track_usage(torch.stack([first, second], dim=1))
+    assert quantizer.usage[0, first].sum() > 0.99
+    tokens = torch.tensor([5.0, 7.0])[:, None].expand(6, 2, 32)
+    assert quantizer.restart_dead_codes(tokens, torch.Generator().manual_seed(0)) == 4
+    assert (quantizer.codebook[0, [3, 9]] == 5).all()
+    assert (quantizer.codebook[1, [5, 6]] == 7).all()
+    assert torch.equal(quantizer.codebook[0, first], before[0, first])
+    assert torch.equal(quantizer.codebook[1, second], before[1, second])
     assert quantizer.restart_dead_codes(tokens, torch.Generator().manual_seed(0)) == 0
+
+
+def test_a_shared_codebook_serves_all_tokens() -> None:
+    quantizer = VectorQuantizer(QuantizerConfig(shared=True))
+    assert quantizer.codebook.shape == (1, 32, 32)
+    codes = torch.tensor([[4, 4]])
+    assert torch.equal(quantizer.lookup(codes)[0, 0], quantizer.lookup(codes)[0, 1])
+    quantizer.track_usage(torch.tensor([[0, 1]]))
+    assert quantizer.usage[0, 0] == quantizer.usage[0, 1] > quantizer.usage[0, 2]
 
 
 def test_health_of_a_uniform_and_of_a_collapsed_codebook() -> None:

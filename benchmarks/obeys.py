@@ -1,0 +1,124 @@
+"""Does a world model obey its latent actions? `python -m benchmarks.obeys data=FOLDER`.
+
+One command for everything that a joint run is judged by, on held-out episodes: next-frame PSNR
+under own, shuffled, no and adapter actions beside a reference on real actions; codebook health
+under the IDM and the adapter; a linear probe; PSNR over a rollout; and planning success in the
+real simulator (planning.episodes=0 leaves that out). Writes OUT/obeys.json and pictures of an
+imagined rollout; prints a table.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from omegaconf import DictConfig
+
+from cola_env.checkpoints import load_model
+from cola_env.errors import ColaWorldError
+from cola_env.models.world_model import ColaWorldModel
+from cola_train.data.clips import Clips, load_clips
+from cola_train.horizon import multi_step_psnr, rollout_picture
+from cola_train.obedience import obedience
+from cola_train.probe import linear_probe
+
+PROBE_EPISODES = 256
+
+
+def measure(
+    model: ColaWorldModel, reference: ColaWorldModel, train: Clips, test: Clips, config: DictConfig
+) -> dict[str, Any]:
+    """The flat keys of docs/results/obeys.json, PSNR in dB on moving pixels."""
+    clips = test.encode(model)
+    cola = obedience(model, clips, config.length, adapter=True, count=config.clips)
+    direct = obedience(reference, test.encode(reference), config.length, False, config.clips)
+    probe = linear_probe(
+        model, train.first(PROBE_EPISODES).encode(model), clips, config.length, 2 * config.clips
+    )
+    picked = ("copy", "autoencoder", "own", "shuffled", "none", "adapter", "own_all")
+    return {
+        **{key: cola[key] for key in picked},
+        "direct_own": direct["own"],
+        "direct_shuffled": direct["shuffled"],
+        "gap": cola["gap"],
+        "adapter_gap": cola["adapter"] - cola["adapter_shuffled"],
+        "direct_gap": direct["gap"],
+        **{
+            name: {source: cola[f"{source}_{name}"] for source in ("lam", "adapter")}
+            for name in ("utilisation", "max_usage", "entropy")
+        },
+        "probe_r2": probe.r2,
+        "probe_l1": probe.l1,
+        "psnr_by_step": {
+            "cola": multi_step_psnr(model, clips, config.horizon, clip=config.length),
+            "direct": multi_step_psnr(
+                reference, test.encode(reference), config.horizon, clip=config.length
+            ),
+        },
+    }
+
+
+def plan(config: DictConfig) -> list[dict[str, Any]]:
+    """Success in the real simulator, a row a model and task, as benchmarks/vp2.py counts it."""
+    from benchmarks.vp2 import play
+    from benchmarks.vp2_protocol.run import Run
+    from benchmarks.vp2_protocol.table import ROW_KEYS, make_rows
+
+    run = Run(config)
+    play(run)
+    rows = make_rows(run.records(), run.folder.settings())
+    return [{key: row[key] for key in ROW_KEYS} for row in rows]
+
+
+def report(results: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("measure", "value", title="Obedience on held-out episodes")
+    for key, value in results.items():
+        if isinstance(value, float):
+            table.add_row(key, f"{value:.3f}")
+        elif key in ("utilisation", "max_usage", "entropy"):
+            table.add_row(key, "  ".join(f"{k} {v:.3f}" for k, v in value.items()))
+        elif key.startswith("probe"):
+            table.add_row(key, "  ".join(f"{v:.3f}" for v in value))
+    for model, rows in results["psnr_by_step"].items():
+        for name, values in rows.items():
+            table.add_row(f"{model} {name} by step", " ".join(f"{v:.1f}" for v in values))
+    Console().print(table)
+
+
+@hydra.main(version_base=None, config_path="conf", config_name="obeys")
+def main(config: DictConfig) -> None:
+    torch.set_num_threads(1)
+    try:
+        if not config.get("data"):
+            raise ColaWorldError("Give data=FOLDER, e.g. made by `python -m cola_train.collect`.")
+        model, reference = (load_model(config[k], config.device) for k in ("model", "reference"))
+        train, test = (load_clips(config.data, split)[0] for split in ("train", "test"))
+        out = Path(config.out)
+        out.mkdir(parents=True, exist_ok=True)
+        results = {
+            "command": " ".join(["python -m benchmarks.obeys", *sys.argv[1:]]),
+            "held_out_episodes": test.episodes,
+            **measure(model, reference, train, test, config),
+        }
+        rollout_picture(model, test.encode(model), out / "rollout.png", config.horizon)
+        if config.planning.episodes:
+            results["planning"] = plan(config.planning)
+        partial = out / "obeys.tmp"
+        partial.write_text(json.dumps(results, indent=1) + "\n")
+        os.replace(partial, out / "obeys.json")
+        report(results)
+        print(f"Results: {out / 'obeys.json'}, picture: {out / 'rollout.png'}")
+    except ColaWorldError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""Controlled training runs: `python -m benchmarks.recipes data=FOLDER init=PRETRAINED out=FOLDER`.
+
+Every arm of benchmarks/conf/recipes.yaml is the same short training with one thing changed. What
+they reach on held-out clips goes to OUT/recipes.json and, as a table, to OUT/recipes.md. Finished
+runs are kept: the same command goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+from tqdm import tqdm
+
+from cola_env.errors import ColaWorldError
+
+COLUMNS = {
+    "own": "own",
+    "shuffled": "shuffled",
+    "gap": "gap",
+    "lam_utilisation": "utilisation",
+    "lam_max_usage": "max usage",
+    "lam_entropy": "entropy",
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run: an arm of the study under one seed."""
+
+    arm: str
+    seed: int
+    what: str
+    overrides: tuple[str, ...]
+
+    def folder(self, out: Path) -> Path:
+        return out / f"{self.arm}_{self.seed}"
+
+
+def jobs(config: DictConfig) -> list[Job]:
+    """The runs to do; ColaWorldError for an unknown arm."""
+    wanted = [config.arms] if isinstance(config.arms, str) else list(config.arms)
+    study: dict[str, Any] = {str(k): v for k, v in config.study.items()}
+    for name in wanted:
+        if name != "all" and not any(arm.startswith(name) for arm in study):
+            raise ColaWorldError(f"There is no arm '{name}'; choose some of {', '.join(study)}.")
+    data = config.data if isinstance(config.data, str) else ",".join(config.data)
+    common = [*config.base, f"data=[{data}]", f"trainer.compile={config.compile}"]
+    found = []
+    for arm, entry in study.items():
+        if "all" not in wanted and not any(arm.startswith(name) for name in wanted):
+            continue
+        overrides = [*common, *(config.plain if entry.get("plain") else []), *entry.get("set", [])]
+        overrides.append(f"init={config.init}")
+        if entry.get("scratch"):
+            overrides.append("init_components=[autoencoder]")
+        for seed in entry.get("seeds", [0]):
+            found.append(Job(arm, seed, entry.what, (*overrides, f"seed={seed}")))
+    return sorted(found, key=lambda job: job.seed)
+
+
+def train(job: Job, out: Path) -> None:
+    """Run `python -m cola_train`; ColaWorldError with its last words when it fails."""
+    folder = job.folder(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    overrides = merged([*job.overrides, f"out={folder}"])
+    with open(folder / "log.txt", "w") as log:
+        command = [sys.executable, "-m", "cola_train", *overrides]
+        code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT).returncode
+    if code:
+        words = (folder / "log.txt").read_text().splitlines()[-1:]
+        raise ColaWorldError(f"The run {job.arm} (seed {job.seed}) failed: {' '.join(words)}")
+
+
+def merged(overrides: list[str]) -> list[str]:
+    """The last override of every key; keys that a phase leaves at its default are added."""
+    last = {override.partition("=")[0]: override for override in overrides}
+    return [text if key == "recipe" else f"++{text}" for key, text in last.items()]
+
+
+def history(job: Job, out: Path) -> list[dict[str, Any]]:
+    path = job.folder(out) / "history.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def finished(job: Job, out: Path) -> bool:
+    return (job.folder(out) / "end_to_end" / "config.json").exists()
+
+
+def measures(job: Job, out: Path) -> dict[str, Any]:
+    """The last held-out measures of every phase, and the codes in use while it trained."""
+    lines = history(job, out)
+    phases = {line["phase"]: line for line in lines if "gap" in line}
+    keys = ("phase", "step", "max_usage", "entropy")
+    curve = [{key: line[key] for key in keys} for line in lines if "max_usage" in line]
+    return {"arm": job.arm, "seed": job.seed, "what": job.what, "held_out": phases, "curve": curve}
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown, a line a run: the measures after the end-to-end phase."""
+    lines = [f"| arm | what | seed | {' | '.join(COLUMNS.values())} |"]
+    lines.append("|---|---|---|" + "---|" * len(COLUMNS))
+    for row in rows:
+        last = row["held_out"].get("end_to_end", {})
+        cells = [f"{last[key]:.2f}" if key in last else "" for key in COLUMNS]
+        lines.append(f"| {row['arm']} | {row['what']} | {row['seed']} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def write(path: Path, text: str) -> None:
+    path.with_suffix(".tmp").write_text(text)
+    os.replace(path.with_suffix(".tmp"), path)
+
+
+@hydra.main(version_base=None, config_path="conf", config_name="recipes")
+def main(config: DictConfig) -> None:
+    try:
+        missing = sorted(OmegaConf.missing_keys(config))
+        if missing:
+            raise ColaWorldError(f"Give {' and '.join(f'{name}=FOLDER' for name in missing)}.")
+        out = Path(config.out)
+        todo = jobs(config)
+        for job in tqdm(todo, desc="runs", dynamic_ncols=True):
+            if not finished(job, out):
+                train(job, out)
+            rows = [measures(each, out) for each in todo if finished(each, out)]
+            write(out / "recipes.json", json.dumps(rows, indent=1) + "\n")
+            write(out / "recipes.md", table(rows))
+        print(table(rows))
+    except ColaWorldError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Phase: the latent action model of the two-stage baseline, by its forward dynamics model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cola_env.models.codebook import codebook_health
+from cola_env.models.precision import autocast
+from cola_env.models.world_model import ColaWorldModel
+from cola_train.data.clips import Batch, Clips
+from cola_train.metrics import moving_pixels, psnr
+from cola_train.phases.latent_actions import LatentActionPhase
+from cola_train.phases.phase import Logs
+
+
+@dataclass
+class ForwardDynamics(LatentActionPhase):
+    """Teacher-forced squared error of the next frame's pixels (CoLA-World, appendix B.1).
+
+    Pixels that move weigh ``1 + motion_weight`` times more, as moving latents do in FlowMatching.
+    """
+
+    motion_weight: float = 2.0
+
+    def loss(
+        self, model: ColaWorldModel, clips: Clips, step: int, generator: torch.Generator
+    ) -> tuple[Tensor, Logs]:
+        batch = clips.sample(self.batch_size, self.clip, generator).to(model.device)
+        vectors, quantizer_loss, logs = self.latent_actions(model, batch, step, generator)
+        frames = batch.frames.float() / 255
+        error = (model.fdm(frames[:, :-1], vectors) - frames[:, 1:]).square()
+        moving = moving_pixels(frames[:, :-1], frames[:, 1:])
+        weight = 1 + self.motion_weight * moving.float() / moving.float().mean().clamp_min(1e-3)
+        pixels = (weight[..., None] * error).mean() / weight.mean()
+        return pixels + quantizer_loss, {"pixels": float(pixels.detach()), **logs}
+
+    @torch.no_grad()
+    def evaluate(self, model: ColaWorldModel, held_out: Clips) -> Logs:
+        """PSNR of the FDM's next frames on moving pixels under own and under shuffled actions."""
+        generator = torch.Generator().manual_seed(0)
+        batch: Batch = held_out.sample(96, self.clip, generator).to(model.device)
+        frames = batch.frames.float() / 255
+        moving = moving_pixels(frames[:, :-1], frames[:, 1:])
+
+        def score(vectors: Tensor) -> float:
+            error = (model.fdm(frames[:, :-1], vectors) - frames[:, 1:]).square().mean(-1)
+            return float(psnr(error[moving].mean()))
+
+        with autocast(model.device):
+            own = model.quantizer(model.action_tokens(batch.frames, batch.latents))
+            results = {"own": score(own.vectors), "shuffled": score(own.vectors.roll(1, 0))}
+        results["gap"] = results["own"] - results["shuffled"]
+        health = codebook_health(own.codes.flatten(0, -2), model.quantizer.config.num_codes)
+        return results | {f"lam_{key}": value for key, value in vars(health).items()}

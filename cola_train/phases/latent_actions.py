@@ -1,0 +1,50 @@
+"""What the phases share that learn from latent actions: how they pass the quantizer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cola_env.models.codebook import codebook_health
+from cola_env.models.world_model import ColaWorldModel
+from cola_train.data.clips import Batch
+from cola_train.phases.phase import Logs, Phase
+
+
+@dataclass
+class LatentActionPhase(Phase):
+    """The first ``continuous_steps`` pass the IDM's tokens on unquantised. Then, if ``fit_codes``,
+    the codebook is initialised from data by k-means, and for ``restart_steps`` dead codes are
+    restarted. ``quantizer_weight`` weighs the codebook and commitment losses."""
+
+    clip: int = 8
+    quantizer_weight: float = 0.05
+    continuous_steps: int = 0
+    fit_codes: bool = False
+    restart_steps: int = 0
+    restart_every: int = 50
+
+    def latent_actions(
+        self, model: ColaWorldModel, batch: Batch, step: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Logs]:
+        """Action vectors (B, T - 1, tokens, code_size), their weighted loss, and logs."""
+        tokens = model.action_tokens(batch.frames, batch.latents)
+        if step < self.continuous_steps:
+            return model.quantizer.normalize(tokens), torch.zeros((), device=model.device), {}
+        if self.fit_codes and step == self.continuous_steps:
+            model.quantizer.fit_codebook(tokens.flatten(0, -3), generator)
+        quantized = model.quantizer(tokens)
+        if "quantizer" in self.learns:
+            model.quantizer.track_usage(quantized.codes)
+            since = step - self.continuous_steps
+            if 0 < since < self.restart_steps and since % self.restart_every == 0:
+                model.quantizer.restart_dead_codes(tokens.flatten(0, -3), generator)
+        health = codebook_health(quantized.codes.flatten(0, -2), model.quantizer.config.num_codes)
+        logs = {
+            "quantizer": float(quantized.loss.detach()),
+            "max_usage": health.max_usage,
+            "entropy": health.entropy,
+        }
+        return quantized.vectors, self.quantizer_weight * quantized.loss, logs
