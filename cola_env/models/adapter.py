@@ -12,12 +12,13 @@ from torch import Tensor, nn
 class AdapterConfig:
     """The paper's adapter is a 2-layer MLP of the real action that outputs the best code.
 
-    ``frame``: the current latent frame is a further input (the same motor command moves the picture
-    differently in different poses). ``soft``: the output is the mean code vector under the
-    predicted distribution instead of the most likely code.
+    ``layers``: linear layers of the MLP. ``frame``: the current latent frame is a further input
+    (the same motor command moves the picture differently in different poses). ``soft``: the output
+    is the mean code vector under the predicted distribution instead of the most likely code.
     """
 
     hidden_size: int = 256
+    layers: int = 2
     frame: bool = True
     soft: bool = True
     frame_size: int = 16 * 8 * 8
@@ -33,9 +34,11 @@ class Adapter(nn.Module):
         dim = config.hidden_size
         self.action_in = nn.Linear(action_dim, dim)
         self.frame_in = nn.Linear(config.frame_size, dim) if config.frame else None
-        self.out = nn.Sequential(
-            nn.GELU(approximate="tanh"), nn.Linear(dim, num_tokens * num_codes)
-        )
+        layers: list[nn.Module] = []
+        for _ in range(config.layers - 2):
+            layers += [nn.GELU(approximate="tanh"), nn.Linear(dim, dim)]
+        layers += [nn.GELU(approximate="tanh"), nn.Linear(dim, num_tokens * num_codes)]
+        self.out = nn.Sequential(*layers)
 
     def forward(self, actions: Tensor, latents: Tensor) -> Tensor:
         """actions (..., A) in [-1, 1], latents (..., C, H, W) -> logits (..., tokens, codes)."""

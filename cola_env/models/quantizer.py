@@ -72,7 +72,7 @@ class VectorQuantizer(nn.Module):
         return Quantized(tokens + (vectors - tokens).detach(), codes, loss)
 
     def lookup(self, codes: Tensor) -> Tensor:
-        """codes (..., num_tokens) long in [0, num_codes) -> vectors (..., num_tokens, code_size)."""
+        """codes (..., tokens) long in [0, num_codes) -> vectors (..., tokens, code_size)."""
         return self.codebook[self.book, codes]
 
     @torch.no_grad()

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.data.clips import Clips
+from cola_train.data.clips import Batch, Clips
 from cola_train.obedience import obedience
 from cola_train.phases.phase import Logs, Phase
 
@@ -24,6 +25,9 @@ class Adaptation(Phase):
         self, model: ColaWorldModel, clips: Clips, step: int, generator: torch.Generator
     ) -> tuple[Tensor, Logs]:
         batch = clips.sample(self.batch_size, self.clip, generator).to(model.device)
+        return self._classify(model, batch)
+
+    def _classify(self, model: ColaWorldModel, batch: Batch) -> tuple[Tensor, Logs]:
         with torch.no_grad():
             codes = model.quantizer(model.action_tokens(batch.frames, batch.latents)).codes
         logits = model.adapter(batch.actions, batch.latents[:, :-1]).float()
@@ -31,5 +35,9 @@ class Adaptation(Phase):
         accuracy = (logits.argmax(-1) == codes).float().mean((0, 1))
         return loss, {f"accuracy_{i}": float(a) for i, a in enumerate(accuracy)}
 
+    @torch.no_grad()
     def evaluate(self, model: ColaWorldModel, held_out: Clips) -> Logs:
-        return obedience(model, held_out, self.clip, adapter=True)
+        batch = held_out.sample(256, self.clip, torch.Generator().manual_seed(0))
+        with autocast(model.device):
+            _, accuracy = self._classify(model, batch.to(model.device))
+        return accuracy | obedience(model, held_out, self.clip, adapter=True)

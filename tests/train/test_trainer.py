@@ -8,7 +8,13 @@ import torch
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Clips
 from cola_train.obedience import obedience
-from cola_train.phases import Adaptation, FlowMatching, Phase, Reconstruction
+from cola_train.phases import (
+    Adaptation,
+    FlowMatching,
+    ForwardDynamics,
+    Phase,
+    Reconstruction,
+)
 from cola_train.trainer import Trainer, TrainerConfig
 
 SMALL = {
@@ -46,11 +52,13 @@ def phases() -> list[Phase]:
         Reconstruction("autoencoder", 3, ["autoencoder"], **common),
         FlowMatching(
             "warm_up", 4, ["idm", "quantizer", "conditioner"], actions="latent",
-            continuous_steps=2, restart_steps=2, restart_every=1, **flow,
+            continuous_steps=2, fit_codes=True, restart_steps=2, restart_every=1, **flow,
         ),
         FlowMatching("end_to_end", 3, ["stdit", "conditioner", "idm", "quantizer"],
                      actions="latent", **flow),
         Adaptation("adapter", 2, ["adapter"], **flow),
+        FlowMatching("finetune", 2, ["stdit"], actions="latent", adapter_share=0.5,
+                     own_predictions=0.5, **flow),
     ]  # fmt: skip
 
 
@@ -65,7 +73,7 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("kill_at", [2, 6, 9])
+@pytest.mark.parametrize("kill_at", [2, 6, 9, 14])
 def test_a_killed_run_resumes_to_the_same_weights(
     kill_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,7 +100,7 @@ def test_a_killed_run_resumes_to_the_same_weights(
     resumed = train(tmp_path / "killed", config)
     for name, weight in expected.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], weight), name
-    loaded = ColaWorldModel.from_pretrained(tmp_path / "killed" / "adapter")
+    loaded = ColaWorldModel.from_pretrained(tmp_path / "killed" / "finetune")
     assert torch.equal(loaded.quantizer.codebook, expected.quantizer.codebook)
 
 
@@ -130,3 +138,32 @@ def test_a_model_of_real_actions_learns_to_obey_them(tmp_path: Path) -> None:
     trainer.run()
     result = obedience(model, trainer.held_out, 4, adapter=False)
     assert result["gap"] > 1.0, result
+
+
+def test_a_latent_action_model_learns_actions_that_its_fdm_obeys(tmp_path: Path) -> None:
+    clips = moving_square(episodes=64)
+    model = small_model(fdm_config={"hidden_size": 32, "depth": 2, "num_heads": 2})
+    phase = ForwardDynamics(
+        "latent_action_model", 250, ["idm", "quantizer", "fdm"], clip=4, batch_size=16, lr=3e-3,
+        lr_warmup=10, ema_decay=0.9, continuous_steps=150, fit_codes=True, restart_steps=100,
+    )  # fmt: skip
+    config = TrainerConfig(evaluate_every=1000)
+    trainer = Trainer(model, [phase], clips, clips, tmp_path, seed=0, config=config)
+    trainer.run()
+    result = phase.evaluate(model, trainer.held_out)
+    assert result["gap"] > 0.2, result
+    assert result["lam_max_usage"] < 0.5
+
+
+def test_a_share_of_the_clips_is_led_by_the_adapter(tmp_path: Path) -> None:
+    model = small_model().eval()
+    batch = moving_square().encode(model).sample(32, 4, torch.Generator().manual_seed(0))
+    phase = FlowMatching("finetune", 1, ["stdit"], actions="latent", adapter_share=0.25)
+    with torch.no_grad():
+        vectors, *_ = phase._actions(model, batch, 0, torch.Generator().manual_seed(0))
+        own = model.infer_actions(batch.frames).vectors.flatten(-2)
+        logits = model.adapter(batch.actions, batch.latents[:, :-1])
+        adapted = model.adapter.vectors(logits, model.quantizer.code_vectors).flatten(-2)
+    led = torch.isclose(vectors, adapted, atol=1e-5).all(-1).all(-1)
+    assert 2 <= int(led.sum()) <= 16
+    torch.testing.assert_close(vectors[~led], own[~led], rtol=1e-2, atol=1e-2)

@@ -1,0 +1,78 @@
+"""Controlled runs: one thing changed an arm, resumable, measured."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from benchmarks.recipes import Job, finished, jobs, measures, merged, table, train
+from cola_env.errors import ColaWorldError
+from cola_train.data.lerobot_writer import LeRobotWriter
+
+CONF = Path(__file__).parents[2] / "benchmarks" / "conf"
+
+
+def config(*overrides: str) -> DictConfig:
+    with initialize_config_dir(str(CONF), version_base=None):
+        return compose("recipes", ["data=[x,y]", "init=z", *overrides])
+
+
+def test_an_arm_is_the_base_with_what_it_changes() -> None:
+    base, *others = jobs(config("arms=[base,no_motion]"))
+    assert [job.arm for job in others if job.seed == 0] == ["no_motion_input", "no_motion_weight"]
+    assert {job.seed for job in others if job.arm == "base"} == {1, 2}
+    changed = set(others[0].overrides) - set(base.overrides)
+    assert changed == {"model.idm_config.motion=false"}
+    (plain,) = jobs(config("arms=plain_both"))
+    assert "init_components=[autoencoder]" in plain.overrides
+    assert "model.quantizer_config.normalize=false" in plain.overrides
+
+
+def test_the_last_override_of_a_key_wins_and_new_keys_are_added() -> None:
+    assert merged(["recipe=joint_mini", "a.b=1", "a.b=2"]) == ["recipe=joint_mini", "++a.b=2"]
+
+
+def test_an_unknown_arm_is_named() -> None:
+    with pytest.raises(ColaWorldError, match="no arm 'nonsense'"):
+        jobs(config("arms=nonsense"))
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    features = {
+        "observation.image": {"dtype": "video", "shape": [64, 64, 3]},
+        "action": {"dtype": "float32", "shape": [5]},
+    }
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "data"
+    with LeRobotWriter(folder, features=features, fps=10, robot_type="stub") as writer:
+        for _ in range(3):
+            frames = rng.integers(0, 256, (9, 64, 64, 3), dtype=np.uint8)
+            actions = rng.uniform(-1, 1, (9, 5)).astype(np.float32)
+            writer.add_episode("task", {"observation.image": frames, "action": actions}, {})
+        writer.close({"train": "0:2", "test": "2:3"}, rendering="fast")
+    return folder
+
+
+def test_a_run_is_trained_measured_and_then_finished(data: Path, tmp_path: Path) -> None:
+    sizes = [
+        "model.stdit_config={hidden_size:32,depth:1,num_heads:2}",
+        "model.conditioner_config={hidden_size:32,num_heads:2}",
+    ]
+    steps = [f"phases.{name}.{key}" for name in ("warm_up", "end_to_end")
+             for key in ("steps=2", "batch_size=2")]  # fmt: skip
+    start = ["recipe=joint_mini", "start=warm_up", "order=[warm_up,end_to_end]"]
+    overrides = (*start, *sizes, *steps, "phases.warm_up.continuous_steps=1", f"data=[{data}]")
+    job = Job("tiny", 0, "as small as can be", overrides)
+    assert not finished(job, tmp_path)
+    train(job, tmp_path)
+    assert finished(job, tmp_path)
+    row = measures(job, tmp_path)
+    assert row["held_out"]["end_to_end"]["step"] == 2
+    assert json.loads(json.dumps(row)) == row
+    assert "| tiny | as small as can be | 0 |" in table([row])
+    with pytest.raises(ColaWorldError, match="failed"):
+        train(Job("wrong", 0, "", (*overrides, "phases.warm_up.lr=nothing")), tmp_path)

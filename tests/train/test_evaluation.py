@@ -1,0 +1,63 @@
+"""What a run is judged by: the probe and the rollout."""
+
+import pytest
+import torch
+
+import cola_train.probe as probe
+from cola_train.data.clips import Clips
+from cola_train.horizon import inferred_codes, multi_step_psnr, rollout_picture
+from cola_train.obedience import obedience
+from cola_train.probe import linear_probe
+from tests.train.test_trainer import moving_square, small_model
+
+
+@pytest.fixture(scope="module")
+def clips() -> Clips:
+    return moving_square(episodes=6, steps=8).encode(small_model().eval())
+
+
+def test_the_probe_tells_what_can_be_read_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def pairs(model, clips, length, count):
+        inputs = torch.randn(2000, 9, generator=generator, dtype=torch.float64)
+        inputs[:, 7] = 0  # latent actions need not span their space
+        inputs[:, -1] = 1
+        noise = torch.randn(2000, generator=generator, dtype=torch.float64)
+        return inputs, torch.stack([2 * inputs[:, 0] - inputs[:, 1] + 3, noise], dim=1)
+
+    monkeypatch.setattr(probe, "_pairs", pairs)
+    result = linear_probe(None, None, None, length=8)  # type: ignore[arg-type]
+    assert result.r2[0] > 0.999 and abs(result.r2[1]) < 0.05
+    assert result.l1[0] < 0.02
+    assert result.l1[1] == pytest.approx(0.798, abs=0.04)  # E|z| of a standard normal
+
+
+def test_codes_of_a_long_video_come_from_clips_as_in_training(clips: Clips) -> None:
+    model = small_model().eval()
+    batch = clips.sample(2, 8, torch.Generator().manual_seed(0))
+    codes = inferred_codes(model, batch.frames, batch.latents, clip=4)
+    assert codes.shape == (2, 7, 2)
+    with torch.no_grad():
+        first = model.quantizer(model.action_tokens(batch.frames[:, :4], batch.latents[:, :4]))
+        last = model.quantizer(model.action_tokens(batch.frames[:, 4:], batch.latents[:, 4:]))
+    agree = (codes[:, :3] == first.codes).float().mean() + (codes[:, 6] == last.codes[:, 2]).all()
+    assert agree > 1.8
+
+
+def test_rollouts_of_both_kinds_are_scored_beside_copying(clips: Clips, tmp_path) -> None:
+    model = small_model().eval()
+    scores = multi_step_psnr(model, clips, horizon=3, count=4, clip=4)
+    assert set(scores) == {"copy", "own", "adapter"}
+    assert all(len(values) == 3 for values in scores.values())
+    direct = multi_step_psnr(small_model(conditioning="direct").eval(), clips, 3, count=4, clip=4)
+    assert set(direct) == {"copy", "own"}
+    assert direct["copy"] == scores["copy"]
+    rollout_picture(model, clips, tmp_path / "rollout.png", horizon=3, count=2, clip=4)
+    assert (tmp_path / "rollout.png").stat().st_size > 1000
+
+
+def test_obedience_shuffles_the_adapter_too(clips: Clips) -> None:
+    measures = obedience(small_model().eval(), clips, 4, adapter=True, count=4)
+    assert {"own", "shuffled", "none", "adapter", "adapter_shuffled", "copy"} <= measures.keys()
+    assert measures["gap"] == pytest.approx(measures["own"] - measures["shuffled"])
