@@ -1,6 +1,7 @@
 """Finding and loading checkpoints: shipped ones by name, folders, and repositories of the hub."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -38,7 +39,7 @@ def find_checkpoint(checkpoint: str | Path | None = None, world: str = "robodesk
             "package, or train one with 'python -m cola_train' and pass checkpoint=FOLDER."
         )
     if isinstance(checkpoint, str) and name.count("/") == 1 and not name.startswith((".", "~")):
-        return check_folder(_download(name))
+        return check_folder(download(name, ("*.json", "*.safetensors", "README.md")))
     raise ColaWorldError(
         f"There is no checkpoint '{name}': it is neither a shipped name ({', '.join(SHIPPED)}), "
         "nor an existing folder, nor a hub id like 'user/repository'."
@@ -111,13 +112,13 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
     return torch.device(device)
 
 
-def _download(hub_id: str) -> Path:
+def download(hub_id: str, patterns: Sequence[str]) -> Path:
+    """Folder with the files of a hub repository that match ``patterns``; ColaWorldError if not."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    patterns = ["*.json", "*.safetensors", "README.md"]
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=patterns))
+        return Path(snapshot_download(hub_id, allow_patterns=list(patterns)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise ColaWorldError(
             f"'{hub_id}' is no existing folder and could not be downloaded from the hub "

@@ -50,6 +50,10 @@ def train(cfg: DictConfig) -> None:
     clips, info = load_clips(cfg.data, "train")
     if cfg.max_episodes:
         clips = clips.first(cfg.max_episodes)
+    if cfg.crops:
+        clips = clips.with_crops(
+            cfg.crops, cfg.crop_margin, torch.Generator().manual_seed(cfg.seed)
+        )
     held_out, _ = load_clips(cfg.data, "test")
     model = build_model(cfg, info["rendering"]).to(pick_device(cfg.device))
     out = Path(cfg.out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from dataclasses import dataclass
@@ -174,11 +175,11 @@ class Trainer:
 
 
 def learning_rate(step: int, phase: Phase) -> float:
-    """Factor on the learning rate: linear warm-up, then a cosine to a tenth."""
+    """Factor on the learning rate: linear warm-up, then a cosine to ``lr_end``."""
     if step < phase.lr_warmup:
         return (step + 1) / phase.lr_warmup
     done = (step - phase.lr_warmup) / max(1, phase.steps - phase.lr_warmup)
-    return 0.55 + 0.45 * float(torch.cos(torch.tensor(done * torch.pi)))
+    return phase.lr_end + (1 - phase.lr_end) * 0.5 * (1 + math.cos(done * math.pi))
 
 
 def summary(measures: dict[str, float]) -> str:

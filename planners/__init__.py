@@ -4,31 +4,46 @@
     plan = CEM(horizon=10, num_samples=200, iterations=3).plan(cost, action_space)
 
 `cost(actions (B, N, H, A)) -> (B, N)`, lower is better, is all that a planner sees. Needs torch
-and numpy only.
+and numpy only; `planners.adapters` joins them with other libraries.
 """
 
 from planners.base import SamplingPlanner
 from planners.cem import CEM
+from planners.chain import Chain
 from planners.evaluation import Cost
+from planners.gradient import Gradient
+from planners.icem import ICEM
+from planners.lbfgs import LBFGS
 from planners.mpc import MPC
 from planners.mppi import MPPI
 from planners.noise import AR1Noise, ColoredNoise, Noise, WhiteNoise
+from planners.predictive_sampling import PredictiveSampling
 from planners.protocol import Planner
 from planners.random_shooting import RandomShooting
 from planners.result import Iteration, PlanResult
+from planners.screening import Screened
+from planners.vp2 import VP2CEM, VP2MPPI
 
 __all__ = [
     "AR1Noise",
     "CEM",
+    "Chain",
     "ColoredNoise",
     "Cost",
+    "Gradient",
+    "ICEM",
     "Iteration",
+    "LBFGS",
     "MPC",
     "MPPI",
     "Noise",
     "PlanResult",
     "Planner",
+    "PredictiveSampling",
     "RandomShooting",
     "SamplingPlanner",
+    "Screened",
+    "VP2CEM",
+    "VP2MPPI",
     "WhiteNoise",
 ]

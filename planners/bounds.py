@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -24,13 +27,21 @@ class ActionSpace(Protocol):
 
 @dataclass(frozen=True)
 class Bounds:
-    """`low` and `high`, float32 (H, A): the action space, repeated over the horizon."""
+    """The action space repeated over the horizon, float32 (H, A).
+
+    `centre` is the middle of the box; where a side is infinite, the point nearest to zero.
+    `quarter` is a fourth of its width.
+    """
 
     low: Tensor
     high: Tensor
+    centre: Tensor
+    quarter: Tensor
+    finite: bool
+    uniform: tuple[float, float] | None  # low and high where all dimensions share them
 
-    @classmethod
-    def of(cls, space: ActionSpace, horizon: int, device: torch.device) -> Bounds:
+    @staticmethod
+    def of(space: ActionSpace, horizon: int, device: torch.device) -> Bounds:
         """Raises ValueError when the space is not one vector of actions with low <= high."""
         shape = tuple(space.shape)
         if len(shape) != 1 or shape[0] == 0:
@@ -38,23 +49,43 @@ class Bounds:
                 f"the action space has shape {shape}: a planner needs (A,), the actions of one "
                 "environment (of a vector environment, pass its single_action_space)"
             )
-        low, high = (
-            torch.as_tensor(x, dtype=torch.float32, device=device).expand(horizon, *shape)
-            for x in (space.low, space.high)
-        )
-        if not bool((low <= high).all()):
-            raise ValueError("the action space needs low <= high in every dimension, without NaN")
-        return cls(low.contiguous(), high.contiguous())
-
-    @property
-    def finite(self) -> bool:
-        return bool((self.low.isfinite() & self.high.isfinite()).all())
-
-    def centre(self) -> Tensor:
-        """(H, A): the middle of the box; where a side is infinite, the point nearest to zero."""
-        middle = self.low + (self.high - self.low) / 2
-        return torch.where(middle.isfinite(), middle, self.clamp(torch.zeros_like(self.low)))
+        low, high = (_array(side, shape).tobytes() for side in (space.low, space.high))
+        return _bounds(low, high, horizon, device)
 
     def clamp(self, actions: Tensor) -> Tensor:
         """A new tensor (..., H, A) inside the box."""
         return actions.clamp(self.low, self.high)
+
+    def clamp_(self, actions: Tensor) -> Tensor:
+        """The same in place."""
+        if self.uniform is not None:  # three times as fast
+            return actions.clamp_(*self.uniform)
+        return actions.clamp_(self.low, self.high)
+
+
+def _array(side: Any, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    array = np.asarray(side.cpu() if isinstance(side, Tensor) else side, np.float32)
+    return array if array.shape == shape else np.broadcast_to(array, shape)
+
+
+@lru_cache(maxsize=64)
+def _bounds(low_bytes: bytes, high_bytes: bytes, horizon: int, device: torch.device) -> Bounds:
+    low, high = (
+        torch.from_numpy(np.frombuffer(side, np.float32).copy()).to(device).repeat(horizon, 1)
+        for side in (low_bytes, high_bytes)
+    )
+    if not bool((low <= high).all()):
+        raise ValueError("the action space needs low <= high in every dimension, without NaN")
+    quarter = (high - low) / 4
+    middle = low + (high - low) / 2
+    nearest_to_zero = torch.zeros_like(low).clamp(low, high)
+    centre = torch.where(middle.isfinite(), middle, nearest_to_zero)
+    alike = bool((low == low[0, 0]).all() and (high == high[0, 0]).all())
+    return Bounds(
+        low,
+        high,
+        centre,
+        quarter,
+        finite=bool(quarter.isfinite().all()),
+        uniform=(float(low[0, 0]), float(high[0, 0])) if alike else None,
+    )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from planners.base import SamplingPlanner, Search
+from planners.base import SamplingPlanner
 from planners.evaluation import Population
+from planners.search import Search
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,5 +29,6 @@ class CEM(SamplingPlanner):
     def update(self, search: Search, population: Population) -> None:
         mean = population.elites.mean(dim=1)
         std = (population.elites - mean.unsqueeze(1)).square().mean(dim=1).sqrt()
-        search.mean = mean.lerp(search.mean, self.smoothing)
-        search.std = std.lerp(search.std, self.smoothing)
+        if self.smoothing:
+            mean, std = mean.lerp(search.mean, self.smoothing), std.lerp(search.std, self.smoothing)
+        search.mean, search.std = mean, std

@@ -2,58 +2,121 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from planners.chunks import Chunks
+from planners.noise import noise_seeds
+
 
 class Cost(Protocol):
     """`cost(actions)`: float32 (B, N, H, A) -> (B, N), lower is better, tensor or array.
 
-    B independent problems, N candidates each. It must not change `actions`. NaN and infinite
-    costs mark candidates that must never win. A cost with a `device` attribute is given actions
-    on that device, any other on the CPU.
+    B independent problems, N candidates each; N differs from call to call. It must not change
+    `actions`. NaN and infinite costs mark candidates that must never win. A cost with a `device`
+    attribute, or with `parameters()`, is given actions on that device, any other on the CPU.
+
+    Common random numbers: a stochastic cost with a parameter `seed` is called as
+    `cost(actions, seed=s)`, with the same int for all calls of one plan. If it draws its noise
+    from a generator seeded with s, once for all N candidates, then candidates differ by their
+    actions alone, in whatever chunks they come.
     """
 
     def __call__(self, actions: Tensor, /) -> Any: ...
 
 
 class Evaluator:
-    """Calls the cost, at most `chunk_size` candidates a problem at a time, and takes its time.
+    """Calls the cost, in chunks that fit, and takes its time.
 
-    What comes back is (B, N), finite or +inf. `seconds` sums up the time spent in the cost.
+    `seconds` sums up the time spent in the cost. `seeds` are those of the problems; a cost with a
+    parameter `seed` gets one that is derived from them.
     """
 
-    def __init__(self, cost: Cost, chunk_size: int | None) -> None:
-        self.device = torch.device(getattr(cost, "device", None) or "cpu")
+    def __init__(self, cost: Cost, chunks: Chunks, seeds: Sequence[int]) -> None:
         self.seconds = 0.0
-        self._cost, self._chunk_size = cost, chunk_size
+        self._cost: Any = cost
+        self._chunks = chunks
+        self._seed = noise_seeds(seeds, 1)[0] if takes_seed(cost) else None
 
-    @torch.no_grad()
-    def __call__(self, actions: Tensor) -> Tensor:
+    def __call__(self, actions: Tensor, seed: int | None = None) -> Tensor:
+        """The costs (B, N) of actions (B, N, H, A). `seed` is in place of the common one."""
         start = time.perf_counter()
-        if self._chunk_size is None or self._chunk_size >= actions.shape[1]:
-            costs = self._call(actions)
-        else:
-            chunks = actions.split(self._chunk_size, dim=1)
-            costs = torch.cat([self._call(chunk.contiguous()) for chunk in chunks], dim=1)
-        costs = costs.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=torch.inf)
-        if costs.is_cuda:
-            torch.cuda.synchronize(costs.device)
-        self.seconds += time.perf_counter() - start
+        (costs,) = self._chunks.map(lambda part: (self._call(part, seed),), actions)
+        self._stop_watch(start)
         return costs
 
-    def _call(self, actions: Tensor) -> Tensor:
-        costs = torch.as_tensor(self._cost(actions), device=self.device)
+    def with_gradients(self, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """The costs and their gradients (B, N, H, A), zero where they are not finite.
+
+        Raises ValueError when the cost is not differentiable.
+        """
+        start = time.perf_counter()
+        costs, gradients = self._chunks.map(self._differentiate, actions)
+        self._stop_watch(start)
+        return costs, gradients.nan_to_num(nan=0, posinf=0, neginf=0)
+
+    @property
+    def chunk_size(self) -> int | None:
+        return self._chunks.size
+
+    def _stop_watch(self, start: float) -> None:
+        if self._chunks.device.type == "cuda":
+            torch.cuda.synchronize(self._chunks.device)
+        self.seconds += time.perf_counter() - start
+
+    def _differentiate(self, actions: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.inference_mode(False), torch.enable_grad():
+            actions = actions.clone().requires_grad_()
+            costs = self._call(actions)
+            gradients = None
+            if costs.requires_grad:
+                total = costs[costs.isfinite()].sum()
+                (gradients,) = torch.autograd.grad(total, actions, allow_unused=True)
+        if gradients is None:
+            raise ValueError(
+                "the cost is not differentiable in the actions: compute it with torch operations "
+                "outside torch.no_grad(), or use a planner without gradients, such as CEM"
+            )
+        return costs.detach(), gradients
+
+    def _call(self, actions: Tensor, seed: int | None = None) -> Tensor:
+        if self._seed is None:
+            costs = self._cost(actions)
+        else:
+            costs = self._cost(actions, seed=self._seed if seed is None else seed)
+        costs = torch.as_tensor(costs, device=self._chunks.device)
         if costs.shape != actions.shape[:2]:
             raise ValueError(
                 f"the cost returned shape {tuple(costs.shape)} for actions of shape "
                 f"{tuple(actions.shape)}: it must return (B, N) = {tuple(actions.shape[:2])}"
             )
         return costs if costs.dtype == torch.float64 else costs.float()
+
+
+def takes_seed(cost: Cost) -> bool:
+    """Whether the cost asks for common random numbers."""
+    code = getattr(cost, "__code__", None)
+    if code is not None and not hasattr(cost, "__wrapped__"):  # much faster than its signature
+        return "seed" in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    try:
+        return "seed" in inspect.signature(cost).parameters
+    except (TypeError, ValueError):  # a builtin
+        return False
+
+
+def device_of(cost: Any) -> torch.device:
+    """Where the cost wants its actions."""
+    device = getattr(cost, "device", None)
+    if device is None and isinstance(cost, torch.nn.Module):
+        device = next((parameter.device for parameter in cost.parameters()), None)
+    return torch.device(device or "cpu")
 
 
 @dataclass(frozen=True)
@@ -67,12 +130,17 @@ class Population:
     costs: Tensor  # (B, N), +inf where the cost was not finite
     elites: Tensor  # (B, K, H, A)
     elite_costs: Tensor  # (B, K)
+    gradients: Tensor | None = None  # (B, N, H, A), of the costs
 
     @classmethod
-    def ranked(cls, actions: Tensor, costs: Tensor, num_elites: int) -> Population:
+    def ranked(
+        cls, actions: Tensor, costs: Tensor, num_elites: int, gradients: Tensor | None = None
+    ) -> Population:
         """Raises ValueError when a problem has no candidate of finite cost."""
+        finite = all_finite(costs)
+        costs = costs if finite else rankable(costs)
         elite_costs, index = costs.topk(num_elites, dim=1, largest=False)
-        if bool(elite_costs[:, -1].isinf().any()):
+        if not finite:
             hopeless = elite_costs[:, 0].isinf().nonzero().flatten().tolist()
             if hopeless:
                 raise ValueError(
@@ -81,5 +149,20 @@ class Population:
                 )
             index = torch.where(elite_costs.isinf(), index[:, :1], index)
             elite_costs = costs.gather(1, index)
-        rows = torch.arange(len(costs), device=costs.device).unsqueeze(1)
-        return cls(actions, costs, actions[rows, index], elite_costs)
+        return cls(actions, costs, picked(actions, index), elite_costs, gradients)
+
+
+def all_finite(costs: Tensor) -> bool:
+    return math.isfinite(costs.sum())  # False also if the sum overflows, which costs time only
+
+
+def rankable(costs: Tensor) -> Tensor:
+    """The costs with +inf for all that are not finite."""
+    return costs.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=torch.inf)
+
+
+def picked(actions: Tensor, index: Tensor) -> Tensor:
+    """(B, K, H, A): the candidates (B, N, H, A) that `index` (B, K) names."""
+    if len(actions) == 1:
+        return actions[:, index[0]]
+    return actions[torch.arange(len(actions), device=index.device).unsqueeze(1), index]

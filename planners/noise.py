@@ -106,25 +106,23 @@ class NoiseStream:
         self._horizon, self._action_dim, self._device = horizon, action_dim, device
         matrix = noise.matrix(horizon)
         self._matrix = None if matrix is None else matrix.to(device)
-        self._white = self._mixed = torch.empty(0)  # kept between draws
+        self._mixed = torch.empty(0, device=device)  # kept between draws
 
-    def draw(self, num_samples: int) -> Tensor:
-        """New standard normal noise, float32 (B, N, H, A)."""
-        steps, dims, batch = self._horizon, self._action_dim, len(self._generators)
-        if self._matrix is None:
-            shape = (batch, num_samples, steps, dims)
-            return self._fill(torch.empty(shape, device=self._device))
-        if self._white.shape[-1] != num_samples * dims:
-            self._white = torch.empty(batch, steps, num_samples * dims, device=self._device)
-            self._mixed = torch.empty_like(self._white)
-        torch.matmul(self._matrix, self._fill(self._white), out=self._mixed)
-        mixed = self._mixed.view(batch, steps, num_samples, dims).transpose(1, 2)
-        return mixed.clone(memory_format=torch.contiguous_format)
-
-    def _fill(self, white: Tensor) -> Tensor:
+    def draw(self, num_samples: int, std: Tensor) -> Tensor:
+        """New normal noise of mean zero and `std` (B, H, A), float32 (B, N, H, A)."""
+        batch, steps, dims = len(self._generators), self._horizon, self._action_dim
+        white = torch.empty(batch, num_samples * steps * dims, device=self._device)
         for row, generator in zip(white, self._generators, strict=True):
             row.normal_(generator=generator)
-        return white
+        noise = white.view(batch, num_samples, steps, dims)
+        if self._matrix is None:
+            return noise.mul_(std.unsqueeze(1))
+        white = white.view(batch, steps, num_samples * dims)
+        if self._mixed.shape != white.shape:
+            self._mixed = torch.empty_like(white)
+        torch.matmul(self._matrix, white, out=self._mixed)
+        mixed = self._mixed.view(batch, steps, num_samples, dims).transpose(1, 2)
+        return torch.mul(mixed, std.unsqueeze(1), out=noise)  # into the memory of the white noise
 
 
 def problem_seeds(seed: int | Sequence[int] | torch.Generator, batch: int) -> list[int]:
@@ -145,3 +143,11 @@ def problem_seeds(seed: int | Sequence[int] | torch.Generator, batch: int) -> li
     if any(s < 0 for s, _ in pairs):
         raise ValueError(f"seeds must not be negative: {seed}")
     return [int(np.random.SeedSequence(p).generate_state(1, np.uint64)[0] >> 1) for p in pairs]
+
+
+def noise_seeds(seeds: Sequence[int], count: int) -> list[int]:
+    """Seeds below 2**32 for the noise of a stochastic cost, from the seeds of the problems.
+
+    The first is for all calls of a plan, the further ones for evaluations that are to differ.
+    """
+    return [int(s) for s in np.random.SeedSequence(seeds, spawn_key=(1,)).generate_state(count)]

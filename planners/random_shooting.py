@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
-from planners.base import SamplingPlanner, Search
+from planners.base import SamplingPlanner
 from planners.evaluation import Population
-from planners.noise import NoiseStream
+from planners.search import Search
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,13 +23,18 @@ class RandomShooting(SamplingPlanner):
     iterations: int = 1
     returns: Literal["mean", "best"] = "best"
 
-    def sample(self, search: Search, noise: NoiseStream) -> Tensor:
+    def draw(self, search: Search, count: int) -> Tensor:
         if not search.bounds.finite:
             raise ValueError("random shooting needs an action space with finite bounds")
         low, high = search.bounds.low, search.bounds.high
-        uniform = noise.draw(self.num_samples).mul_(0.5**0.5).erf_().add_(1).mul_(0.5)
-        return uniform.mul_(high - low).add_(low).clamp_(low, high)
+        uniform = (
+            search.noise.draw(count, torch.ones_like(search.std))
+            .mul_(0.5**0.5)
+            .erf_()
+            .add_(1)
+            .mul_(0.5)
+        )
+        return search.bounds.clamp_(uniform.mul_(high - low).add_(low))
 
     def update(self, search: Search, population: Population) -> None:
-        assert search.best is not None
-        search.mean = search.best
+        search.mean = search.best()[0]

@@ -44,6 +44,9 @@ class PlanResult:
     """Time spent in the cost function."""
     planner_seconds: float = 0.0
     """Time spent in everything else."""
+    chunk_size: int | None = None
+    """How many candidates a problem were evaluated at once in the end, None if unlimited; a warm
+    start with `max_memory_gb` begins with it."""
 
     @property
     def non_finite(self) -> int:

@@ -49,7 +49,7 @@ class ActionConditioner(nn.Module):
         self, actions: Tensor, time: TemporalContext, past: Sequence[KeyValue] | None = None
     ) -> tuple[Tensor, list[KeyValue]]:
         """actions (B, T, action_size) -> modulation (B, T, 6 * model_size), layer caches."""
-        x, kept = self.embed(actions)[:, None], []
+        x, kept = self.embed(actions.to(self.embed.weight.dtype))[:, None], []
         for i, block in enumerate(self.blocks):
             x, cache = block(x, time, past[i] if past else None)
             kept.append(cache)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from diffusers.models.attention_dispatch import dispatch_attention_fn
 from torch import Tensor, nn
 
 
@@ -56,15 +57,19 @@ def temporal_context(
     return TemporalContext(rotary_table(positions, head_dim), mask, window)
 
 
+def rotary_frequencies(head_dim: int, device: torch.device | None = None) -> Tensor:
+    """Angle of every pair from one frame to the next, (head_dim / 2,) float32."""
+    pairs = torch.arange(0, head_dim, 2, device=device, dtype=torch.float32)
+    return 10000.0 ** (-pairs / head_dim)
+
+
 def rotary_table(positions: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
     """Cosines and sines of 1D rotary embeddings (RoFormer, arXiv 2104.09864, eq. 34).
 
     positions (B, T) frame indices -> two tensors (B, 1, 1, T, head_dim) for interleaved pairs; the
     sines carry the sign of the rotation.
     """
-    frequencies = 10000.0 ** (
-        -torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
-    )
+    frequencies = rotary_frequencies(head_dim, positions.device)
     angles = positions.float()[:, None, None, :, None] * frequencies
     cos, sin = angles.cos(), angles.sin()
     return torch.stack([cos, cos], -1).flatten(-2), torch.stack([-sin, sin], -1).flatten(-2)
@@ -127,10 +132,28 @@ class Attention(nn.Module):
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """Scaled dot-product attention; on CPU written out, as its kernel is slow on tiny sequences."""
+    """Scaled dot-product attention over the last but one axis, (B, S, heads, L, head_dim) each.
+
+    On a CPU written out, as its kernel is slow on tiny sequences; elsewhere by diffusers' dispatch.
+    """
     if q.device.type != "cpu":
-        return nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return dispatched_attention(q, k, v, mask)
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
     return scores.softmax(-1).to(v.dtype) @ v
+
+
+def dispatched_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """``attend`` by the kernel that ``set_attention_backend`` of the model chose.
+
+    Most fast kernels know no masks, so masked attention (few keys: the frames of a clip) stays with
+    torch's own.
+    """
+    rows = q.shape[:2]
+    q, k, v = (x.flatten(0, 1).transpose(1, 2) for x in (q, k, v))
+    if mask is not None and mask.ndim > 2:
+        mask = mask.expand(*rows, -1, -1, -1).flatten(0, 1)
+    backend = None if mask is None else "native"
+    out = dispatch_attention_fn(q, k, v, attn_mask=mask, backend=backend)
+    return out.transpose(1, 2).unflatten(0, rows)

@@ -19,8 +19,8 @@ class CodebookHealth:
 
 
 def joint_index(codes: Tensor, num_codes: int) -> Tensor:
-    """codes (..., tokens) -> joint index (...) = i0 * num_codes + i1 for two tokens."""
-    index = torch.zeros_like(codes[..., 0])
+    """codes (..., tokens) -> joint index (...) = i0 * num_codes + i1 for two tokens; 0 for none."""
+    index = torch.zeros(codes.shape[:-1], dtype=codes.dtype, device=codes.device)
     for token in codes.unbind(-1):
         index = index * num_codes + token
     return index

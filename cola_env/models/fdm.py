@@ -9,6 +9,7 @@ from diffusers.models.embeddings import get_2d_sincos_pos_embed
 from einops import rearrange
 from torch import Tensor, nn
 
+from cola_env.models.checkpointed import Checkpointed
 from cola_env.models.transformer import TransformerBlock
 
 
@@ -28,7 +29,7 @@ class FDMConfig:
     residual: bool = True
 
 
-class ForwardDynamicsModel(nn.Module):
+class ForwardDynamicsModel(Checkpointed):
     """A spatial Transformer over the patches of one frame and the tokens of one latent action.
 
     Source: CoLA-World, appendix B.1. Joint training has no FDM: the world model takes its place.
@@ -52,10 +53,11 @@ class ForwardDynamicsModel(nn.Module):
         from them -> the next frames (B, T, S, S, 3)."""
         p = self.config.patch_size
         patches = rearrange(frames, "b t (h p) (w q) c -> b t (h w) (p q c)", p=p, q=p)
-        x = self.patch_in(patches)
-        x = torch.cat([x + self.pos_embed.to(x.dtype), self.action_in(actions).to(x.dtype)], dim=2)
+        dtype = self.patch_in.weight.dtype
+        x, tokens = self.patch_in(patches.to(dtype)), self.action_in(actions.to(dtype))
+        x = torch.cat([x + self.pos_embed.to(x.dtype), tokens.to(x.dtype)], dim=2)
         for block in self.blocks:
-            x, _ = block(x)
+            x, _ = self.run_block(block, x)
         out = self.out(x[:, :, : patches.shape[2]]).float()
         if self.config.residual:
             out = out + patches

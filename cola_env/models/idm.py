@@ -10,6 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from cola_env.models.attention import Attention, TemporalContext, temporal_context
+from cola_env.models.checkpointed import Checkpointed
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class IDMBlock(nn.Module):
         return x + self.mlp(self.mlp_norm(x))
 
 
-class InverseDynamicsModel(nn.Module):
+class InverseDynamicsModel(Checkpointed):
     """T frames -> T - 1 continuous latent actions; action t sees frames up to t + 1 only."""
 
     def __init__(self, config: IDMConfig, num_tokens: int, token_size: int) -> None:
@@ -81,7 +82,7 @@ class InverseDynamicsModel(nn.Module):
             clip = torch.cat([clip, change], dim=2)
         p = self.config.patch_size
         x = rearrange(clip, "b t c (h p) (w q) -> b t (h w) (c p q)", p=p, q=p)
-        x = self.embed(x)
+        x = self.embed(x.to(self.embed.weight.dtype))
         x = x + self.pos_embed.to(x.dtype)
         frames = clip.shape[1]
         time = temporal_context(
@@ -92,5 +93,5 @@ class InverseDynamicsModel(nn.Module):
             head_dim=self.config.hidden_size // self.config.num_heads,
         )
         for block in self.blocks:
-            x = block(x, time)
+            x = self.run_block(block, x, time)
         return self.readout(self.reduce(x[:, 1:]).flatten(2)).unflatten(-1, self.token_shape)

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import layer_norm, mse_loss
+from torch.nn.functional import layer_norm, mse_loss, normalize
+
+from cola_env.errors import ColaWorldError
 
 
 @dataclass(frozen=True)
@@ -17,8 +19,12 @@ class QuantizerConfig:
     different things, each then uses its part of it only. Otherwise every token has its own.
     ``normalize`` brings the encoder's tokens to unit variance first, so that their scale cannot
     shrink away under the commitment loss. The paper weighs both losses with 1.
+    ``gradient``: how gradients pass the codes: "straight_through" or "rotation".
+    ``kind``: "codes", or "gaussian" for the continuous bottleneck (GaussianBottleneck), whose loss
+    ``kl_weight`` weighs.
     """
 
+    kind: str = "codes"
     num_tokens: int = 2
     num_codes: int = 32
     code_size: int = 32
@@ -26,6 +32,19 @@ class QuantizerConfig:
     codebook_weight: float = 1.0
     commitment_weight: float = 1.0
     normalize: bool = True
+    gradient: str = "straight_through"
+    kl_weight: float = 2e-4
+
+    def __post_init__(self) -> None:
+        for name, choices in {
+            "kind": ("codes", "gaussian"),
+            "gradient": ("straight_through", "rotation"),
+        }.items():
+            if getattr(self, name) not in choices:
+                raise ColaWorldError(
+                    f"quantizer_config.{name} must be {' or '.join(map(repr, choices))}, "
+                    f"not {getattr(self, name)!r}."
+                )
 
 
 @dataclass(frozen=True)
@@ -69,6 +88,8 @@ class VectorQuantizer(nn.Module):
         vectors = self.lookup(codes)
         loss = self.config.codebook_weight * mse_loss(vectors, tokens.detach())
         loss = loss + self.config.commitment_weight * mse_loss(tokens, vectors.detach())
+        if self.config.gradient == "rotation":
+            return Quantized(rotate_onto(tokens, vectors.detach()), codes, loss)
         return Quantized(tokens + (vectors - tokens).detach(), codes, loss)
 
     def lookup(self, codes: Tensor) -> Tensor:
@@ -126,3 +147,20 @@ class VectorQuantizer(nn.Module):
     def _tokens_of(self, book: int, tokens: Tensor) -> Tensor:
         """The normalised tokens (M, code_size) that ``book`` serves."""
         return self.normalize(tokens)[:, self.book == book].flatten(0, 1)
+
+
+def rotate_onto(tokens: Tensor, vectors: Tensor) -> Tensor:
+    """``vectors`` (..., D), reached by rotating and scaling ``tokens`` (..., D).
+
+    Gradients pass through the rotation and the scale, both held constant, so that the angle between
+    gradient and token is kept (Fifty et al., arXiv 2410.06424, eq. 4).
+    """
+    token, code = tokens.detach().float(), vectors.float()
+    scale = code.norm(dim=-1, keepdim=True) / token.norm(dim=-1, keepdim=True).clamp_min(1e-6)
+    token, code = normalize(token, dim=-1), normalize(code, dim=-1)
+    middle = normalize(token + code, dim=-1)
+
+    def along(direction: Tensor) -> Tensor:
+        return (tokens * direction).sum(-1, keepdim=True)
+
+    return scale * (tokens - 2 * along(middle) * middle + 2 * along(token) * code)

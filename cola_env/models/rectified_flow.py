@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
@@ -32,6 +34,52 @@ def euler_scheduler(
     return scheduler
 
 
+def shift_factor(height: int, width: int, frames: int) -> float:
+    """r = sqrt(H W / 512^2) sqrt(T) of clips of H x W pixels with T latent frames.
+
+    Larger and longer clips need more noise to hide what they show. Open-Sora v1.2 takes T from the
+    number of frames before compression in time, and so gets 0 for clips shorter than 17.
+    """
+    return (height * width / 512**2 * frames) ** 0.5
+
+
+def shift_levels(t: Tensor, shift: float) -> Tensor:
+    """t' = r t / (1 + (r - 1) t), which moves noise levels in [0, 1] towards 1 for r > 1."""
+    return shift * t / (1 + (shift - 1) * t)
+
+
+def sample(
+    velocity: Callable[[Tensor, Tensor], Tensor],
+    start: Tensor,
+    noised: Tensor,
+    scheduler: FlowMatchEulerDiscreteScheduler,
+) -> Tensor:
+    """Denoise the frames of clips together, around clean frames that stay as they are.
+
+    Args:
+        velocity: of clips (B, T, C, H, W) at noise levels (B, T) in [0, 1].
+        start: noise (B, T, C, H, W), and clean latents where ``noised`` (B, T) is False.
+    """
+    latents, mask = start, noised[:, :, None, None, None]
+    for timestep in scheduler.timesteps:
+        level = noised * (timestep / scheduler.config.num_train_timesteps)
+        stepped = scheduler.step(-velocity(latents, level), timestep, latents, return_dict=False)
+        latents = torch.where(mask, stepped[0], start)
+    return latents
+
+
+def sample_clip_levels(
+    batch: int, frames: int, shift: float, generator: torch.Generator
+) -> Tensor:
+    """Noise levels (batch, frames) of training clips as in Open-Sora v1.2: one level a clip.
+
+    It is logit-normal, then shifted; the first k frames are clean (level 0), k as in
+    ``sample_noise_levels``.
+    """
+    levels = torch.randn(batch, 1, generator=generator, device=generator.device).sigmoid()
+    return shift_levels(levels, shift) * ~clean_frames(batch, frames, generator)
+
+
 def sample_noise_levels(
     batch: int, frames: int, pure_noise: float, generator: torch.Generator
 ) -> Tensor:
@@ -45,7 +93,13 @@ def sample_noise_levels(
     levels = torch.randn(batch, frames, generator=generator, device=device).sigmoid()
     pure = torch.rand(batch, frames, generator=generator, device=device) < pure_noise
     levels = torch.where(pure, torch.ones_like(levels), levels)
+    return levels * ~clean_frames(batch, frames, generator)
+
+
+def clean_frames(batch: int, frames: int, generator: torch.Generator) -> Tensor:
+    """(batch, frames) bool: which frames of training clips are context, at least the first."""
+    device = generator.device
     many = torch.randint(1, frames, (batch,), generator=generator, device=device)
     one = torch.rand(batch, generator=generator, device=device) < 0.5
     clean = torch.where(one, torch.ones_like(many), many)
-    return levels * (torch.arange(frames, device=device) >= clean[:, None])
+    return torch.arange(frames, device=device) < clean[:, None]

@@ -11,13 +11,23 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from cola_env.models.attention import Attention, KeyValue, TemporalContext
+from cola_env.models.checkpointed import Checkpointed
+
+LATENT_PIXELS = 8  # side of the square of pixels that one latent stands for
 
 
 @dataclass(frozen=True)
 class STDiTConfig:
-    """Sizes of the network. ``residual``: it sees the clean latent of the frame before as further
-    input channels and predicts the change from it (our mini model); otherwise it predicts the
-    velocity from the noised frames alone, as Open-Sora and the paper do."""
+    """Sizes of the network, and where Open-Sora v1.2 and our mini model differ.
+
+    ``residual``: it sees the clean latent of the frame before as further input channels and
+    predicts the change from it (our mini model); otherwise it predicts the velocity from the noised
+    frames alone, as Open-Sora and the paper do.
+    ``pred_sigma``: the output has as many channels again, which nothing uses (Open-Sora).
+    ``fps``: frames per second of the clips, embedded beside the noise level; None: not embedded.
+    ``input_sq_size``: side in pixels of the picture whose patches have positions 0, 1, 2, ...;
+    others are scaled to it (Open-Sora: 512). None: 16 positions whatever the picture.
+    """
 
     in_channels: int = 16
     input_size: int = 8
@@ -28,6 +38,13 @@ class STDiTConfig:
     mlp_ratio: float = 4.0
     window: int = 8
     residual: bool = True
+    pred_sigma: bool = False
+    fps: float | None = None
+    input_sq_size: int | None = None
+
+    @property
+    def out_channels(self) -> int:
+        return self.in_channels * (2 if self.pred_sigma else 1)
 
 
 class Mlp(nn.Module):
@@ -42,6 +59,8 @@ class Mlp(nn.Module):
 
 
 class TimestepEmbedder(nn.Module):
+    """Sinusoids of a number, then an MLP: for noise levels and for frames per second."""
+
     def __init__(self, dim: int, frequencies: int = 256) -> None:
         super().__init__()
         self.frequencies = frequencies
@@ -52,7 +71,8 @@ class TimestepEmbedder(nn.Module):
         embedding = get_timestep_embedding(
             timestep.flatten(), self.frequencies, flip_sin_to_cos=True, downscale_freq_shift=0
         )
-        return self.mlp(embedding.unflatten(0, timestep.shape))
+        embedding = embedding.unflatten(0, timestep.shape)
+        return self.mlp(embedding.to(self.mlp[0].weight.dtype))
 
 
 class STDiTBlock(nn.Module):
@@ -92,7 +112,7 @@ class FinalLayer(nn.Module):
         super().__init__()
         dim = config.hidden_size
         self.norm_final = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
-        self.linear = nn.Linear(dim, config.patch_size**2 * config.in_channels)
+        self.linear = nn.Linear(dim, config.patch_size**2 * config.out_channels)
         self.scale_shift_table = nn.Parameter(torch.randn(2, dim) / dim**0.5)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
@@ -100,7 +120,21 @@ class FinalLayer(nn.Module):
         return self.linear(self.norm_final(x) * (1 + scale) + shift)
 
 
-class STDiT(nn.Module):
+def position_table(config: STDiTConfig, height: int, width: int) -> Tensor:
+    """Sines and cosines of the positions of height x width patches, (height * width, dim) float32.
+
+    Source: PositionEmbedding2D of Open-Sora v1.2.
+    """
+    extent = {}
+    if config.input_sq_size is not None:
+        side = (height * width) ** 0.5
+        scale = side * config.patch_size * LATENT_PIXELS / config.input_sq_size
+        extent = {"base_size": round(side), "interpolation_scale": scale}
+    grid = (height, width)
+    return get_2d_sincos_pos_embed(config.hidden_size, grid, output_type="pt", **extent).float()
+
+
+class STDiT(Checkpointed):
     """Alternating spatial and causal temporal blocks over the patches of latent frames.
 
     Every frame has its own noise level and action modulation, which lets one network train on
@@ -114,12 +148,14 @@ class STDiT(nn.Module):
         channels = config.in_channels * (2 if config.residual else 1)
         self.x_embedder = nn.Linear(channels * config.patch_size**2, dim)
         self.t_embedder = TimestepEmbedder(dim)
+        if config.fps is not None:
+            self.fps_embedder = TimestepEmbedder(dim)
         self.t_block = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
         self.spatial_blocks = nn.ModuleList([STDiTBlock(config) for _ in range(config.depth)])
         self.temporal_blocks = nn.ModuleList([STDiTBlock(config) for _ in range(config.depth)])
         self.final_layer = FinalLayer(config)
-        positions = get_2d_sincos_pos_embed(dim, grid, output_type="pt").float()
-        self.register_buffer("pos_embed", positions, persistent=False)
+        self.pos_embed: Tensor
+        self.register_buffer("pos_embed", position_table(config, grid, grid), persistent=False)
         nn.init.zeros_(self.final_layer.linear.weight)
         nn.init.zeros_(self.final_layer.linear.bias)
 
@@ -132,6 +168,7 @@ class STDiT(nn.Module):
         action_modulation: Tensor | None = None,
         time: TemporalContext,
         past: Sequence[KeyValue] | None = None,
+        fps: Tensor | None = None,
     ) -> tuple[Tensor, list[KeyValue]]:
         """One evaluation of the network.
 
@@ -142,19 +179,24 @@ class STDiT(nn.Module):
             action_modulation: (B, T, 6 * hidden_size) from the ActionConditioner.
             time: rotary table, mask and window of the temporal attention.
             past: caches of the temporal blocks.
+            fps: frames per second of every clip (B,), where they are not the config's.
 
         Returns:
-            Output (B, T, C, H, W) (velocity, or change from ``previous``) and the new caches.
+            Output (B, T, out_channels, H, W), whose first C channels are the velocity (or change
+            from ``previous``), and the new caches: none while activations are recomputed.
         """
         if self.config.residual:
             assert previous is not None
             x = torch.cat([x, previous], dim=2)
         p = self.config.patch_size
-        h = x.shape[-2] // p
+        h, w = x.shape[-2] // p, x.shape[-1] // p
         tokens = rearrange(x, "b t c (h p) (w q) -> b t (h w) (c p q)", p=p, q=p)
-        tokens = self.x_embedder(tokens)
-        tokens = tokens + self.pos_embed.to(tokens.dtype)
+        tokens = self.x_embedder(tokens.to(self.x_embedder.weight.dtype))
+        tokens = tokens + self._positions(h, w).to(tokens.dtype)
         t_embedding = self.t_embedder(t * 1000)
+        if self.config.fps is not None:
+            rate = t.new_full((1,), self.config.fps) if fps is None else fps
+            t_embedding = t_embedding + self.fps_embedder(rate[:, None])
         modulation = self.t_block(t_embedding)
         if action_modulation is not None:
             modulation = modulation + action_modulation
@@ -163,9 +205,17 @@ class STDiT(nn.Module):
         for i, (spatial, temporal) in enumerate(
             zip(self.spatial_blocks, self.temporal_blocks, strict=True)
         ):
-            tokens, _ = spatial(tokens, modulation)
-            tokens, cache = temporal(tokens, modulation, time, past[i] if past else None)
-            kept.append(cache)
+            tokens, _ = self.run_block(spatial, tokens, modulation)
+            before = past[i] if past else None
+            tokens, cache = self.run_block(temporal, tokens, modulation, time, before)
+            if not self.recomputes:
+                kept.append(cache)
         out = self.final_layer(tokens, t_embedding)
         out = rearrange(out, "b t (h w) (p q c) -> b t c (h p) (w q)", h=h, p=p, q=p)
         return out, kept
+
+    def _positions(self, height: int, width: int) -> Tensor:
+        grid = self.config.input_size // self.config.patch_size
+        if (height, width) == (grid, grid):
+            return self.pos_embed
+        return position_table(self.config, height, width).to(self.pos_embed.device)

@@ -23,8 +23,8 @@ class Phase(ABC):
         steps: optimiser steps.
         learns: names of the model's components that learn; all others are frozen.
         batch_size: clips (or frames) a step.
-        lr: learning rate after a linear warm-up of ``lr_warmup`` steps; it falls to a tenth by a
-            cosine over the phase.
+        lr: learning rate after a linear warm-up of ``lr_warmup`` steps; it falls to the share
+            ``lr_end`` of it by a cosine over the phase (1: it stays).
         lr_scale: factor on ``lr`` by component name.
         ema_decay: of the moving average of the weights that the phase hands on.
     """
@@ -35,6 +35,7 @@ class Phase(ABC):
     batch_size: int = 16
     lr: float = 3e-4
     lr_warmup: int = 100
+    lr_end: float = 0.1
     lr_scale: dict[str, float] = field(default_factory=dict)
     weight_decay: float = 0.01
     ema_decay: float = 0.999

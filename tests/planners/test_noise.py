@@ -10,7 +10,7 @@ NOISES = [WhiteNoise(), AR1Noise(0.5), AR1Noise(0.95), ColoredNoise(1.0), Colore
 
 def draw(noise, horizon=12, batch=2, num=20_000, dims=2):
     stream = NoiseStream(noise, problem_seeds(0, batch), horizon, dims, torch.device("cpu"))
-    return stream.draw(num)
+    return stream.draw(num, torch.ones(batch, horizon, dims))
 
 
 @pytest.mark.parametrize("noise", NOISES, ids=str)

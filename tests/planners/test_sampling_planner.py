@@ -310,7 +310,7 @@ def test_gymnasium_boxes_and_hydra_configs_work(tracking, targets):
         (lambda: CEM(elite_fraction=0), "elite_fraction must be in"),
         (lambda: CEM(smoothing=1), "smoothing must be in"),
         (lambda: CEM(std=[0.5, -1]), "std must be finite"),
-        (lambda: CEM(returns="worst"), "'mean' or 'best'"),
+        (lambda: CEM(returns="worst"), "'mean', 'best' or 'finalist'"),
         (lambda: MPPI(temperature=0), "temperature must be positive"),
     ],
 )

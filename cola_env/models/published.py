@@ -1,0 +1,112 @@
+"""Reading weights that others published: a hub id or a folder, safetensors or .bin, sharded or not."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from cola_env.checkpoints import download
+from cola_env.errors import ColaWorldError
+
+PATTERNS = ("*.json", "*.safetensors", "*.bin")
+NAMED = 6  # names that an error message lists
+
+
+def find_published(source: str | Path) -> Path:
+    """The folder of ``source``, a folder or a hub id; ColaWorldError if there is none."""
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder
+    if isinstance(source, str) and source.count("/") == 1 and not source.startswith((".", "~")):
+        return download(source, PATTERNS)
+    raise ColaWorldError(f"{source} is neither a folder nor a hub id like 'user/repository'.")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise ColaWorldError(
+            f"{folder / 'config.json'} cannot be read ({error}): give the whole published folder."
+        ) from error
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files of the weights: the shards of an index, else the one file; safetensors first.
+
+    Raises:
+        ColaWorldError: no weights, several candidates, or a shard that is missing.
+    """
+    for kind in ("safetensors", "bin"):
+        indices = sorted(folder.glob(f"*.{kind}.index.json"))
+        if indices:
+            shards = sorted(set(json.loads(indices[0].read_text())["weight_map"].values()))
+            files = [folder / shard for shard in shards]
+        else:
+            files = sorted(folder.glob(f"*.{kind}"))
+            if len(files) > 1:
+                raise ColaWorldError(
+                    f"{folder} holds {len(files)} {kind} files and no index: keep the one to load."
+                )
+        absent = [file.name for file in files if not file.is_file()]
+        if absent:
+            raise ColaWorldError(f"{folder} lacks {named(absent)}: download it again.")
+        if files:
+            return files
+    raise ColaWorldError(f"{folder} holds no weights (*.safetensors or *.bin).")
+
+
+def read_tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
+    """All tensors of the weights in ``folder``, one at a time; ColaWorldError for a damaged file."""
+    for file in weight_files(folder):
+        try:
+            if file.suffix == ".bin":
+                yield from torch.load(file, map_location="cpu", weights_only=True, mmap=True).items()
+            else:
+                with safe_open(file, framework="pt") as tensors:
+                    for name in tensors.keys():  # noqa: SIM118
+                        yield name, tensors.get_tensor(name)
+        except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError) as error:
+            raise ColaWorldError(f"{file} is damaged ({error}): download it again.") from error
+
+
+def fill(
+    module: nn.Module, tensors: Iterable[tuple[str, Tensor]], dtype: torch.dtype | None, source: str
+) -> int:
+    """Replace all parameters of ``module``, which may lie on the meta device, by ``tensors``.
+
+    Returns:
+        How many numbers were taken.
+
+    Raises:
+        ColaWorldError: missing or unexpected names, or other shapes; it names them.
+    """
+    expected = {name: value.shape for name, value in module.state_dict().items()}
+    taken: dict[str, Tensor] = {}
+    unexpected, wrong = [], []
+    for name, tensor in tensors:
+        if name not in expected:
+            unexpected.append(name)
+        elif tensor.shape != expected[name]:
+            wrong.append(f"{name} {tuple(tensor.shape)} instead of {tuple(expected[name])}")
+        else:
+            taken[name] = tensor.to(dtype or tensor.dtype, copy=True)
+    missing = sorted(expected.keys() - taken.keys()) if not wrong else []
+    problems = {"missing keys": missing, "unexpected keys": unexpected, "other shapes": wrong}
+    if any(problems.values()):
+        told = "; ".join(f"{kind}: {named(names)}" for kind, names in problems.items() if names)
+        raise ColaWorldError(f"The weights of {source} do not fit a {type(module).__name__}: {told}.")
+    module.load_state_dict(taken, assign=True)
+    return sum(tensor.numel() for tensor in taken.values())
+
+
+def named(names: list[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more

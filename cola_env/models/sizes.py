@@ -1,0 +1,59 @@
+"""The sizes of the one model as configs of its classes (arguments of ``ColaWorldModel``)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Settings = dict[str, Any]
+
+MINI: Settings = {}  # the defaults of the classes
+
+# CoLA-World, appendix B, on Open-Sora v1.2 (hpcai-tech/OpenSora-STDiT-v3). The paper does not say
+# the length of its clips (``window``) or the frame rate that it embeds: 16 and 24 are ours.
+PAPER: Settings = {
+    "image_size": 256,
+    "num_inference_steps": 10,
+    "guidance_scale": 4.0,
+    "timestep_shift": True,
+    "vae_config": {},
+    "stdit_config": {
+        "in_channels": 4,
+        "input_size": 32,
+        "hidden_size": 1152,
+        "depth": 28,
+        "num_heads": 16,
+        "window": 16,
+        "residual": False,
+        "pred_sigma": True,
+        "fps": 24.0,
+        "input_sq_size": 512,
+    },
+    "conditioner_config": {"hidden_size": 1152, "num_layers": 6, "num_heads": 16},
+    "idm_config": {
+        "space": "pixels",
+        "in_channels": 3,
+        "input_size": 224,
+        "patch_size": 14,
+        "hidden_size": 768,
+        "depth": 12,
+        "num_heads": 12,
+        "mlp_ratio": 4.0,
+        "motion": False,
+    },
+    "quantizer_config": {"shared": True, "normalize": False},
+    "adapter_config": {"frame": False, "soft": False},
+}
+
+# With the forward dynamics model of the paper's baseline.
+PAPER_TWO_STAGE: Settings = PAPER | {
+    "fdm_config": {
+        "image_size": 224,
+        "patch_size": 14,
+        "hidden_size": 768,
+        "depth": 12,
+        "num_heads": 12,
+        "residual": False,
+    }
+}
+
+MODEL_SIZES = {"mini": MINI, "paper": PAPER, "paper_two_stage": PAPER_TWO_STAGE}

@@ -1,0 +1,66 @@
+"""What all adapters of other people's planners do around them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from planners.bounds import Bounds
+from planners.chunks import Chunks
+from planners.evaluation import Cost, Evaluator, device_of
+from planners.noise import problem_seeds
+from planners.result import PlanResult
+from planners.start import initial_mean
+
+
+class OnDevice:
+    """A cost that wants its actions on `device`."""
+
+    def __init__(self, cost: Callable[[Tensor], Tensor], device: torch.device) -> None:
+        self._cost, self.device = cost, device
+
+    def __call__(self, actions: Tensor) -> Tensor:
+        return self._cost(actions)
+
+
+class Problem:
+    """The arguments of one `plan`, in the forms that other libraries ask for.
+
+    `cost(actions (B, N, H, A)) -> (B, N)` tensor; `start` (B, H, A) from the warm start; `seed` one
+    int for all; `bounds`.
+    """
+
+    def __init__(
+        self,
+        cost: Cost,
+        action_space: Any,
+        horizon: int,
+        warm_start: Any,
+        seed: int | Sequence[int] | torch.Generator,
+        batch: int,
+    ) -> None:
+        self.device, self.batch = device_of(cost), batch
+        seeds = problem_seeds(seed, batch)
+        self.seed = seeds[0] % 2**32
+        self.bounds = Bounds.of(action_space, horizon, self.device)
+        self.start = initial_mean(warm_start, self.bounds, batch).contiguous()
+        self.cost = Evaluator(cost, Chunks(self.device), seeds)
+
+    def result(self, actions: Tensor) -> PlanResult:
+        """The plan (B, H, A) that came back, put inside the bounds, with its cost."""
+        actions = self.bounds.clamp(actions.detach().to(self.start))
+        with torch.no_grad():
+            cost = self.cost(actions.unsqueeze(1)).squeeze(1)
+        return PlanResult(actions, cost, mean=actions, cost_seconds=self.cost.seconds)
+
+    @contextmanager
+    def seeded(self) -> Iterator[None]:
+        """For libraries that draw from torch's global generator, which is left as it was."""
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(self.seed)
+            yield

@@ -1,0 +1,74 @@
+"""pytorch_mppi: its controllers as our planners."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from planners.adapters.foreign import Problem
+from planners.evaluation import Cost
+from planners.result import PlanResult
+
+
+class PytorchMPPIPlanner:
+    """MPPI, SMPPI or KMPPI as `plan`.
+
+        PytorchMPPIPlanner(KMPPI, horizon=15, num_samples=512, lambda_=1.0, iterations=5)
+
+    controller: the class; iterations: how often it is commanded without a shift; settings: its
+    arguments but dynamics, costs, bounds and `U_init`. `noise_sigma` (A, A) is by default that of
+    a std of a quarter of each dimension's range. The library plans for one problem: for each of B
+    the cost is called with its candidates in all rows, which is B times the work.
+    """
+
+    def __init__(
+        self, controller: Callable[..., Any], horizon: int, iterations: int = 1, **settings: Any
+    ) -> None:
+        self.controller, self.horizon, self.iterations = controller, horizon, iterations
+        self.settings = settings
+
+    def plan(
+        self,
+        cost: Cost,
+        action_space: Any,
+        *,
+        warm_start: Any = None,
+        seed: int | Sequence[int] | torch.Generator = 0,
+        batch: int = 1,
+    ) -> PlanResult:
+        """As `Planner.plan`: all problems share one generator."""
+        problem = Problem(cost, action_space, self.horizon, warm_start, seed, batch)
+        with torch.no_grad(), problem.seeded():
+            return problem.result(torch.stack([self._plan(problem, b) for b in range(batch)]))
+
+    def _plan(self, problem: Problem, row: int) -> Tensor:
+        """(H, A), the plan of one problem."""
+
+        def whole_plan(states: Tensor, actions: Tensor) -> Tensor:  # (1, K, ...) -> (1, K)
+            return problem.cost(actions.expand(problem.batch, -1, -1, -1).contiguous())[row, None]
+
+        bounds = problem.bounds
+        settings = {"noise_sigma": bounds.quarter[0].square().diag(), **self.settings}
+        limits = "action_min", "action_max"  # of SMPPI, whose u_min and u_max are of the change
+        if limits[0] not in inspect.signature(self.controller).parameters:
+            limits = "u_min", "u_max"
+        controller = self.controller(
+            lambda state, action: state,
+            lambda state, action: state[:, 0],
+            nx=1,
+            horizon=self.horizon,
+            terminal_state_cost=whole_plan,
+            U_init=problem.start[row].clone(),
+            device=problem.device,
+            **{limits[0]: bounds.low[0], limits[1]: bounds.high[0]},
+            **settings,
+        )
+        for _ in range(self.iterations):
+            controller.command(
+                torch.zeros(1, device=problem.device), shift_nominal_trajectory=False
+            )
+        return controller.get_action_sequence()

@@ -1,0 +1,150 @@
+"""stable-worldmodel: our planners as its solvers, its solvers as our planners.
+
+Both layouts of the library will do (0.1.1 on PyPI and its later main branch): what differs between
+them, module paths and the name of the first argument of a solver, is not used here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from planners.adapters.foreign import OnDevice, Problem
+from planners.evaluation import Cost
+from planners.protocol import Planner
+from planners.result import PlanResult
+
+
+class PlannerSolver:
+    """One of our planners as a `Solver`.
+
+        solver = PlannerSolver(ICEM(horizon=5), model)
+        policy = WorldModelPolicy(solver, PlanConfig(horizon=5, receding_horizon=5))
+
+    model: with `get_cost(info (B, N, ...), candidates (B, N, H, A * action_block)) -> (B, N)`.
+    seed: every call of `solve` draws new numbers from it.
+    """
+
+    def __init__(
+        self,
+        planner: Planner,
+        model: Any,
+        *,
+        device: str | torch.device = "cpu",
+        seed: int = 0,
+    ) -> None:
+        self.planner, self.model = planner, model
+        self.device = torch.device(device)
+        self._generator = torch.Generator().manual_seed(seed)
+        parameters = model.parameters() if hasattr(model, "parameters") else iter(())
+        self.dtype = next((parameter.dtype for parameter in parameters), torch.float32)
+
+    def configure(self, *, action_space: Any, n_envs: int, config: Any) -> None:
+        """action_space: a Box of shape (n_envs, A), of which the first row counts.
+
+        Raises ValueError when the horizons of the planner and of `config` differ.
+        """
+        horizon = getattr(self.planner, "horizon", config.horizon)
+        if horizon != config.horizon:
+            raise ValueError(
+                f"the planner's horizon is {horizon}, that of the PlanConfig {config.horizon}: "
+                "make them equal"
+            )
+        self.n_envs, self.horizon = n_envs, config.horizon
+        low, high = (
+            np.tile(np.asarray(side)[0].ravel(), config.action_block)
+            for side in (action_space.low, action_space.high)
+        )
+        self._space = SimpleNamespace(low=low, high=high, shape=low.shape)
+
+    @property
+    def action_dim(self) -> int:
+        """A * action_block."""
+        return len(self._space.low)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        return self.solve(*args, **kwargs)
+
+    def solve(self, info_dict: dict[str, Any], init_action: Tensor | None = None) -> dict[str, Any]:
+        """{"actions": float32 (B, H, A * action_block) on the CPU, "costs": B floats, "plan": the
+        PlanResult}. init_action (B, h, A * action_block): the warm start, h <= H."""
+        batch = len(next(iter(info_dict.values())))
+        infos = {key: self._on_device(value) for key, value in info_dict.items()}
+
+        def cost(actions: Tensor) -> Tensor:
+            expanded = {key: _repeated(value, actions.shape[1]) for key, value in infos.items()}
+            return self.model.get_cost(expanded, actions.to(self.dtype))
+
+        plan = self.planner.plan(
+            OnDevice(cost, self.device),
+            self._space,
+            warm_start=init_action,
+            seed=self._generator,
+            batch=batch,
+        )
+        costs = [float("nan")] * batch if plan.cost is None else plan.cost.tolist()
+        return {"actions": plan.actions.detach().cpu(), "costs": costs, "plan": plan}
+
+    def _on_device(self, value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        return value.to(self.device, self.dtype if value.is_floating_point() else None)
+
+
+def _repeated(value: Any, count: int) -> Any:
+    """(B, ...) -> (B, count, ...), whatever is not an array as it is."""
+    if isinstance(value, Tensor):
+        return value.unsqueeze(1).expand(-1, count, *value.shape[1:])
+    if isinstance(value, np.ndarray):
+        return np.repeat(value[:, None], count, axis=1)
+    return value
+
+
+class SolverPlanner:
+    """A solver of stable-worldmodel as `plan`.
+
+        SolverPlanner(CEMSolver, horizon=10, num_samples=300, n_steps=30, topk=30)
+
+    solver: the class of a solver for continuous actions; settings: its arguments but the model,
+    `batch_size`, `device` and `seed`. What it prints is suppressed. Needs gymnasium.
+    """
+
+    def __init__(self, solver: Callable[..., Any], horizon: int, **settings: Any) -> None:
+        self.solver, self.horizon, self.settings = solver, horizon, settings
+
+    def plan(
+        self,
+        cost: Cost,
+        action_space: Any,
+        *,
+        warm_start: Any = None,
+        seed: int | Sequence[int] | torch.Generator = 0,
+        batch: int = 1,
+    ) -> PlanResult:
+        """As `Planner.plan`: all problems in one batch, which share one generator."""
+        from gymnasium.spaces import Box
+
+        problem = Problem(cost, action_space, self.horizon, warm_start, seed, batch)
+        model = SimpleNamespace(get_cost=lambda info, actions: problem.cost(actions))
+        solver = self.solver(
+            model, batch_size=batch, device=str(problem.device), seed=problem.seed, **self.settings
+        )
+        low, high = (
+            side[0].cpu().numpy()[None].repeat(batch, 0)
+            for side in (problem.bounds.low, problem.bounds.high)
+        )
+        config = SimpleNamespace(
+            horizon=self.horizon, receding_horizon=self.horizon, action_block=1
+        )
+        with contextlib.redirect_stdout(io.StringIO()):
+            solver.configure(action_space=Box(low, high), n_envs=batch, config=config)
+            info = {"problem": torch.arange(batch).unsqueeze(1)}
+            solved = solver.solve(info, init_action=problem.start.clone())
+        return problem.result(solved["actions"])

@@ -1,0 +1,89 @@
+"""Gradient descent through a differentiable cost."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from planners.base import SamplingPlanner
+from planners.evaluation import Population
+from planners.search import Search
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientPlanner(SamplingPlanner):
+    """A planner that moves all its candidates along the gradients of their costs.
+
+    The candidates start at the warm start (or the middle of the box), at its elites if it is a
+    PlanResult, and at samples around it, and go their ways independently. The cost must be made of
+    torch operations; where it is not finite its candidate stays.
+    """
+
+    num_samples: int = 8
+    """N, how many starts."""
+    iterations: int = 30
+    returns: Literal["mean", "best", "finalist"] = "best"
+    uses_gradients: ClassVar[bool] = True
+
+    def sample(self, search: Search) -> Tensor:
+        if search.index:
+            return search.own.points
+        known = search.bounds.clamp(search.mean).unsqueeze(1)
+        if search.elites is not None:
+            known = torch.cat([known, search.elites], dim=1)
+        known = known[:, : self.num_samples]
+        if known.shape[1] == self.num_samples:
+            return known
+        return torch.cat([known, self.drawn(search, self.num_samples - known.shape[1])], dim=1)
+
+    def update(self, search: Search, population: Population) -> None:
+        points = self.step(search, population)
+        search.own.points = search.bounds.clamp(points)
+        search.mean = population.elites[:, 0]
+
+    @abstractmethod
+    def step(self, search: Search, population: Population) -> Tensor:
+        """The next points (B, N, H, A), to be clipped; `search.own` is None in the beginning."""
+
+
+@dataclass
+class _Moments:
+    points: Tensor
+    first: Tensor
+    second: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gradient(GradientPlanner):
+    """Adam: Kingma and Ba 2015, algorithm 1, projected onto the box.
+
+    Steps are in units of the std and do not depend on the scale of the cost.
+    """
+
+    learning_rate: float = 0.1
+    """> 0, in units of the std."""
+    betas: tuple[float, float] = (0.9, 0.999)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be positive, not {self.learning_rate}")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas must be two numbers in [0, 1), not {self.betas}")
+
+    def step(self, search: Search, population: Population) -> Tensor:
+        points, slopes = population.actions, population.gradients
+        assert slopes is not None
+        zeros = torch.zeros_like(points)
+        own = search.own = search.own or _Moments(points, zeros, zeros)
+        beta1, beta2 = self.betas
+        own.first = torch.lerp(slopes, own.first, beta1)
+        own.second = torch.lerp(slopes.square(), own.second, beta2)
+        time = search.index + 1
+        first, second = own.first / (1 - beta1**time), own.second / (1 - beta2**time)
+        direction = first / second.sqrt().clamp_min(torch.finfo(points.dtype).tiny)
+        return points - self.learning_rate * search.std.unsqueeze(1) * direction

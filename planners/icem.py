@@ -1,0 +1,49 @@
+"""The improved cross-entropy method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from planners.cem import CEM
+from planners.noise import ColoredNoise, Noise
+from planners.search import Search
+
+
+@dataclass(frozen=True, kw_only=True)
+class ICEM(CEM):
+    """CEM with coloured noise that keeps some of its elites, within a plan and from plan to plan.
+
+    Pinneri et al. 2020, Sample-efficient Cross-Entropy Method for Real-time Planning, whose
+    population may shrink by `decay` every iteration and has the mean in it in the last one. From
+    plan to plan elites come with a warm start that is a PlanResult, shifted. The paper executes
+    the best candidate of all, which here is `returns="best"`.
+    """
+
+    noise: Noise = ColoredNoise(2.0)
+    smoothing: float = 0.1
+    keep_fraction: float = 0.3
+    """In [0, 1]: the share of the elites that the next iteration evaluates again."""
+    decay: float = 1.0
+    """>= 1: every iteration has so many times fewer candidates, down to twice the elites."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.keep_fraction <= 1:
+            raise ValueError(f"keep_fraction must be in [0, 1], not {self.keep_fraction}")
+        if not self.decay >= 1:
+            raise ValueError(f"decay must be at least 1, not {self.decay}")
+
+    def sample(self, search: Search) -> Tensor:
+        shrunk = int(self.num_samples / self.decay**search.index)
+        count = min(self.num_samples, max(shrunk, 2 * self.num_elites))
+        candidates = self.drawn(search, count)
+        last = count
+        if search.elites is not None:
+            kept = search.elites[:, : round(self.keep_fraction * self.num_elites)]
+            last -= kept.shape[1]
+            candidates[:, last:] = kept
+        if search.index == self.iterations - 1:
+            candidates[:, last - 1] = search.bounds.clamp(search.mean)
+        return candidates

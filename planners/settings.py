@@ -1,0 +1,79 @@
+"""What all planners can be told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from planners.noise import AR1Noise, Noise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Raises ValueError for a value out of its range."""
+
+    horizon: int = 10
+    """H, the number of actions in a plan."""
+    num_samples: int = 200
+    """N, the candidates of one iteration."""
+    iterations: int = 3
+    std: float | Sequence[float] | None = None
+    """Initial standard deviation in units of the action, one for all dimensions or one each.
+    None: a quarter of each dimension's range."""
+    noise: Noise = AR1Noise(0.5)
+    """How the noise is correlated over time. Correlated noise finds smooth plans in few iterations;
+    white noise converges more closely over many."""
+    elite_fraction: float = 0.05
+    """The share of candidates that are elites, at least one; CEM fits them."""
+
+    returns: Literal["mean", "best", "finalist"] = "mean"
+    """The plan returned. "mean": the mean of the final distribution. "best": the best candidate
+    ever seen; it suits deterministic costs, above all with obstacles, where the mean of two ways
+    round is none, and is merely the luckiest one under a noisy cost. "finalist": of the mean and
+    the last elites, the one that is best on average when evaluated again; for noisy costs."""
+    finalists: int = 8
+    """How many plans, the mean included, "finalist" evaluates again."""
+    reevaluations: int = 8
+    """How often it evaluates each, every time with new noise: a cost that takes a `seed` gets a
+    new one."""
+    evaluate_plan: bool = True
+    """Evaluate the mean that is returned (one more call of the cost, N = 1), and if its cost is
+    not finite return the best candidate instead. False: its cost is NaN."""
+
+    chunk_size: int | None = None
+    """At most this many candidates a problem in one call of the cost, to bound its memory."""
+    max_memory_gb: float | None = None
+    """What one call of the cost may take, in 10^9 bytes: chunks are measured and sized to fit.
+    The chunks of two runs may differ, and with them the rounding of the costs."""
+    max_seconds: float | None = None
+    """No iteration begins that would probably end later than this; the first always runs."""
+    tolerance: float | None = None
+    """Stop when no element of the mean, in any problem, moves by more than this in an iteration;
+    in units of the initial std."""
+
+    def __post_init__(self) -> None:
+        for name in ("horizon", "num_samples", "iterations", "finalists", "reevaluations"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.chunk_size is not None and self.chunk_size < 1:
+            raise ValueError(f"chunk_size must be at least 1, not {self.chunk_size}")
+        for name in ("max_memory_gb", "max_seconds", "tolerance"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be positive, not {value}")
+        if not 0 < self.elite_fraction <= 1:
+            raise ValueError(f"elite_fraction must be in (0, 1], not {self.elite_fraction}")
+        if self.returns not in ("mean", "best", "finalist"):
+            raise ValueError(f"returns must be 'mean', 'best' or 'finalist', not {self.returns!r}")
+        if self.std is not None:
+            values = self.std if isinstance(self.std, Iterable) else [self.std]
+            std = tuple(float(value) for value in values)
+            if not all(0 <= value < float("inf") for value in std):
+                raise ValueError(f"std must be finite and not negative, not {self.std}")
+            object.__setattr__(self, "std", std)
+
+    @property
+    def num_elites(self) -> int:
+        """K."""
+        return max(1, round(self.elite_fraction * self.num_samples))
