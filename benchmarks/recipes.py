@@ -1,8 +1,9 @@
 """Controlled training runs: `python -m benchmarks.recipes data=FOLDER init=PRETRAINED out=FOLDER`.
 
-Every arm of benchmarks/conf/recipes.yaml is the same short training with one thing changed. What
-they reach on held-out clips goes to OUT/recipes.json and, as a table, to OUT/recipes.md. Finished
-runs are kept: the same command goes on where it was stopped.
+Every arm of benchmarks/conf/recipes.yaml is the same short training with one thing changed (and of
+adapters.yaml with `--config-name adapters`). What they reach on held-out clips goes to
+OUT/recipes.json and, as a table, to OUT/recipes.md. Finished runs are kept: the same command goes
+on where it was stopped.
 """
 
 from __future__ import annotations
@@ -25,9 +26,12 @@ COLUMNS = {
     "own": "own",
     "shuffled": "shuffled",
     "gap": "gap",
+    "adapter": "adapter",
+    "adapter_shuffled": "adapter, shuffled",
     "lam_utilisation": "utilisation",
     "lam_max_usage": "max usage",
     "lam_entropy": "entropy",
+    "adapter_max_usage": "adapter's max usage",
 }
 
 
@@ -52,15 +56,16 @@ def jobs(config: DictConfig) -> list[Job]:
         if name != "all" and not any(arm.startswith(name) for arm in study):
             raise ColaWorldError(f"There is no arm '{name}'; choose some of {', '.join(study)}.")
     data = config.data if isinstance(config.data, str) else ",".join(config.data)
-    common = [*config.base, f"data=[{data}]", f"trainer.compile={config.compile}"]
+    common = [*config.base, f"data=[{data}]", f"init={config.init}"]
+    common.append(f"trainer.compile={config.compile}")
     found = []
     for arm, entry in study.items():
         if "all" not in wanted and not any(arm.startswith(name) for name in wanted):
             continue
-        overrides = [*common, *(config.plain if entry.get("plain") else []), *entry.get("set", [])]
-        overrides.append(f"init={config.init}")
+        overrides = [*common, *(config.plain if entry.get("plain") else [])]
         if entry.get("scratch"):
             overrides.append("init_components=[autoencoder]")
+        overrides += entry.get("set", [])
         for seed in entry.get("seeds", [0]):
             found.append(Job(arm, seed, entry.what, (*overrides, f"seed={seed}")))
     return sorted(found, key=lambda job: job.seed)
@@ -91,7 +96,12 @@ def history(job: Job, out: Path) -> list[dict[str, Any]]:
 
 
 def finished(job: Job, out: Path) -> bool:
-    return (job.folder(out) / "end_to_end" / "config.json").exists()
+    """Whether the last phase of its recipe was saved."""
+    recipe = job.folder(out) / "recipe.yaml"
+    if not recipe.exists():
+        return False
+    last = OmegaConf.load(recipe).order[-1]
+    return (job.folder(out) / last / "config.json").exists()
 
 
 def measures(job: Job, out: Path) -> dict[str, Any]:
@@ -104,12 +114,13 @@ def measures(job: Job, out: Path) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown, a line a run: the measures after the end-to-end phase."""
-    lines = [f"| arm | what | seed | {' | '.join(COLUMNS.values())} |"]
-    lines.append("|---|---|---|" + "---|" * len(COLUMNS))
-    for row in rows:
-        last = row["held_out"].get("end_to_end", {})
-        cells = [f"{last[key]:.2f}" if key in last else "" for key in COLUMNS]
+    """Markdown, a line a run: the measures after its last phase."""
+    finals = [list(row["held_out"].values())[-1] for row in rows]
+    shown = [key for key in COLUMNS if any(key in final for final in finals)]
+    lines = [f"| arm | what | seed | {' | '.join(COLUMNS[key] for key in shown)} |"]
+    lines.append("|---|---|---|" + "---|" * len(shown))
+    for row, final in zip(rows, finals, strict=True):
+        cells = [f"{final[key]:.2f}" if key in final else "" for key in shown]
         lines.append(f"| {row['arm']} | {row['what']} | {row['seed']} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from diffusers.models.modeling_utils import ModelMixin
@@ -19,6 +19,7 @@ Model = TypeVar("Model", bound=ModelMixin)
 SHIPPED = ("cola", "direct")
 DEFAULT = "cola"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+INDEX = f"{WEIGHTS}.index.json"
 ASSETS = Path(__file__).parent / "assets"
 
 
@@ -47,41 +48,61 @@ def find_checkpoint(checkpoint: str | Path | None = None, world: str = "robodesk
 
 
 def check_folder(folder: Path) -> Path:
-    """Return `folder` if it holds config.json and whole weights; ColaWorldError otherwise."""
-    for needed in ("config.json", WEIGHTS):
-        if not (folder / needed).is_file():
+    """Return `folder` if it holds config.json and whole weights; ColaWorldError otherwise.
+
+    The weights are one file, or the shards that its index names.
+    """
+    _read_json(folder / "config.json")
+    names = {WEIGHTS}
+    if (folder / INDEX).is_file():
+        names = set(_read_json(folder / INDEX).get("weight_map", {}).values())
+    for name in sorted(names):
+        _check_exists(folder / name)
+        try:
+            with safe_open(folder / name, framework="pt") as weights:
+                weights.keys()
+        except (SafetensorError, OSError) as error:
             raise ColaWorldError(
-                f"The checkpoint folder {folder} has no {needed}; save one there with "
-                "save_pretrained or choose another checkpoint."
-            )
+                f"The weights {folder / name} are truncated or corrupt ({error}); copy or "
+                "download the checkpoint again."
+            ) from error
+    return folder
+
+
+def _check_exists(file: Path) -> None:
+    if not file.is_file():
+        raise ColaWorldError(
+            f"The checkpoint folder {file.parent} has no {file.name}; save one there with "
+            "save_pretrained or choose another checkpoint."
+        )
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    _check_exists(file)
     try:
-        json.loads((folder / "config.json").read_text())
+        return json.loads(file.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ColaWorldError(
-            f"{folder / 'config.json'} is not valid JSON ({error}); copy or download the "
-            "checkpoint again."
+            f"{file} is not valid JSON ({error}); copy or download the checkpoint again."
         ) from error
-    try:
-        with safe_open(folder / WEIGHTS, framework="pt") as weights:
-            weights.keys()
-    except (SafetensorError, OSError) as error:
-        raise ColaWorldError(
-            f"The weights {folder / WEIGHTS} are truncated or corrupt ({error}); copy or "
-            "download the checkpoint again."
-        ) from error
-    return folder
 
 
 def load_weights(model_class: type[Model], folder: Path) -> Model:
     """`model_class.from_pretrained(folder)`, with bad files told in one sentence."""
     check_folder(folder)
-    saved = json.loads((folder / "config.json").read_text()).get("_class_name")
+    saved = _read_json(folder / "config.json").get("_class_name")
     if saved not in (None, model_class.__name__):
         raise ColaWorldError(
             f"{folder} holds a {saved}, not a {model_class.__name__}; choose another checkpoint."
         )
     try:
-        return model_class.from_pretrained(folder, low_cpu_mem_usage=False)
+        model, info = model_class.from_pretrained(
+            folder, low_cpu_mem_usage=False, output_loading_info=True
+        )
+        wrong = sorted({*info["missing_keys"], *info["unexpected_keys"]})
+        if wrong:
+            raise ValueError(f"missing or unexpected: {', '.join(wrong[:6])}")
+        return model
     except (RuntimeError, ValueError, TypeError, OSError, SafetensorError) as error:
         raise ColaWorldError(
             f"The weights in {folder} do not fit its config.json ({error}); the checkpoint is "

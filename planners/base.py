@@ -53,7 +53,7 @@ class SamplingPlanner(Settings, ABC):
         if self.returns == "best":
             return search.best()
         if self.returns == "finalist":
-            return search.best_on_average(self.finalists - 1, self.reevaluations)
+            return search.finalist(self.finalists - 1, self.reevaluations)
         if self.evaluate_plan:
             return search.evaluated_mean()
         mean = search.bounds.clamp(search.mean)
@@ -97,6 +97,8 @@ class SamplingPlanner(Settings, ABC):
         initial_std = search.std
         for search.index in range(self.iterations):
             before = search.mean
+            if search.index and self.common_noise == "iteration":
+                search.evaluate.renew_noise()
             history.append(self._iterate(search))
             if callback is not None:
                 callback(history[-1])
@@ -104,9 +106,10 @@ class SamplingPlanner(Settings, ABC):
                 moved = (search.mean - before).abs() - self.tolerance * initial_std
                 if float(moved.amax()) <= 0:
                     break
-            expected = (time.perf_counter() - start) * (1 + 1 / len(history))
-            if self.max_seconds is not None and expected > self.max_seconds:
-                break
+            if self.max_seconds is not None:
+                passed = time.perf_counter() - start
+                if passed + passed / len(history) > self.max_seconds:
+                    break
         actions, plan_cost = self.choose(search)
         return PlanResult(
             actions=actions,
@@ -122,6 +125,7 @@ class SamplingPlanner(Settings, ABC):
         )
 
     def _iterate(self, search: Search) -> Iteration:
-        population = search.evaluated(self.sample(search), self.num_elites, self.uses_gradients)
+        judge = search.differentiated if self.uses_gradients else search.evaluated
+        population = judge(self.sample(search), self.num_elites)
         self.update(search, population)
         return Iteration(search.index, population.costs, search.mean, search.std)

@@ -30,13 +30,12 @@ class Bounds:
     """The action space repeated over the horizon, float32 (H, A).
 
     `centre` is the middle of the box; where a side is infinite, the point nearest to zero.
-    `quarter` is a fourth of its width.
     """
 
     low: Tensor
     high: Tensor
     centre: Tensor
-    quarter: Tensor
+    width: Tensor
     finite: bool
     uniform: tuple[float, float] | None  # low and high where all dimensions share them
 
@@ -76,7 +75,6 @@ def _bounds(low_bytes: bytes, high_bytes: bytes, horizon: int, device: torch.dev
     )
     if not bool((low <= high).all()):
         raise ValueError("the action space needs low <= high in every dimension, without NaN")
-    quarter = (high - low) / 4
     middle = low + (high - low) / 2
     nearest_to_zero = torch.zeros_like(low).clamp(low, high)
     centre = torch.where(middle.isfinite(), middle, nearest_to_zero)
@@ -85,7 +83,7 @@ def _bounds(low_bytes: bytes, high_bytes: bytes, horizon: int, device: torch.dev
         low,
         high,
         centre,
-        quarter,
-        finite=bool(quarter.isfinite().all()),
+        high - low,
+        finite=bool((high - low).isfinite().all()),
         uniform=(float(low[0, 0]), float(high[0, 0])) if alike else None,
     )

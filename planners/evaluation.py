@@ -24,9 +24,9 @@ class Cost(Protocol):
     attribute, or with `parameters()`, is given actions on that device, any other on the CPU.
 
     Common random numbers: a stochastic cost with a parameter `seed` is called as
-    `cost(actions, seed=s)`, with the same int for all calls of one plan. If it draws its noise
-    from a generator seeded with s, once for all N candidates, then candidates differ by their
-    actions alone, in whatever chunks they come.
+    `cost(actions, seed=s)`, with the same int for all calls of one plan (or iteration: see
+    `common_noise`). If it draws its noise from a generator seeded with s, once for all N
+    candidates, then these differ by their actions alone, in whatever chunks they come.
     """
 
     def __call__(self, actions: Tensor, /) -> Any: ...
@@ -42,13 +42,19 @@ class Evaluator:
     def __init__(self, cost: Cost, chunks: Chunks, seeds: Sequence[int]) -> None:
         self.seconds = 0.0
         self._cost: Any = cost
-        self._chunks = chunks
-        self._seed = noise_seeds(seeds, 1)[0] if takes_seed(cost) else None
+        self._chunks, self._device = chunks, chunks.device
+        self._on_gpu = chunks.device.type == "cuda"
+        self._noise = noise_seeds(seeds) if takes_seed(cost) else None
+        self.renew_noise()
 
-    def __call__(self, actions: Tensor, seed: int | None = None) -> Tensor:
-        """The costs (B, N) of actions (B, N, H, A). `seed` is in place of the common one."""
+    def renew_noise(self) -> None:
+        """From now on give the cost another seed."""
+        self._seed = None if self._noise is None else next(self._noise)
+
+    def __call__(self, actions: Tensor) -> Tensor:
+        """The costs (B, N) of actions (B, N, H, A)."""
         start = time.perf_counter()
-        (costs,) = self._chunks.map(lambda part: (self._call(part, seed),), actions)
+        (costs,) = self._chunks.map(lambda part: (self._call(part),), actions)
         self._stop_watch(start)
         return costs
 
@@ -67,8 +73,8 @@ class Evaluator:
         return self._chunks.size
 
     def _stop_watch(self, start: float) -> None:
-        if self._chunks.device.type == "cuda":
-            torch.cuda.synchronize(self._chunks.device)
+        if self._on_gpu:
+            torch.cuda.synchronize(self._device)
         self.seconds += time.perf_counter() - start
 
     def _differentiate(self, actions: Tensor) -> tuple[Tensor, Tensor]:
@@ -86,12 +92,13 @@ class Evaluator:
             )
         return costs.detach(), gradients
 
-    def _call(self, actions: Tensor, seed: int | None = None) -> Tensor:
+    def _call(self, actions: Tensor) -> Tensor:
         if self._seed is None:
             costs = self._cost(actions)
         else:
-            costs = self._cost(actions, seed=self._seed if seed is None else seed)
-        costs = torch.as_tensor(costs, device=self._chunks.device)
+            costs = self._cost(actions, seed=self._seed)
+        if not isinstance(costs, Tensor) or costs.device != self._device:
+            costs = torch.as_tensor(costs, device=self._device)
         if costs.shape != actions.shape[:2]:
             raise ValueError(
                 f"the cost returned shape {tuple(costs.shape)} for actions of shape "
@@ -133,9 +140,7 @@ class Population:
     gradients: Tensor | None = None  # (B, N, H, A), of the costs
 
     @classmethod
-    def ranked(
-        cls, actions: Tensor, costs: Tensor, num_elites: int, gradients: Tensor | None = None
-    ) -> Population:
+    def ranked(cls, actions: Tensor, costs: Tensor, num_elites: int) -> Population:
         """Raises ValueError when a problem has no candidate of finite cost."""
         finite = all_finite(costs)
         costs = costs if finite else rankable(costs)
@@ -149,7 +154,7 @@ class Population:
                 )
             index = torch.where(elite_costs.isinf(), index[:, :1], index)
             elite_costs = costs.gather(1, index)
-        return cls(actions, costs, picked(actions, index), elite_costs, gradients)
+        return cls(actions, costs, picked(actions, index), elite_costs)
 
 
 def all_finite(costs: Tensor) -> bool:
@@ -163,6 +168,6 @@ def rankable(costs: Tensor) -> Tensor:
 
 def picked(actions: Tensor, index: Tensor) -> Tensor:
     """(B, K, H, A): the candidates (B, N, H, A) that `index` (B, K) names."""
-    if len(actions) == 1:
-        return actions[:, index[0]]
-    return actions[torch.arange(len(actions), device=index.device).unsqueeze(1), index]
+    if index.shape[0] == 1:
+        return actions.index_select(1, index[0])
+    return actions[torch.arange(index.shape[0], device=index.device).unsqueeze(1), index]

@@ -20,7 +20,7 @@ class GradientPlanner(SamplingPlanner):
 
     The candidates start at the warm start (or the middle of the box), at its elites if it is a
     PlanResult, and at samples around it, and go their ways independently. The cost must be made of
-    torch operations; where it is not finite its candidate stays.
+    torch operations. The elites are the best points so far.
     """
 
     num_samples: int = 8
@@ -52,7 +52,8 @@ class GradientPlanner(SamplingPlanner):
 
 @dataclass
 class _Moments:
-    points: Tensor
+    points: Tensor  # (B, N, H, A), to be tried next
+    safe: Tensor  # (B, N, H, A), the last points of finite cost
     first: Tensor
     second: Tensor
 
@@ -61,7 +62,8 @@ class _Moments:
 class Gradient(GradientPlanner):
     """Adam: Kingma and Ba 2015, algorithm 1, projected onto the box.
 
-    Steps are in units of the std and do not depend on the scale of the cost.
+    Steps are in units of the std and do not depend on the scale of the cost. A candidate that
+    steps where the cost is not finite comes half the way back.
     """
 
     learning_rate: float = 0.1
@@ -79,11 +81,14 @@ class Gradient(GradientPlanner):
         points, slopes = population.actions, population.gradients
         assert slopes is not None
         zeros = torch.zeros_like(points)
-        own = search.own = search.own or _Moments(points, zeros, zeros)
+        own = search.own = search.own or _Moments(points, points, zeros, zeros)
+        valid = population.costs.isfinite()[..., None, None]
+        own.safe = torch.where(valid, points, own.safe)
         beta1, beta2 = self.betas
-        own.first = torch.lerp(slopes, own.first, beta1)
-        own.second = torch.lerp(slopes.square(), own.second, beta2)
+        own.first = torch.where(valid, torch.lerp(slopes, own.first, beta1), own.first)
+        own.second = torch.where(valid, torch.lerp(slopes.square(), own.second, beta2), own.second)
         time = search.index + 1
         first, second = own.first / (1 - beta1**time), own.second / (1 - beta2**time)
         direction = first / second.sqrt().clamp_min(torch.finfo(points.dtype).tiny)
-        return points - self.learning_rate * search.std.unsqueeze(1) * direction
+        onward = points - self.learning_rate * search.std.unsqueeze(1) * direction
+        return torch.where(valid, onward, (points + own.safe) / 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -15,14 +16,17 @@ from planners.search import Search
 class ICEM(CEM):
     """CEM with coloured noise that keeps some of its elites, within a plan and from plan to plan.
 
-    Pinneri et al. 2020, Sample-efficient Cross-Entropy Method for Real-time Planning, whose
+    Pinneri et al. 2020, Sample-efficient Cross-Entropy Method for Real-time Planning. Its
     population may shrink by `decay` every iteration and has the mean in it in the last one. From
-    plan to plan elites come with a warm start that is a PlanResult, shifted. The paper executes
-    the best candidate of all, which here is `returns="best"`.
+    plan to plan the elites come with a warm start that is a PlanResult, shifted. The initial std
+    is 3/4 of the range: at first most actions are clipped to a bound, which under a noisy cost
+    shows best what they do. The paper smoothes by 0.1, lets the population decay by 1.25 and
+    executes the best candidate of all, which here is `returns="best"`.
     """
 
-    noise: Noise = ColoredNoise(2.0)
-    smoothing: float = 0.1
+    default_std: ClassVar[float] = 0.75
+
+    noise: Noise = ColoredNoise(1.5)
     keep_fraction: float = 0.3
     """In [0, 1]: the share of the elites that the next iteration evaluates again."""
     decay: float = 1.0

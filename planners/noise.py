@@ -7,7 +7,7 @@ the filters of VP2 (std 0.577 at beta 0.5) and of common iCEM code (1.19 at expo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -111,13 +111,12 @@ class NoiseStream:
     def draw(self, num_samples: int, std: Tensor) -> Tensor:
         """New normal noise of mean zero and `std` (B, H, A), float32 (B, N, H, A)."""
         batch, steps, dims = len(self._generators), self._horizon, self._action_dim
-        white = torch.empty(batch, num_samples * steps * dims, device=self._device)
-        for row, generator in zip(white, self._generators, strict=True):
+        noise = torch.empty(batch, num_samples, steps, dims, device=self._device)
+        for row, generator in zip(noise.unbind(), self._generators, strict=True):
             row.normal_(generator=generator)
-        noise = white.view(batch, num_samples, steps, dims)
         if self._matrix is None:
             return noise.mul_(std.unsqueeze(1))
-        white = white.view(batch, steps, num_samples * dims)
+        white = noise.view(batch, steps, num_samples * dims)
         if self._mixed.shape != white.shape:
             self._mixed = torch.empty_like(white)
         torch.matmul(self._matrix, white, out=self._mixed)
@@ -145,9 +144,8 @@ def problem_seeds(seed: int | Sequence[int] | torch.Generator, batch: int) -> li
     return [int(np.random.SeedSequence(p).generate_state(1, np.uint64)[0] >> 1) for p in pairs]
 
 
-def noise_seeds(seeds: Sequence[int], count: int) -> list[int]:
-    """Seeds below 2**32 for the noise of a stochastic cost, from the seeds of the problems.
-
-    The first is for all calls of a plan, the further ones for evaluations that are to differ.
-    """
-    return [int(s) for s in np.random.SeedSequence(seeds, spawn_key=(1,)).generate_state(count)]
+def noise_seeds(seeds: Sequence[int]) -> Iterator[int]:
+    """Seeds below 2**32 for the noise of a stochastic cost, from the seeds of the problems."""
+    generator = np.random.default_rng(np.random.SeedSequence(seeds, spawn_key=(1,)))
+    while True:
+        yield int(generator.integers(2**32))

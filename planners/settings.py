@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from planners.noise import AR1Noise, Noise
 
@@ -20,7 +20,7 @@ class Settings:
     iterations: int = 3
     std: float | Sequence[float] | None = None
     """Initial standard deviation in units of the action, one for all dimensions or one each.
-    None: a quarter of each dimension's range."""
+    None: `default_std` of each dimension's range, a quarter unless the planner says otherwise."""
     noise: Noise = AR1Noise(0.5)
     """How the noise is correlated over time. Correlated noise finds smooth plans in few iterations;
     white noise converges more closely over many."""
@@ -30,16 +30,20 @@ class Settings:
     returns: Literal["mean", "best", "finalist"] = "mean"
     """The plan returned. "mean": the mean of the final distribution. "best": the best candidate
     ever seen; it suits deterministic costs, above all with obstacles, where the mean of two ways
-    round is none, and is merely the luckiest one under a noisy cost. "finalist": of the mean and
-    the last elites, the one that is best on average when evaluated again; for noisy costs."""
+    round is none, and is merely the luckiest one under a noisy cost. "finalist": the mean, unless
+    one of the last elites proves better by three standard errors when all are evaluated again."""
     finalists: int = 8
     """How many plans, the mean included, "finalist" evaluates again."""
     reevaluations: int = 8
-    """How often it evaluates each, every time with new noise: a cost that takes a `seed` gets a
-    new one."""
+    """>= 2: how often it evaluates each, every time with new noise."""
     evaluate_plan: bool = True
     """Evaluate the mean that is returned (one more call of the cost, N = 1), and if its cost is
     not finite return the best candidate instead. False: its cost is NaN."""
+
+    common_noise: Literal["plan", "iteration"] = "plan"
+    """How long a cost that takes a `seed` gets the same one. "plan": costs can be compared between
+    iterations, but the plan is made for this one noise. "iteration": in each iteration all
+    candidates meet the same noise, a new one, to which no plan can adapt."""
 
     chunk_size: int | None = None
     """At most this many candidates a problem in one call of the cost, to bound its memory."""
@@ -52,10 +56,14 @@ class Settings:
     """Stop when no element of the mean, in any problem, moves by more than this in an iteration;
     in units of the initial std."""
 
+    default_std: ClassVar[float] = 0.25
+
     def __post_init__(self) -> None:
-        for name in ("horizon", "num_samples", "iterations", "finalists", "reevaluations"):
+        for name in ("horizon", "num_samples", "iterations", "finalists"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.reevaluations < 2:
+            raise ValueError(f"reevaluations must be at least 2, not {self.reevaluations}")
         if self.chunk_size is not None and self.chunk_size < 1:
             raise ValueError(f"chunk_size must be at least 1, not {self.chunk_size}")
         for name in ("max_memory_gb", "max_seconds", "tolerance"):
@@ -66,6 +74,10 @@ class Settings:
             raise ValueError(f"elite_fraction must be in (0, 1], not {self.elite_fraction}")
         if self.returns not in ("mean", "best", "finalist"):
             raise ValueError(f"returns must be 'mean', 'best' or 'finalist', not {self.returns!r}")
+        if self.common_noise not in ("plan", "iteration"):
+            raise ValueError(
+                f"common_noise must be 'plan' or 'iteration', not {self.common_noise!r}"
+            )
         if self.std is not None:
             values = self.std if isinstance(self.std, Iterable) else [self.std]
             std = tuple(float(value) for value in values)

@@ -9,16 +9,17 @@ from torch import Tensor
 
 from planners.bounds import Bounds
 from planners.result import PlanResult, shifted
+from planners.settings import Settings
 
 
-def initial_std(std: Any, bounds: Bounds) -> Tensor:
+def initial_std(settings: Settings, bounds: Bounds) -> Tensor:
     """(H, A)"""
-    if std is None:
+    if settings.std is None:
         if not bounds.finite:
             raise ValueError("the action space is unbounded: give the planner a std")
-        return bounds.quarter
+        return bounds.width * settings.default_std
     horizon, dims = bounds.low.shape
-    given = bounds.low.new_tensor(std)
+    given = bounds.low.new_tensor(settings.std)
     if given.numel() not in (1, dims):
         raise ValueError(f"std has {given.numel()} values for {dims} action dimensions")
     return given.expand(horizon, dims).contiguous()

@@ -40,10 +40,14 @@ class Adapter(nn.Module):
         layers += [nn.GELU(approximate="tanh"), nn.Linear(dim, num_tokens * num_codes)]
         self.out = nn.Sequential(*layers)
 
-    def forward(self, actions: Tensor, latents: Tensor) -> Tensor:
-        """actions (..., A) in [-1, 1], latents (..., C, H, W) -> logits (..., tokens, codes)."""
-        hidden = self.action_in(actions)
+    def forward(self, actions: Tensor, latents: Tensor | None) -> Tensor:
+        """actions (..., A) in [-1, 1] -> logits (..., tokens, codes).
+
+        latents (..., C, H, W) of the frames that they start from, needed with ``frame``.
+        """
+        hidden = self.action_in(actions.to(self.action_in.weight.dtype))
         if self.frame_in is not None:
+            assert latents is not None
             hidden = hidden + self.frame_in(latents.flatten(-3))
         return self.out(hidden).unflatten(-1, self.code_shape)
 

@@ -74,11 +74,13 @@ class Autoencoder(nn.Module):
 
     def encode(self, frames: Tensor) -> Tensor:
         """frames (B, 3, S, S) in [0, 1] -> standardised latents (B, C, S / 8, S / 8)."""
-        latents = self.encoder(frames.contiguous(memory_format=torch.channels_last) * 2 - 1)
+        images = frames.contiguous(memory_format=torch.channels_last) * 2 - 1
+        latents = self.encoder(images.to(self.latent_mean.dtype))
         return (latents - self.latent_mean[:, None, None]) / self.latent_std[:, None, None]
 
     def decode(self, latents: Tensor) -> Tensor:
         """Standardised latents (B, C, S / 8, S / 8) -> frames (B, 3, S, S), about [0, 1]."""
         latents = latents * self.latent_std[:, None, None] + self.latent_mean[:, None, None]
         latents = latents.contiguous(memory_format=torch.channels_last)
+        latents = latents.to(self.latent_mean.dtype)
         return (self.decoder(latents) + 1) / 2

@@ -27,7 +27,7 @@ class GaussianBottleneck(nn.Module):
         return self.moments(tokens.to(self.moments.weight.dtype)).chunk(2, dim=-1)[0]
 
     def forward(self, tokens: Tensor) -> Quantized:
-        """tokens (..., num_tokens, code_size) -> vectors of the same shape, codes (..., 0), loss."""
+        """tokens (..., num_tokens, code_size) -> vectors of that shape, codes (..., 0), loss."""
         moments = self.moments(tokens.to(self.moments.weight.dtype)).float()
         mean, log_variance = moments.chunk(2, dim=-1)
         log_variance = log_variance.clamp(-30, 20)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from cola_env.models.precision import inference
 from cola_env.models.rectified_flow import euler_scheduler, sample
 from cola_env.models.vae import group_actions
 
@@ -15,29 +14,29 @@ if TYPE_CHECKING:
     from cola_env.models.world_model import ColaWorldModel
 
 
-@inference
 def predict_clip(
     model: ColaWorldModel,
-    frames: Tensor,
+    clean: Tensor,
     vectors: Tensor,
     num_inference_steps: int,
     guidance_scale: float,
     generator: torch.Generator | None,
 ) -> Tensor:
-    """The frames behind real ones, given the action vectors of the whole clip.
+    """The latents of a clip that starts with real frames, given the actions of all of it.
 
     Guidance is v_u + s (v_c - v_u) with the zero vector as no action; both halves are one batch.
 
     Args:
-        frames: context (B, C, S, S, 3) uint8, clean all the while.
-        vectors: of all actions (B, C - 1 + H, tokens * code_size).
+        clean: latents of the context (B, C, c, h, w), which stay as they are.
+        vectors: between all frames of the clip (B, frames - 1, tokens * code_size).
 
     Returns:
-        Frames (B, H, S, S, 3) float32 in [0, 1].
+        Latents (B, T, c, h, w), T = frames unless they are compressed in time.
+
+    Raises:
+        ColaWorldError: a number of frames that gives no whole latents.
     """
-    context, per_latent = frames.shape[1], model.frames_per_latent
-    clean = model.encode(frames)
-    vectors = group_actions(vectors, per_latent)
+    vectors = group_actions(vectors, model.frames_per_latent)
     vectors = torch.cat([torch.zeros_like(vectors[:, :1]), vectors], dim=1)
     batch, length = vectors.shape[:2]
     shape = (batch, length, *clean.shape[2:])
@@ -58,4 +57,4 @@ def predict_clip(
         return without + guidance_scale * (with_action - without)
 
     scheduler = euler_scheduler(num_inference_steps, model.noise_shift(length))
-    return model.decode(sample(velocity, start, noised, scheduler))[:, context:]
+    return sample(velocity, start, noised, scheduler)

@@ -45,8 +45,8 @@ class NetworkReport:
         return f"{self.kept:,} parameters kept, {self.dropped:,} of the text parts dropped"
 
 
-def network_settings(published: dict[str, Any]) -> dict[str, Any]:
-    """Settings of our network from the config.json of an STDiT3.
+def network_settings(published: dict[str, Any], image_size: float) -> dict[str, Any]:
+    """Settings of our network from the config.json of an STDiT3, for pictures of ``image_size``.
 
     Raises:
         ColaWorldError: a network that is built otherwise.
@@ -59,7 +59,8 @@ def network_settings(published: dict[str, Any]) -> dict[str, Any]:
         )
     try:
         sizes = {name: published[name] for name in SIZES}
-        return sizes | {"input_sq_size": published["input_sq_size"], "patch_size": patch[1]}
+        scale = image_size / published["input_sq_size"]
+        return sizes | {"position_scale": scale, "patch_size": patch[1]}
     except KeyError as error:
         raise ColaWorldError(
             f"The config.json of an STDiT3 names {error}, this one does not."
@@ -67,20 +68,25 @@ def network_settings(published: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_network(
-    source: str | Path, settings: dict[str, Any], dtype: torch.dtype | None = None
+    source: str | Path,
+    settings: dict[str, Any],
+    image_size: float,
+    dtype: torch.dtype | None = None,
 ) -> tuple[STDiT, NetworkReport]:
     """The published STDiT3 without its text parts, never twice in memory.
 
     Args:
         source: hub id, or a folder with config.json and the weights.
         settings: of ``STDiTConfig``, where the published ones say nothing (e.g. ``window``).
+        image_size: side of the pictures in pixels, which sets the scale of the positions.
         dtype: of the parameters; None: as published.
 
     Raises:
         ColaWorldError: no or damaged weights, or others than of an STDiT3.
     """
     folder = find_published(source)
-    config = STDiTConfig(**(settings | network_settings(read_config(folder))))
+    published = network_settings(read_config(folder), image_size)
+    config = STDiTConfig(**(settings | published))
     if config.residual or config.fps is None:
         raise ColaWorldError("An Open-Sora network needs stdit_config.residual=False and fps.")
     with torch.device("meta"):
@@ -140,10 +146,11 @@ def build_from_opensora(
     settings: dict[str, Any],
 ) -> Model:
     """``ColaWorldModel.from_opensora``: the published parts are loaded, the others start fresh."""
-    settings = PAPER | settings
-    network, report = load_network(source, settings["stdit_config"], dtype)
+    wanted = PAPER["stdit_config"] | settings.get("stdit_config", {})
+    size: float = (PAPER | settings)["image_size"]
+    network, report = load_network(source, wanted, size, dtype)
     logger.info("%s: %s", source, report)
-    settings["stdit_config"] = asdict(network.config)
+    settings = PAPER | settings | {"stdit_config": asdict(network.config)}
     with torch.device("meta"):
         model = model_class(**settings)
     loaded: dict[str, nn.Module] = {"stdit": network}

@@ -1,9 +1,10 @@
-"""Reading weights that others published: a hub id or a folder, safetensors or .bin, sharded or not."""
+"""Reading published weights: of a hub id or folder, safetensors or .bin, sharded or not."""
 
 from __future__ import annotations
 
 import json
 import pickle
+import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -64,16 +65,18 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def read_tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
-    """All tensors of the weights in ``folder``, one at a time; ColaWorldError for a damaged file."""
+    """The tensors of the weights in ``folder``, one by one; ColaWorldError for a damaged file."""
     for file in weight_files(folder):
         try:
             if file.suffix == ".bin":
-                yield from torch.load(file, map_location="cpu", weights_only=True, mmap=True).items()
+                whole = zipfile.is_zipfile(file)
+                state = torch.load(file, map_location="cpu", weights_only=True, mmap=whole)
+                yield from state.items()
             else:
                 with safe_open(file, framework="pt") as tensors:
-                    for name in tensors.keys():  # noqa: SIM118
+                    for name in tensors.keys():
                         yield name, tensors.get_tensor(name)
-        except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError) as error:
+        except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
             raise ColaWorldError(f"{file} is damaged ({error}): download it again.") from error
 
 
@@ -90,19 +93,20 @@ def fill(
     """
     expected = {name: value.shape for name, value in module.state_dict().items()}
     taken: dict[str, Tensor] = {}
-    unexpected, wrong = [], []
+    unexpected, wrong, missing = [], [], dict.fromkeys(expected)
     for name, tensor in tensors:
+        missing.pop(name, None)
         if name not in expected:
             unexpected.append(name)
         elif tensor.shape != expected[name]:
             wrong.append(f"{name} {tuple(tensor.shape)} instead of {tuple(expected[name])}")
         else:
             taken[name] = tensor.to(dtype or tensor.dtype, copy=True)
-    missing = sorted(expected.keys() - taken.keys()) if not wrong else []
-    problems = {"missing keys": missing, "unexpected keys": unexpected, "other shapes": wrong}
+    problems = {"missing keys": [*missing], "unexpected keys": unexpected, "other shapes": wrong}
     if any(problems.values()):
-        told = "; ".join(f"{kind}: {named(names)}" for kind, names in problems.items() if names)
-        raise ColaWorldError(f"The weights of {source} do not fit a {type(module).__name__}: {told}.")
+        told = "; ".join(f"{what}: {named(names)}" for what, names in problems.items() if names)
+        kind = type(module).__name__
+        raise ColaWorldError(f"The weights of {source} do not fit a {kind}: {told}.")
     module.load_state_dict(taken, assign=True)
     return sum(tensor.numel() for tensor in taken.values())
 

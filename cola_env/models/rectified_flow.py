@@ -68,9 +68,7 @@ def sample(
     return latents
 
 
-def sample_clip_levels(
-    batch: int, frames: int, shift: float, generator: torch.Generator
-) -> Tensor:
+def sample_clip_levels(batch: int, frames: int, shift: float, generator: torch.Generator) -> Tensor:
     """Noise levels (batch, frames) of training clips as in Open-Sora v1.2: one level a clip.
 
     It is logit-normal, then shifted; the first k frames are clean (level 0), k as in

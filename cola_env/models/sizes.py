@@ -26,7 +26,7 @@ PAPER: Settings = {
         "residual": False,
         "pred_sigma": True,
         "fps": 24.0,
-        "input_sq_size": 512,
+        "position_scale": 0.5,
     },
     "conditioner_config": {"hidden_size": 1152, "num_layers": 6, "num_heads": 16},
     "idm_config": {

@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from cola_env.models.attention import Attention, KeyValue, TemporalContext
 from cola_env.models.checkpointed import Checkpointed
 
-LATENT_PIXELS = 8  # side of the square of pixels that one latent stands for
-
 
 @dataclass(frozen=True)
 class STDiTConfig:
@@ -25,8 +23,8 @@ class STDiTConfig:
     frames alone, as Open-Sora and the paper do.
     ``pred_sigma``: the output has as many channels again, which nothing uses (Open-Sora).
     ``fps``: frames per second of the clips, embedded beside the noise level; None: not embedded.
-    ``input_sq_size``: side in pixels of the picture whose patches have positions 0, 1, 2, ...;
-    others are scaled to it (Open-Sora: 512). None: 16 positions whatever the picture.
+    ``position_scale``: what the positions of the patches are divided by; in Open-Sora the side of
+    the picture in units of 512 pixels. None: they span 16 whatever the picture.
     """
 
     in_channels: int = 16
@@ -40,7 +38,7 @@ class STDiTConfig:
     residual: bool = True
     pred_sigma: bool = False
     fps: float | None = None
-    input_sq_size: int | None = None
+    position_scale: float | None = None
 
     @property
     def out_channels(self) -> int:
@@ -125,11 +123,10 @@ def position_table(config: STDiTConfig, height: int, width: int) -> Tensor:
 
     Source: PositionEmbedding2D of Open-Sora v1.2.
     """
-    extent = {}
-    if config.input_sq_size is not None:
-        side = (height * width) ** 0.5
-        scale = side * config.patch_size * LATENT_PIXELS / config.input_sq_size
-        extent = {"base_size": round(side), "interpolation_scale": scale}
+    extent: dict[str, float] = {}
+    if config.position_scale is not None:
+        side = round((height * width) ** 0.5)
+        extent = {"base_size": side, "interpolation_scale": config.position_scale}
     grid = (height, width)
     return get_2d_sincos_pos_embed(config.hidden_size, grid, output_type="pt", **extent).float()
 

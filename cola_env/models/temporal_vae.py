@@ -7,8 +7,8 @@ it, so a latent depends on every frame of the chunk that is encoded with it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
-import torch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from einops import rearrange
 from torch import Tensor, nn
@@ -61,11 +61,9 @@ class ResBlock(nn.Module):
         return h + (x if self.conv3 is None else self.conv3(x))
 
 
-def res_blocks(config: TemporalVAEConfig, channels: int, out: int) -> nn.ModuleList:
+def res_blocks(config: TemporalVAEConfig, channels: int, out: int) -> nn.Sequential:
     widths = [channels] + [out] * config.num_res_blocks
-    return nn.ModuleList(
-        [ResBlock(a, b, config.num_groups) for a, b in zip(widths, widths[1:], strict=False)]
-    )
+    return nn.Sequential(*(ResBlock(a, b, config.num_groups) for a, b in pairwise(widths)))
 
 
 class Encoder(nn.Module):
@@ -89,12 +87,10 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv_in(x)
         for i, blocks in enumerate(self.block_res_blocks):
-            for block in blocks:
-                x = block(x)
+            x = blocks(x)
             if i < len(self.conv_blocks):
                 x = self.conv_blocks[i](x)
-        for block in self.res_blocks:
-            x = block(x)
+        x = self.res_blocks(x)
         return self.conv2(silu(self.norm1(x)))
 
 
@@ -118,12 +114,9 @@ class Decoder(nn.Module):
         self.conv_out = CausalConv3d(previous, config.channels, 3)
 
     def forward(self, z: Tensor) -> Tensor:
-        x = self.conv1(z)
-        for block in self.res_blocks:
-            x = block(x)
+        x = self.res_blocks(self.conv1(z))
         for i in reversed(range(len(self.block_res_blocks))):
-            for block in self.block_res_blocks[i]:  # type: ignore[union-attr]
-                x = block(x)
+            x = self.block_res_blocks[i](x)
             if i > 0:
                 channels = x.shape[1]
                 x = self.conv_blocks[i - 1](x)

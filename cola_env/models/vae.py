@@ -22,10 +22,10 @@ AT_ONCE = 4  # frames that the 2D autoencoder takes at once
 
 @dataclass(frozen=True)
 class VAEConfig:
-    """``micro_frame_size``: frames that are encoded together. 1, the default and what Open-Sora does
-    with images: one latent for each frame and action, and no frame sees a later one. 17, for its
-    videos: 4k + 1 frames give k + 1 latents, of which latent i > 0 stands for the frames 4i - 3 to
-    4i, and so for the four actions that lead to them (``group_actions``).
+    """``micro_frame_size``: frames that are encoded together. 1, the default and what Open-Sora
+    does with images: one latent for each frame and action, and no frame sees a later one. 17, for
+    its videos: 4k + 1 frames give k + 1 latents, of which latent i > 0 stands for the frames
+    4i - 3 to 4i, and so for the four actions that lead to them (``group_actions``).
     ``spatial``, ``temporal``: settings of the two parts that differ from the published ones.
     """
 
@@ -80,7 +80,9 @@ class OpenSoraVAE(nn.Module):
         """
         length = clip.shape[2]
         if self.config.frames_per_latent > 1 and (length % 4 != 1 or length > 33):
-            raise ColaWorldError(f"Under compression in time give 4k + 1 <= 33 frames, not {length}.")
+            raise ColaWorldError(
+                f"Under compression in time clips have 4k + 1 <= 33 frames, not {length}."
+            )
         images = rearrange(clip, "b c t h w -> (b t) c h w") * 2 - 1
         images = images.to(self.spatial_vae.dtype)
         parts = [self.spatial_vae.encode(x).latent_dist.mode() for x in images.split(AT_ONCE)]

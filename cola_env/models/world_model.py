@@ -93,10 +93,12 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
             raise ColaWorldError(
                 f"conditioning must be 'latent' or 'direct', not {conditioning!r}."
             )
-        configs = {
+        network = STDiTConfig(**stdit_config or {})
+        actions = ActionConditionerConfig(**conditioner_config or {})
+        configs: dict[str, Any] = {
             "autoencoder_config": AutoencoderConfig(**autoencoder_config or {}),
-            "stdit_config": STDiTConfig(**stdit_config or {}),
-            "conditioner_config": ActionConditionerConfig(**conditioner_config or {}),
+            "stdit_config": network,
+            "conditioner_config": actions,
             "quantizer_config": QuantizerConfig(**quantizer_config or {}),
             "idm_config": IDMConfig(**idm_config or {}),
             "adapter_config": AdapterConfig(**adapter_config or {}),
@@ -104,9 +106,8 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
             "vae_config": None if vae_config is None else VAEConfig(**vae_config),
         }
         self.register_to_config(
-            **{name: config and asdict(config) for name, config in configs.items()}
+            **{name: None if config is None else asdict(config) for name, config in configs.items()}
         )
-        network, actions = configs["stdit_config"], configs["conditioner_config"]
         self.window = network.window
         self.residual = network.residual
         self.head_dim = network.hidden_size // network.num_heads
@@ -251,14 +252,15 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
         return images.unflatten(0, clip.shape[:2])
 
     def condition(
-        self, actions: Tensor, latents: Tensor, mode: str
+        self, actions: Tensor, latents: Tensor | None, mode: str
     ) -> tuple[Tensor, Tensor | None]:
         """What conditions the world model on the given actions.
 
         Args:
             actions: (B, A) in [-1, 1] for "real" and "direct"; for "latent" (B, tokens) codes, or
                 (B, tokens, code_size) vectors where actions are continuous.
-            latents: the frames that the actions start from (B, C, h, w).
+            latents: the frames that the actions start from (B, C, h, w), for an adapter that sees
+                them.
             mode: one of ``action_modes``.
 
         Returns:
@@ -267,7 +269,7 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
         if mode == "direct":
             return self.action_in(actions.float()), None
         if mode == "latent" and self.config.quantizer_config["kind"] == "gaussian":
-            return actions.float().flatten(-2), torch.zeros(len(actions), 0).long().to(actions.device)
+            return actions.float().flatten(-2), actions.new_zeros(len(actions), 0).long()
         if mode == "latent":
             codes = actions.long()
             return self.quantizer.lookup(codes).flatten(-2), codes
@@ -347,31 +349,48 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
         Raises:
             ColaWorldError: frames of another shape, or missing actions.
         """
-        size = self.config.image_size
-        if frames.ndim != 5 or tuple(frames.shape[2:]) != (size, size, 3):
+        self._check_frames(frames)
+        if self.frames_per_latent > 1:
             raise ColaWorldError(
-                f"begin takes frames of shape (B, C, {size}, {size}, 3), not {tuple(frames.shape)}."
+                "A dream takes one action a step, but this model's latents stand for "
+                f"{self.frames_per_latent} frames: use predict, or vae_config.micro_frame_size=1."
             )
         frames = frames.to(self.device)[:, -self.window :]
         latents = self.encode(frames)
         batch, length = latents.shape[:2]
         vectors = torch.zeros(batch, length, self.conditioner.embed.in_features, device=self.device)
         codes = None
-        if length > 1 and self.config.conditioning == "latent":
-            quantized = self.quantizer(self.action_tokens(frames, latents))
-            vectors[:, 1:], codes = quantized.vectors.flatten(-2), quantized.codes[:, -1]
-        elif length > 1:
-            if actions is None or actions.shape[1] < length - 1:
-                raise ColaWorldError(
-                    f"A model conditioned on real actions needs the {length - 1} actions between "
-                    f"its {length} context frames: pass actions of shape (B, {length - 1}, A)."
-                )
-            vectors[:, 1:] = self.action_in(actions.to(self.device)[:, 1 - length :].float())
+        if length > 1:
+            vectors[:, 1:], inferred = self._context_actions(frames, latents, actions)
+            codes = None if inferred is None else inferred[:, -1]
         clean = torch.zeros(batch, length, device=self.device)
         previous = torch.cat([latents[:, :1], latents[:, :-1]], dim=1)
         _, cache = self.velocity(latents, clean, vectors, previous, self.clip_context(length))
         seen = torch.full((batch,), length, device=self.device)
         return DreamState(latents[:, -1], self._keep(cache), seen, codes)
+
+    def _check_frames(self, frames: Tensor) -> None:
+        size = self.config.image_size
+        if frames.ndim != 5 or tuple(frames.shape[2:]) != (size, size, 3):
+            raise ColaWorldError(
+                f"A model takes frames of shape (B, C, {size}, {size}, 3), "
+                f"not {tuple(frames.shape)}."
+            )
+
+    def _context_actions(
+        self, frames: Tensor, latents: Tensor, actions: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Vectors (B, C - 1, tokens * code_size) and codes of the actions between C > 1 frames."""
+        between = frames.shape[1] - 1
+        if self.config.conditioning == "latent":
+            quantized = self.quantizer(self.action_tokens(frames, latents))
+            return quantized.vectors.flatten(-2), quantized.codes
+        if actions is None or actions.shape[1] < between:
+            raise ColaWorldError(
+                f"A model conditioned on real actions needs the {between} actions between "
+                f"its {between + 1} context frames: pass actions of shape (B, {between}, A)."
+            )
+        return self.action_in(actions.to(self.device)[:, -between:].float()), None
 
     @inference
     def step(
@@ -398,12 +417,7 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
         Raises:
             ColaWorldError: this model does not offer ``action_mode``.
         """
-        mode = action_mode or self.action_modes[0]
-        if mode not in self.action_modes:
-            raise ColaWorldError(
-                f"This checkpoint takes action_mode {' or '.join(map(repr, self.action_modes))}, "
-                f"not {mode!r}."
-            )
+        mode = self._mode(action_mode)
         scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
         if not isinstance(noise, Tensor):
             shape = state.latents.shape
@@ -419,7 +433,8 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
             past = tuple(kv.map(lambda x: x.repeat(2, 1, 1, 1, 1)) for kv in past)
         time = temporal_context(1, seen, state.cached, self.window, self.head_dim)
         latents = noise.to(self.device)[:, None]
-        scheduler = euler_scheduler(num_inference_steps or self.config.num_inference_steps)
+        steps = num_inference_steps or self.config.num_inference_steps
+        scheduler = euler_scheduler(steps, self.noise_shift(self.window))
         for timestep in scheduler.timesteps:
             noised = latents.repeat(2, 1, 1, 1, 1) if guided else latents
             level = torch.full((len(noised), 1), float(timestep) / 1000, device=self.device)
@@ -437,6 +452,15 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
             conditions = (vectors[:batch], previous[:batch], time, state.cache)
             _, cache = self.velocity(latents, clean, *conditions)
         return DreamState(latents[:, 0], self._keep(cache), state.seen + 1, codes)
+
+    def _mode(self, action_mode: str | None) -> str:
+        mode = action_mode or self.action_modes[0]
+        if mode not in self.action_modes:
+            raise ColaWorldError(
+                f"This checkpoint takes action_mode {' or '.join(map(repr, self.action_modes))}, "
+                f"not {mode!r}."
+            )
+        return mode
 
     def _keep(self, cache: Sequence[KeyValue]) -> tuple[KeyValue, ...]:
         return tuple(kv.last(self.window - 1) for kv in cache)
@@ -483,3 +507,58 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
             state = self.step(state, actions[:, :, t].flatten(0, 1), noise=noise, **step)
             latents.append(state.latents)
         return self.decode(torch.stack(latents, dim=1)).unflatten(0, (batch, samples))
+
+    @inference
+    def predict(
+        self,
+        frames: Tensor,
+        actions: Tensor,
+        *,
+        context_actions: Tensor | None = None,
+        action_mode: str | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        seed: int | None = None,
+    ) -> Tensor:
+        """The frames that follow the context under the given actions, denoised all together.
+
+        This is how Open-Sora and the paper sample. A model or adapter that has to see the clean
+        frame before each frame predicts frame by frame, as ``rollout`` does.
+
+        Args:
+            frames: context (B, C, S, S, 3) uint8.
+            actions: (B, H, A) real actions, or (B, H, tokens) codes.
+            context_actions: real actions within the context (B, C - 1, A), which a "direct" model
+                needs; a latent model infers its own.
+            action_mode: one of ``action_modes``.
+            seed: of the noise; None draws fresh noise.
+
+        Returns:
+            Frames (B, H, S, S, 3) float32 in [0, 1].
+
+        Raises:
+            ColaWorldError: frames or actions of another shape, or an action mode that this model
+                does not offer.
+        """
+        self._check_frames(frames)
+        mode, shape = self._mode(action_mode), actions.shape[:2]
+        if actions.ndim < 3 or len(actions) != len(frames):
+            raise ColaWorldError(
+                f"predict of {len(frames)} clips takes actions of shape ({len(frames)}, H, A), "
+                f"not {tuple(actions.shape)}."
+            )
+        frames, actions = frames.to(self.device), actions.to(self.device)
+        steps = num_inference_steps or self.config.num_inference_steps
+        scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
+        if self.residual or (mode == "real" and self.adapter.config.frame):
+            settings = {"num_inference_steps": steps, "guidance_scale": scale, "action_mode": mode}
+            state = self.begin(frames, context_actions)
+            return self.rollout(state, actions[:, None], seed=seed, **settings)[:, 0]
+        clean = self.encode(frames)
+        vectors = self.condition(actions.flatten(0, 1), None, mode)[0].unflatten(0, shape)
+        if frames.shape[1] > 1:
+            before, _ = self._context_actions(frames, clean, context_actions)
+            vectors = torch.cat([before, vectors], dim=1)
+        generator = None if seed is None else torch.Generator(self.device).manual_seed(seed)
+        latents = predict_clip(self, clean, vectors, steps, scale, generator)
+        return self.decode(latents)[:, frames.shape[1] :]

@@ -26,6 +26,7 @@ class FlowMatching(LatentActionPhase):
         actions: "none" (action-free pre-training), "latent" (the IDM's, with gradients into it
             where it learns: warm-up, end-to-end and finetuning), "direct" (real actions, the
             reference).
+        adapted: the model has a trained adapter, which is measured too.
         adapter_share: share of the clips whose latent actions are the adapter's, from real ones.
         own_predictions: share of the frames before which the network is shown its own one-step
             prediction of the previous frame instead of the true one, as in a rollout (parallel
@@ -36,6 +37,7 @@ class FlowMatching(LatentActionPhase):
     """
 
     actions: str = "none"
+    adapted: bool = False
     adapter_share: float = 0.0
     own_predictions: float = 0.0
     pure_noise: float = 0.5
@@ -108,4 +110,4 @@ class FlowMatching(LatentActionPhase):
         return torch.where(pick.to(latents.device)[..., None, None, None], own, previous)
 
     def evaluate(self, model: ColaWorldModel, held_out: Clips) -> Logs:
-        return obedience(model, held_out, self.clip, adapter=self.adapter_share > 0)
+        return obedience(model, held_out, self.clip, adapter=self.adapted)

@@ -52,7 +52,7 @@ class PytorchMPPIPlanner:
             return problem.cost(actions.expand(problem.batch, -1, -1, -1).contiguous())[row, None]
 
         bounds = problem.bounds
-        settings = {"noise_sigma": bounds.quarter[0].square().diag(), **self.settings}
+        settings = {"noise_sigma": (bounds.width[0] / 4).square().diag(), **self.settings}
         limits = "action_min", "action_max"  # of SMPPI, whose u_min and u_max are of the change
         if limits[0] not in inspect.signature(self.controller).parameters:
             limits = "u_min", "u_max"

@@ -5,6 +5,8 @@ import math
 import pytest
 import torch
 
+from cola_env.errors import ColaWorldError
+from cola_env.models.bottleneck import GaussianBottleneck
 from cola_env.models.codebook import codebook_health, joint_index
 from cola_env.models.quantizer import QuantizerConfig, VectorQuantizer
 
@@ -82,3 +84,53 @@ def test_health_of_a_uniform_and_of_a_collapsed_codebook() -> None:
     assert healthy.entropy == pytest.approx(math.log(1024))
     collapsed = codebook_health(torch.zeros(100, 2, dtype=torch.long), 32)
     assert (collapsed.max_usage, collapsed.entropy) == (1, 0)
+
+
+def test_the_rotation_trick_turns_gradients_with_the_token() -> None:
+    torch.manual_seed(0)
+    config = QuantizerConfig(num_tokens=1, code_size=5, normalize=False, gradient="rotation")
+    quantizer = VectorQuantizer(config).double()
+    tokens = torch.randn(1, 1, 5, dtype=torch.float64, requires_grad=True)
+    quantized = quantizer(tokens)
+    code = quantizer.lookup(quantized.codes)
+    torch.testing.assert_close(quantized.vectors, code, rtol=0, atol=1e-6)
+    # The rotation within the plane of token and code, from the cosine and sine of their angle.
+    a = (tokens / tokens.norm()).detach().flatten()
+    b = (code / code.norm()).detach().flatten()
+    cos = a @ b
+    c = (b - cos * a) / (b - cos * a).norm()
+    sin = b @ c
+    rotation = torch.eye(5).double() + sin * (torch.outer(c, a) - torch.outer(a, c))
+    rotation += (cos - 1) * (torch.outer(a, a) + torch.outer(c, c))
+    upstream = torch.randn(5, dtype=torch.float64)
+    (gradient,) = torch.autograd.grad((quantized.vectors.flatten() * upstream).sum(), tokens)
+    scale = (code.norm() / tokens.norm()).detach()
+    expected = scale * rotation.T @ upstream
+    torch.testing.assert_close(gradient.flatten(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_gaussian_bottleneck_is_drawn_from_only_where_the_idm_learns() -> None:
+    torch.manual_seed(0)
+    config = QuantizerConfig(kind="gaussian", num_tokens=1, kl_weight=0.5)
+    bottleneck = GaussianBottleneck(config)
+    tokens = torch.randn(4000, 1, 32)
+    still = bottleneck(tokens)
+    assert still.codes.shape == (4000, 0)
+    torch.testing.assert_close(still.vectors, bottleneck.normalize(tokens))
+    assert codebook_health(still.codes, 32).entropy == 0
+    mean, log_variance = bottleneck.moments(tokens).double().chunk(2, -1)
+    posterior = torch.distributions.Normal(mean, (0.5 * log_variance).exp())
+    prior = torch.distributions.Normal(0.0, 1.0)
+    expected = torch.distributions.kl_divergence(posterior, prior).sum((-2, -1)).mean()
+    torch.testing.assert_close(still.loss.double(), 0.5 * expected, rtol=1e-4, atol=0)
+    drawn = bottleneck(tokens.requires_grad_()).vectors - still.vectors
+    deviation = (drawn / (0.5 * log_variance).exp()).detach()
+    assert abs(float(deviation.mean())) < 0.02
+    assert abs(float(deviation.std()) - 1) < 0.02
+
+
+def test_unknown_options_are_named() -> None:
+    with pytest.raises(ColaWorldError, match="quantizer_config.kind must be 'codes' or 'gaussian'"):
+        QuantizerConfig(kind="fuzzy")
+    with pytest.raises(ColaWorldError, match="quantizer_config.gradient"):
+        QuantizerConfig(gradient="none")

@@ -1,11 +1,18 @@
 """The flow's conventions against its formulas and diffusers' sampler."""
 
+import math
+
 import torch
+from diffusers.training_utils import compute_density_for_timestep_sampling
 
 from cola_env.models.rectified_flow import (
     add_noise,
     euler_scheduler,
+    sample,
+    sample_clip_levels,
     sample_noise_levels,
+    shift_factor,
+    shift_levels,
     velocity_to_clean,
 )
 
@@ -37,3 +44,51 @@ def test_noise_levels_have_clean_context_and_the_asked_share_of_pure_noise() -> 
     rest = noised[noised < 1].logit()
     assert abs(rest.mean()) < 0.05
     assert abs(rest.std() - 1) < 0.05
+
+
+def test_the_shift_is_open_soras_for_the_real_number_of_latent_frames() -> None:
+    assert shift_factor(512, 512, 1) == 1
+    assert math.isclose(shift_factor(256, 256, 8), math.sqrt(256 * 256 / 512**2) * math.sqrt(8))
+    t = torch.linspace(0, 1, 11, dtype=torch.float64)
+    shifted = shift_levels(t, 1.7)
+    torch.testing.assert_close(
+        shifted[1:-1].logit() - t[1:-1].logit(),
+        torch.full((9,), 1.7).log().double(),
+        rtol=0,
+        atol=1e-6,
+    )
+    assert (shifted[0], shifted[-1]) == (0, 1)
+    torch.testing.assert_close(
+        euler_scheduler(10, 1.7).sigmas.double(), shifted.flip(0), rtol=0, atol=1e-6
+    )
+
+
+def test_the_levels_of_training_clips_are_logit_normal_shifted_and_one_a_clip() -> None:
+    levels = sample_clip_levels(20000, 6, 1.7, torch.Generator().manual_seed(0)).double()
+    assert (levels[:, 0] == 0).all()
+    noised = levels[:, -1]
+    assert ((levels == noised[:, None]) | (levels == 0)).all()
+    before = noised.logit() - math.log(1.7)
+    reference = compute_density_for_timestep_sampling(
+        "logit_normal", 20000, logit_mean=0, logit_std=1, generator=torch.Generator().manual_seed(1)
+    ).logit()
+    shares = torch.linspace(0.05, 0.95, 19).double()
+    torch.testing.assert_close(
+        before.quantile(shares), reference.double().quantile(shares), rtol=0, atol=0.06
+    )
+
+
+def test_sampling_leads_the_noised_frames_to_the_data_and_leaves_the_clean_ones() -> None:
+    clean, noise = torch.randn(2, 4, 3, 2, 2), torch.randn(2, 4, 3, 2, 2)
+    noised = torch.tensor([[False, True, True, True], [False, False, True, True]])
+    start = torch.where(noised[:, :, None, None, None], noise, clean)
+    levels = []
+
+    def velocity(latents: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+        levels.append(level)
+        return torch.where(noised[:, :, None, None, None], clean - noise, torch.inf)
+
+    found = sample(velocity, start, noised, euler_scheduler(5, 1.7))
+    torch.testing.assert_close(found, clean, rtol=1e-5, atol=1e-5)
+    assert torch.equal(found[~noised], clean[~noised])
+    assert len(levels) == 5 and all((level > 0).equal(noised) for level in levels)

@@ -175,7 +175,7 @@ def test_wrong_mode_and_missing_actions_are_named() -> None:
         model.step(state, torch.zeros(1, 2), action_mode="latent")
     with pytest.raises(ColaWorldError, match=r"takes actions of shape \(1, N, H, A\)"):
         model.rollout(state, torch.zeros(4, 6, 5))
-    with pytest.raises(ColaWorldError, match=r"begin takes frames of shape"):
+    with pytest.raises(ColaWorldError, match=r"takes frames of shape"):
         model.begin(frames[:, 0])
     with pytest.raises(ColaWorldError, match="conditioning must be"):
         ColaWorldModel(conditioning="telepathy")

@@ -1,0 +1,252 @@
+"""The paper's model at full size: python -m benchmarks.paper_size [parts=load,train,predict]
+
+    depth=28 frames=8 device=auto compile=false attention=native weights=FOLDER out=FILE.json
+
+No published weights are needed: random ones are written to `weights` in the published layout first.
+Every part runs in a process of its own, so that its peak memory is its own, and is written to `out`
+at once; parts that are there already are not run again. On a GPU, training and prediction also run
+at doubled batches until the memory is full.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.paper_weights import publish_network, publish_vae
+from benchmarks.speed import processor
+from cola_env.checkpoints import pick_device
+from cola_env.errors import ColaWorldError
+from cola_env.models.sizes import PAPER
+from cola_env.models.stdit import STDiTConfig
+from cola_env.models.vae import VAEConfig
+from cola_env.models.world_model import ColaWorldModel
+from cola_train.data.clips import Clips
+from cola_train.phases import FlowMatching
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """``depth``: of the network, 28 for the paper; ``frames``: predicted ones, behind one given."""
+
+    parts: str = "load,train,predict"
+    depth: int = 28
+    frames: int = 8
+    device: str = "auto"
+    compile: bool = False
+    attention: str = "native"
+    weights: str = "runs/paper_size/weights"
+    out: str = "runs/paper_size/paper_size.json"
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.weights) / f"depth_{self.depth}"
+
+    @classmethod
+    def of(cls, arguments: list[str]) -> Settings:
+        """Raises ColaWorldError for an unknown setting or part."""
+        given = dict(argument.partition("=")[::2] for argument in arguments)
+        unknown = sorted(given.keys() - asdict(cls()).keys())
+        parts = given.get("parts", cls.parts).split(",")
+        unknown += sorted(set(parts) - PARTS.keys())
+        if unknown:
+            raise ColaWorldError(
+                f"Unknown {', '.join(unknown)}: there are {', '.join(asdict(cls()))}, "
+                f"and the parts {', '.join(PARTS)}."
+            )
+        kinds: dict[str, Callable[[str], Any]] = {
+            "depth": int,
+            "frames": int,
+            "compile": lambda text: text == "true",
+        }
+        return cls(**{name: kinds.get(name, str)(text) for name, text in given.items()})
+
+
+def load_model(settings: Settings) -> ColaWorldModel:
+    """The paper's model in bfloat16 from the files that ``publish`` wrote, on its device."""
+    torch.manual_seed(0)
+    folder = settings.folder
+    model = ColaWorldModel.from_opensora(
+        folder / "network", vae=folder / "vae", torch_dtype=torch.bfloat16
+    )
+    if settings.attention != "native":
+        model.set_attention_backend(settings.attention)
+    if settings.compile:
+        model.compile_repeated_blocks()
+    return model.to(pick_device(settings.device))
+
+
+def publish(settings: Settings) -> None:
+    """Random weights in the published layout, unless they are there."""
+    done = settings.folder / "complete"
+    if not done.exists():
+        torch.manual_seed(0)
+        network = STDiTConfig(**PAPER["stdit_config"])
+        publish_network(settings.folder / "network", replace(network, depth=settings.depth))
+        publish_vae(settings.folder / "vae", VAEConfig())
+        done.touch()
+
+
+def load(settings: Settings) -> Result:
+    start = time.perf_counter()
+    model = load_model(settings)
+    seconds = time.perf_counter() - start
+    sizes = {n: sum(p.numel() for p in part.parameters()) for n, part in model.named_children()}
+    return {"seconds": seconds, "parameters": sizes}
+
+
+def train(settings: Settings) -> Result:
+    """One optimiser step of end-to-end training: flow matching through the latent actions."""
+    model = load_model(settings)
+    learns = ["stdit", "conditioner", "idm", "quantizer"]
+    phase = FlowMatching(
+        "end_to_end", 1, learns, actions="latent", pure_noise=0.0, motion_weight=0.0
+    )
+    model.requires_grad_(False)
+    for component in phase.components(model).values():
+        component.requires_grad_(True)
+    model.enable_gradient_checkpointing()
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(learned, lr=7.5e-5, fused=True)
+    size = model.config.image_size
+    frames = torch.randint(0, 256, (1, settings.frames, size, size, 3), dtype=torch.uint8)
+    clips = Clips(frames, torch.zeros(1, settings.frames - 1, model.config.action_dim))
+    clips = clips.encode(model)
+    generator = torch.Generator().manual_seed(0)
+
+    def step(batch: int) -> None:
+        phase.batch_size, phase.clip = batch, settings.frames
+        with torch.autocast(model.device.type, dtype=torch.bfloat16):
+            loss, _ = phase.loss(model, clips, 0, generator)
+        loss.backward()
+        if not torch.isfinite(loss):
+            raise ColaWorldError("The loss of the training step is not finite.")
+        torch.nn.utils.clip_grad_norm_(learned, 1.0, foreach=False)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return {"learned": sum(p.numel() for p in learned), "batches": measure(step, model.device)}
+
+
+def predict(settings: Settings) -> Result:
+    """One prediction of ``frames`` frames: 10 sampling steps with guidance, then the VAE."""
+    model = load_model(settings).eval()
+    size = model.config.image_size
+
+    def step(batch: int) -> None:
+        first = torch.zeros(batch, 1, size, size, 3, dtype=torch.uint8)
+        codes = torch.zeros(batch, settings.frames, 2, dtype=torch.long)
+        if not model.predict(first, codes, action_mode="latent", seed=0).isfinite().all():
+            raise ColaWorldError("The predicted frames are not finite.")
+
+    return {"batches": measure(step, model.device)}
+
+
+PARTS: dict[str, Callable[[Settings], Result]] = {"load": load, "train": train, "predict": predict}
+
+
+def measure(step: Callable[[int], None], device: torch.device) -> list[Result]:
+    """Time and executed operations of ``step`` at batch 1; on a GPU at doubled ones while they fit.
+
+    On a GPU the first call of every batch warms up; the time is the median of three more.
+    """
+    results: list[Result] = []
+    batch = 1
+    while True:
+        try:
+            with FlopCounterMode(display=False) as counter:
+                seconds = [timed(step, batch, device)]
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats()
+                seconds = [timed(step, batch, device) for _ in range(3)]
+        except torch.cuda.OutOfMemoryError:
+            return results
+        tflop = counter.get_total_flops() / 1e12
+        result: Result = {"batch": batch, "seconds": median(seconds), "tflop": tflop}
+        result["tflop_per_second"] = tflop / result["seconds"]
+        if device.type == "cuda":
+            result["peak_gpu_gib"] = torch.cuda.max_memory_allocated() / 2**30
+        results.append(result)
+        if device.type != "cuda":
+            return results
+        batch *= 2
+
+
+def timed(step: Callable[[int], None], batch: int, device: torch.device) -> float:
+    start = time.perf_counter()
+    step(batch)
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def matmul_peak(device: torch.device) -> float:
+    """TFLOP/s of a large square bfloat16 matrix product."""
+    size = 8192 if device.type == "cuda" else 2048
+    a, b = (torch.randn(size, size, dtype=torch.bfloat16, device=device) for _ in range(2))
+
+    def product(_: int) -> None:
+        torch.mm(a, b)
+
+    seconds = [timed(product, 1, device) for _ in range(6)]
+    return 2 * size**3 / median(seconds[1:]) / 1e12
+
+
+def run_part(name: str, settings: Settings) -> Result:
+    """In a process of its own; ColaWorldError when it fails."""
+    arguments = [f"{key}={value}" for key, value in asdict(settings).items() if key != "parts"]
+    arguments = [text.replace("True", "true").replace("False", "false") for text in arguments]
+    command = [sys.executable, "-m", "benchmarks.paper_size", f"parts={name}", "--inside"]
+    done = subprocess.run([*command, *arguments], stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise ColaWorldError(f"The part {name} failed (exit status {done.returncode}).")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main(arguments: list[str]) -> None:
+    inside = "--inside" in arguments
+    try:
+        settings = Settings.of([argument for argument in arguments if argument != "--inside"])
+        if inside:
+            result = PARTS[settings.parts](settings)
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+            print(json.dumps(result | {"peak_ram_gib": peak}))
+            return
+        device = pick_device(settings.device)
+        out = Path(settings.out)
+        report = json.loads(out.read_text()) if out.exists() else {"depths": {}}
+        report["machine"] = {
+            "processor": processor(),
+            "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "matmul_tflop_per_second": matmul_peak(device),
+        }
+        done = report["depths"].setdefault(str(settings.depth), {})
+        publish(settings)
+        for name in settings.parts.split(","):
+            if name not in done:
+                done[name] = run_part(name, settings)
+                done[name]["command"] = " ".join(["python -m benchmarks.paper_size", *arguments])
+                out.parent.mkdir(parents=True, exist_ok=True)
+                out.write_text(json.dumps(report, indent=1) + "\n")
+            print(name, json.dumps(done[name]))
+    except ColaWorldError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
