@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -33,9 +34,12 @@ from cola_env.models.stdit import STDiTConfig
 from cola_env.models.vae import VAEConfig
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Clips
+from cola_train.describe import describe
 from cola_train.phases import FlowMatching
 
 Result = dict[str, Any]
+
+NEEDED_GIB = {"load": 5, "train": 20, "predict": 8}  # of main memory, at full depth on a CPU
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,10 @@ def load(settings: Settings) -> Result:
 
 
 def train(settings: Settings) -> Result:
-    """One optimiser step of end-to-end training: flow matching through the latent actions."""
+    """One optimiser step of end-to-end training: flow matching through the latent actions.
+
+    Its operations are three times those of the forward pass; what is recomputed does not count.
+    """
     model = load_model(settings)
     learns = ["stdit", "conditioner", "idm", "quantizer"]
     phase = FlowMatching(
@@ -138,7 +145,11 @@ def train(settings: Settings) -> Result:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    return {"learned": sum(p.numel() for p in learned), "batches": measure(step, model.device)}
+    sizes = PAPER | {"stdit_config": PAPER["stdit_config"] | {"depth": settings.depth}}
+    costs = describe(sizes, 1, settings.frames)
+    tflop = 3 * sum(costs[name].flops for name in learns) / 1e12
+    batches = measure(step, model.device, tflop)
+    return {"learned": sum(p.numel() for p in learned), "batches": batches}
 
 
 def predict(settings: Settings) -> Result:
@@ -158,25 +169,31 @@ def predict(settings: Settings) -> Result:
 PARTS: dict[str, Callable[[Settings], Result]] = {"load": load, "train": train, "predict": predict}
 
 
-def measure(step: Callable[[int], None], device: torch.device) -> list[Result]:
-    """Time and executed operations of ``step`` at batch 1; on a GPU at doubled ones while they fit.
+def measure(
+    step: Callable[[int], None], device: torch.device, tflop: float | None = None
+) -> list[Result]:
+    """Time of ``step`` at batch 1, and on a GPU at doubled batches while they fit.
 
-    On a GPU the first call of every batch warms up; the time is the median of three more.
+    ``tflop``: operations for one clip; None: those of the first call are counted, which must not
+    learn (the counter holds on to what the backward pass recomputes). On a GPU a first call of
+    every batch warms up; the time is the median of three more.
     """
     results: list[Result] = []
     batch = 1
     while True:
         try:
-            with FlopCounterMode(display=False) as counter:
+            with FlopCounterMode(display=False) if tflop is None else nullcontext() as counter:
                 seconds = [timed(step, batch, device)]
+            if counter is not None:
+                tflop = counter.get_total_flops() / 1e12
             if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats()
                 seconds = [timed(step, batch, device) for _ in range(3)]
         except torch.cuda.OutOfMemoryError:
             return results
-        tflop = counter.get_total_flops() / 1e12
-        result: Result = {"batch": batch, "seconds": median(seconds), "tflop": tflop}
-        result["tflop_per_second"] = tflop / result["seconds"]
+        assert tflop is not None
+        result: Result = {"batch": batch, "seconds": median(seconds), "tflop": batch * tflop}
+        result["tflop_per_second"] = result["tflop"] / result["seconds"]
         if device.type == "cuda":
             result["peak_gpu_gib"] = torch.cuda.max_memory_allocated() / 2**30
         results.append(result)
@@ -205,8 +222,21 @@ def matmul_peak(device: torch.device) -> float:
     return 2 * size**3 / median(seconds[1:]) / 1e12
 
 
+def available_gib() -> float:
+    """Main memory that can be had without taking it from others; without limit where not known."""
+    info = Path("/proc/meminfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    free = [int(line.split()[1]) / 2**20 for line in lines if line.startswith("MemAvailable")]
+    return free[0] if free else float("inf")
+
+
 def run_part(name: str, settings: Settings) -> Result:
-    """In a process of its own; ColaWorldError when it fails."""
+    """In a process of its own; ColaWorldError when memory is short or the part fails."""
+    if available_gib() < NEEDED_GIB[name]:
+        raise ColaWorldError(
+            f"The part {name} needs {NEEDED_GIB[name]} GiB of free memory, here are "
+            f"{available_gib():.0f}: end other programs or run parts={name} later."
+        )
     arguments = [f"{key}={value}" for key, value in asdict(settings).items() if key != "parts"]
     arguments = [text.replace("True", "true").replace("False", "false") for text in arguments]
     command = [sys.executable, "-m", "benchmarks.paper_size", f"parts={name}", "--inside"]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from planners.bounds import ActionSpace
-from planners.evaluation import Cost, Population
+from planners.evaluation import Cost, Population, picked
 from planners.result import Iteration, PlanResult
 from planners.search import Search
 from planners.settings import Settings
@@ -42,7 +42,8 @@ class SamplingPlanner(Settings, ABC):
         """`count` candidates of `draw`; of a Screened cost the most promising of many."""
         if search.screen is None:
             return self.draw(search, count)
-        return search.screen.best(self.draw(search, count * search.screen.factor), count)
+        many = self.draw(search, count * search.screen.factor)
+        return picked(many, search.screen.order(search.bounds.clamp(many), count))
 
     @abstractmethod
     def update(self, search: Search, population: Population) -> None:
@@ -103,8 +104,8 @@ class SamplingPlanner(Settings, ABC):
             if callback is not None:
                 callback(history[-1])
             if self.tolerance is not None:
-                moved = (search.mean - before).abs() - self.tolerance * initial_std
-                if float(moved.amax()) <= 0:
+                move = (search.mean - before).unsqueeze(1) if search.move is None else search.move
+                if bool((move.abs() <= self.tolerance * initial_std.unsqueeze(1)).all()):
                     break
             if self.max_seconds is not None:
                 passed = time.perf_counter() - start

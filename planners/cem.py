@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from planners.base import SamplingPlanner
 from planners.evaluation import Population
 from planners.search import Search
@@ -27,8 +29,11 @@ class CEM(SamplingPlanner):
             raise ValueError(f"smoothing must be in [0, 1), not {self.smoothing}")
 
     def update(self, search: Search, population: Population) -> None:
-        mean = population.elites.mean(dim=1)
-        std = (population.elites - mean.unsqueeze(1)).square().mean(dim=1).sqrt()
+        self.fit(search, population.elites)
+
+    def fit(self, search: Search, elites: Tensor) -> None:
+        mean = elites.mean(dim=1)
+        std = (elites - mean.unsqueeze(1)).square().mean(dim=1).sqrt()
         if self.smoothing:
             mean, std = mean.lerp(search.mean, self.smoothing), std.lerp(search.std, self.smoothing)
         search.mean, search.std = mean, std

@@ -137,6 +137,7 @@ class Population:
     costs: Tensor  # (B, N), +inf where the cost was not finite
     elites: Tensor  # (B, K, H, A)
     elite_costs: Tensor  # (B, K)
+    order: Tensor  # (B, K), the numbers of the elites among the candidates
     gradients: Tensor | None = None  # (B, N, H, A), of the costs
 
     @classmethod
@@ -154,7 +155,7 @@ class Population:
                 )
             index = torch.where(elite_costs.isinf(), index[:, :1], index)
             elite_costs = costs.gather(1, index)
-        return cls(actions, costs, picked(actions, index), elite_costs)
+        return cls(actions, costs, picked(actions, index), elite_costs, index)
 
 
 def all_finite(costs: Tensor) -> bool:

@@ -43,6 +43,7 @@ class GradientPlanner(SamplingPlanner):
     def update(self, search: Search, population: Population) -> None:
         points = self.step(search, population)
         search.own.points = search.bounds.clamp(points)
+        search.move = search.own.points - population.actions
         search.mean = population.elites[:, 0]
 
     @abstractmethod

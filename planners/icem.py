@@ -8,8 +8,17 @@ from typing import ClassVar
 from torch import Tensor
 
 from planners.cem import CEM
+from planners.evaluation import Population, picked
 from planners.noise import ColoredNoise, Noise
 from planners.search import Search
+
+
+@dataclass
+class _Drawn:
+    """Candidates and elites before they were clipped."""
+
+    candidates: Tensor  # (B, N, H, A)
+    elites: Tensor | None  # (B, K, H, A)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,13 +27,15 @@ class ICEM(CEM):
 
     Pinneri et al. 2020, Sample-efficient Cross-Entropy Method for Real-time Planning. Its
     population may shrink by `decay` every iteration and has the mean in it in the last one. From
-    plan to plan the elites come with a warm start that is a PlanResult, shifted. The initial std
-    is 3/4 of the range: at first most actions are clipped to a bound, which under a noisy cost
-    shows best what they do. The paper smoothes by 0.1, lets the population decay by 1.25 and
-    executes the best candidate of all, which here is `returns="best"`.
+    plan to plan the elites come with a warm start that is a PlanResult, shifted. The paper smoothes
+    by 0.1, lets the population decay by 1.25 and executes the best candidate of all, which here is
+    `returns="best"`.
+
+    Beyond the paper the Gaussian is fitted to the elites as they were drawn, and only what is
+    evaluated is clipped: fitted to clipped elites it shrinks near the bounds for no other reason.
     """
 
-    default_std: ClassVar[float] = 0.75
+    default_std: ClassVar[float] = 0.375
 
     noise: Noise = ColoredNoise(1.5)
     keep_fraction: float = 0.3
@@ -39,15 +50,23 @@ class ICEM(CEM):
         if not self.decay >= 1:
             raise ValueError(f"decay must be at least 1, not {self.decay}")
 
+    def draw(self, search: Search, count: int) -> Tensor:
+        return search.noise.draw(count, search.std).add_(search.mean.unsqueeze(1))
+
     def sample(self, search: Search) -> Tensor:
         shrunk = int(self.num_samples / self.decay**search.index)
-        count = min(self.num_samples, max(shrunk, 2 * self.num_elites))
+        count = last = min(self.num_samples, max(shrunk, 2 * self.num_elites))
         candidates = self.drawn(search, count)
-        last = count
-        if search.elites is not None:
-            kept = search.elites[:, : round(self.keep_fraction * self.num_elites)]
+        elites = search.own.elites if search.index else search.elites
+        if elites is not None:
+            kept = elites[:, : round(self.keep_fraction * self.num_elites)]
             last -= kept.shape[1]
             candidates[:, last:] = kept
         if search.index == self.iterations - 1:
-            candidates[:, last - 1] = search.bounds.clamp(search.mean)
-        return candidates
+            candidates[:, last - 1] = search.mean
+        search.own = _Drawn(candidates, elites)
+        return search.bounds.clamp(candidates)
+
+    def update(self, search: Search, population: Population) -> None:
+        search.own.elites = picked(search.own.candidates, population.order)
+        self.fit(search, search.own.elites)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from planners.evaluation import Cost, Evaluator, device_of, picked, rankable, takes_seed
+from planners.evaluation import Cost, Evaluator, device_of, rankable, takes_seed
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,6 @@ class Screen:
     evaluate: Evaluator
     factor: int
 
-    def best(self, actions: Tensor, count: int) -> Tensor:
-        """The `count` most promising candidates (B, count, H, A) of `actions` (B, N, H, A)."""
-        costs = rankable(self.evaluate(actions))
-        return picked(actions, costs.topk(count, dim=1, largest=False).indices)
+    def order(self, actions: Tensor, count: int) -> Tensor:
+        """(B, count): the numbers of the most promising of the candidates (B, N, H, A)."""
+        return rankable(self.evaluate(actions)).topk(count, dim=1, largest=False).indices

@@ -32,6 +32,7 @@ class Search:
     elite_costs: Tensor | None = None  # (B, K)
     index: int = 0  # of the iteration
     own: Any = None  # what an optimiser keeps between its iterations
+    move: Tensor | None = None  # (B, N, H, A), of candidates that move, where not the mean does
     _ranked: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # of all iterations
 
     @classmethod

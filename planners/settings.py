@@ -53,8 +53,8 @@ class Settings:
     max_seconds: float | None = None
     """No iteration begins that would probably end later than this; the first always runs."""
     tolerance: float | None = None
-    """Stop when no element of the mean, in any problem, moves by more than this in an iteration;
-    in units of the initial std."""
+    """Stop when no element of the mean (of the candidates, where gradients move them) moves by more
+    than this in an iteration, in any problem; in units of the initial std."""
 
     default_std: ClassVar[float] = 0.25
 

@@ -51,7 +51,7 @@ class _VP2Planner(SamplingPlanner):
         white = search.noise.draw(count, self.std_of(search))
         matrix = _filter(self.beta, self.horizon).to(white.device)
         noise = torch.einsum("hk,bnka->bnha", matrix, white)
-        return search.bounds.clamp(noise + search.mean.unsqueeze(1))
+        return search.bounds.clamp_(noise.contiguous().add_(search.mean.unsqueeze(1)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ def moves_for(env, count, seed=0):
 
 
 def assert_nearly_equal_frames(one, other):
-    assert np.abs(one.astype(int) - other).max() <= 2
+    assert np.abs(one.astype(int) - other).max() <= 4  # bfloat16, batched otherwise
 
 
 @pytest.mark.parametrize("mode", ["real", "latent", "direct"])

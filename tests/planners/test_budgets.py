@@ -1,0 +1,167 @@
+"""Memory, time, and when to stop."""
+
+import dataclasses
+import time
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+from planners import CEM, ICEM, LBFGS, MPPI, Gradient
+from planners.chunks import Chunks
+from planners.memory import STATM, MemoryMeter
+
+needs_proc = pytest.mark.skipif(
+    not Path(STATM).exists(), reason="resident memory is read from /proc"
+)
+
+
+class FullGPU:
+    """A cost that runs out of memory with more than `limit` candidates at once."""
+
+    def __init__(self, cost, limit):
+        self.cost, self.limit, self.sizes = cost, limit, []
+
+    def __call__(self, actions):
+        self.sizes.append(actions.shape[1])
+        if actions.shape[1] > self.limit:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return self.cost(actions)
+
+
+@pytest.mark.parametrize(
+    "planner", [CEM(horizon=6), ICEM(horizon=6), Gradient(horizon=6, num_samples=40)]
+)
+def test_out_of_memory_halves_the_chunk_says_so_once_and_goes_on(planner, box, tracking, targets):
+    cost = FullGPU(tracking(targets), limit=15)
+    with pytest.warns(UserWarning, match="out of memory with .* going on with") as said:
+        plan = planner.plan(cost, box(2), batch=3)
+    assert len(said) == 1
+    whole = planner.plan(tracking(targets), box(2), batch=3)
+    torch.testing.assert_close(plan.actions, whole.actions, atol=1e-4, rtol=0)
+    assert plan.chunk_size <= 15
+    failed = [size for size in cost.sizes if size > 15]
+    assert failed == sorted(failed, reverse=True) and len(failed) == len(set(failed)) <= 5
+
+
+def test_a_candidate_that_does_not_fit_alone_is_an_error(box, tracking, targets):
+    with pytest.warns(UserWarning), pytest.raises(torch.OutOfMemoryError):
+        CEM(horizon=6).plan(FullGPU(tracking(targets), limit=0), box(2), batch=3)
+
+
+@needs_proc
+def test_the_meter_sees_the_peak_of_what_it_measures():
+    with MemoryMeter(torch.device("cpu")) as memory:
+        torch.ones(75_000_000).sum()  # 300 MB
+        time.sleep(0.01)
+    assert 250e6 < memory.used < 400e6
+    with MemoryMeter(torch.device("cpu")) as memory:
+        pass
+    assert memory.used < 50e6
+
+
+class Hungry:
+    """A cost that takes so many MB a candidate."""
+
+    def __init__(self, cost, megabytes=2):
+        self.cost, self.megabytes, self.sizes = cost, megabytes, []
+
+    def __call__(self, actions):
+        self.sizes.append(actions.shape[1])
+        work = torch.ones(actions.shape[0] * actions.shape[1], self.megabytes * 250_000)
+        time.sleep(0.005)
+        return self.cost(actions) + 0 * work.sum()
+
+
+@needs_proc
+@pytest.mark.parametrize("planner", [CEM(horizon=6), LBFGS(horizon=6, num_samples=200)])
+def test_a_memory_budget_is_kept(planner, box, tracking, targets):
+    planner = dataclasses.replace(planner, iterations=2, max_memory_gb=0.2)
+    cost = Hungry(tracking(targets[:1]))
+    plan = planner.plan(cost, box(2))
+    assert max(cost.sizes) * 2e6 < 0.2e9, "never more than the budget, not even at first"
+    assert max(cost.sizes) > 30, "but not much less either"
+    assert cost.sizes[0] == 1 and 30 < plan.chunk_size < 100
+    whole = dataclasses.replace(planner, max_memory_gb=None).plan(tracking(targets[:1]), box(2))
+    torch.testing.assert_close(plan.actions, whole.actions, atol=1e-4, rtol=0)
+
+    again = Hungry(tracking(targets[:1]))
+    planner.plan(again, box(2), warm_start=plan)
+    assert again.sizes[0] == plan.chunk_size, "the next plan knows what fits"
+
+
+@needs_proc
+def test_a_budget_smaller_than_one_candidate_is_told(box, tracking, targets):
+    cost = Hungry(tracking(targets[:1]), megabytes=80)
+    planner = CEM(horizon=6, num_samples=4, iterations=1, max_memory_gb=0.01)
+    with pytest.warns(UserWarning, match="one candidate takes .* more than max_memory_gb=0.01"):
+        planner.plan(cost, box(2))
+    assert set(cost.sizes) == {1}
+
+
+@needs_proc
+def test_a_cheap_cost_is_soon_evaluated_at_once(box, tracking, targets):
+    sizes = []
+
+    def cost(actions):
+        sizes.append(actions.shape[1])
+        return tracking(targets)(actions)
+
+    CEM(horizon=6, num_samples=300, max_memory_gb=1.0).plan(cost, box(2), batch=3)
+    assert sizes[0] == 1 and 300 in sizes and len(sizes) < 15
+
+
+def test_the_chunk_size_bounds_the_memory_search_too():
+    chunks = Chunks(torch.device("cpu"), size=10, start=64)
+    seen = []
+
+    def work(actions):
+        seen.append(actions.shape[1])
+        return (actions.sum((-1, -2)),)
+
+    (total,) = chunks.map(work, torch.ones(2, 25, 3, 1))
+    assert seen == [10, 10, 5] and total.shape == (2, 25)
+
+
+def test_no_iteration_begins_after_the_time_is_up(box, tracking, targets):
+    def slow(actions):
+        time.sleep(0.03 if actions.shape[1] > 1 else 0)
+        return tracking(targets)(actions)
+
+    planner = CEM(horizon=6, iterations=50)
+    limited = dataclasses.replace(planner, max_seconds=0.2).plan(slow, box(2), batch=3)
+    assert 1 <= len(limited.history) < 10
+    assert limited.cost_seconds + limited.planner_seconds < 0.4
+    hasty = dataclasses.replace(planner, max_seconds=1e-9).plan(slow, box(2), batch=3)
+    assert len(hasty.history) == 1 and hasty.cost.isfinite().all()
+    same = dataclasses.replace(planner, iterations=len(limited.history))
+    expected = same.plan(tracking(targets), box(2), batch=3)
+    assert torch.equal(limited.actions, expected.actions), "as if fewer had been asked for"
+
+
+@pytest.mark.parametrize(
+    "planner", [CEM(horizon=6, iterations=200), Gradient(horizon=6, iterations=500)]
+)
+def test_stops_when_the_mean_no_longer_moves(planner, box, tracking, targets):
+    stopped = dataclasses.replace(planner, tolerance=1e-3).plan(tracking(targets), box(2), batch=3)
+    assert len(stopped.history) < 0.7 * planner.iterations
+    full = planner.plan(tracking(targets), box(2), batch=3)
+    assert (stopped.actions - full.actions).abs().max() < 0.02
+
+
+def test_a_random_walk_of_the_mean_does_not_count_as_converged(box, tracking, targets):
+    planner = MPPI(horizon=6, iterations=10, tolerance=1e-3)
+    assert len(planner.plan(tracking(targets), box(2), batch=3).history) == 10
+
+
+def test_no_warning_without_a_reason(box, tracking, targets):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        CEM(horizon=6, chunk_size=7).plan(tracking(targets), box(2), batch=3)
+
+
+@pytest.mark.parametrize("name", ["max_memory_gb", "max_seconds", "tolerance"])
+def test_bad_budgets_are_refused(name):
+    with pytest.raises(ValueError, match=f"{name} must be positive"):
+        CEM(**{name: 0})
