@@ -1,4 +1,4 @@
-"""How long things take here: python benchmarks/speed.py [checkpoint=cola] [out=FILE.json]
+"""How long things take here: python -m benchmarks.speed [checkpoint=cola] [out=FILE.json]
 
 One process, one torch thread on a CPU. Every figure is the median of repeated runs after a warm-up;
 the ratios at the end compare figures of the same run.
@@ -99,7 +99,7 @@ def main(arguments: list[str]) -> None:
         **planner_overhead(repeats),
     }
     results = {
-        "command": " ".join(["python benchmarks/speed.py", *arguments]),
+        "command": " ".join(["python -m benchmarks.speed", *arguments]),
         "machine": {
             "processor": processor(),
             "device": str(load_model(checkpoint).device),

@@ -8,6 +8,7 @@ started again. All settings and their defaults: benchmarks/conf/vp2.yaml.
 """
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hydra
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
     from benchmarks.vp2_protocol.records import EpisodeRecord
     from benchmarks.vp2_protocol.run import Run
+
+# As a script's folder, benchmarks/ would come first and its planners.py hide the package planners.
+sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).parent]
 
 # The heavy imports are inside, because every simulator process imports this file again.
 
