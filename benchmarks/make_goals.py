@@ -73,13 +73,13 @@ def make_pair(env: "RoboDeskEnv", task: str, seed: int, longest: int) -> GoalPai
     )
 
 
-def make_task(task: str, rendering: str, count: int, longest: int) -> GoalSet:
+def make_task(task: str, rendering: str, count: int, longest: int, first_seed: int) -> GoalSet:
     """The first `count` pairs of one task; ColaWorldError when its script fails too often."""
     from cola_env.simulators.robodesk import RoboDeskEnv
 
     env = RoboDeskEnv(task, action_repeat=ACTION_REPEAT, rendering=rendering)
     pairs: list[GoalPair] = []
-    for seed in range(FIRST_SEED, FIRST_SEED + GIVE_UP * count):
+    for seed in range(first_seed, first_seed + GIVE_UP * count):
         if len(pairs) == count:
             break
         pair = make_pair(env, task, seed, longest)
@@ -95,10 +95,17 @@ def make_task(task: str, rendering: str, count: int, longest: int) -> GoalSet:
 
 
 def make_goals(
-    tasks: Sequence[str], rendering: str, count: int, longest: int, workers: int
+    tasks: Sequence[str],
+    rendering: str,
+    count: int,
+    longest: int,
+    workers: int,
+    first_seed: int = FIRST_SEED,
 ) -> GoalSet:
     """The pairs of several tasks, a process each."""
-    job = partial(make_task, rendering=rendering, count=count, longest=longest)
+    job = partial(
+        make_task, rendering=rendering, count=count, longest=longest, first_seed=first_seed
+    )
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as executor:
         parts = track(executor.map(job, tasks), "goals", total=len(tasks))
@@ -114,9 +121,19 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=30)
     parser.add_argument("--longest", type=int, default=12, help="steps a solution may take")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument(
+        "--first-seed", type=int, default=FIRST_SEED, help="others give pairs to tune on"
+    )
     parser.add_argument("--out", type=Path, help="default: the package's own goal file")
     given = parser.parse_args()
-    goals = make_goals(given.tasks, given.rendering, given.pairs, given.longest, given.workers)
+    goals = make_goals(
+        given.tasks,
+        given.rendering,
+        given.pairs,
+        given.longest,
+        given.workers,
+        given.first_seed,
+    )
     out = given.out or GOALS_FOLDER / f"{given.rendering}.npz"
     goals.save(out)
     for task in goals.tasks:

@@ -63,7 +63,7 @@ class SimulatorDynamics:
                     situation.states[rows], candidates.cpu().numpy(), strict=True
                 )
             ]
-            frames = np.stack([np.concatenate([part.result() for part in job]) for job in jobs])
-            return torch.from_numpy(frames).to(self.device).float() / 255
+            trials = [np.concatenate([part.result().frames for part in job]) for job in jobs]
+            return torch.from_numpy(np.stack(trials)).to(self.device).float() / 255
 
         return imagination

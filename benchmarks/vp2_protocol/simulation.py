@@ -42,6 +42,15 @@ class Outcome:
     success: bool
 
 
+@dataclass(frozen=True)
+class Trial:
+    """Candidates tried out: frames uint8 (n, H, 64, 64, 3), and bool (n, H), True at a candidate's
+    first success."""
+
+    frames: Frames
+    successes: NDArray[np.bool_]
+
+
 class SimulatorPool:
     """RoboDesk instances in `workers` processes. Close it, or use it as a context manager.
 
@@ -76,8 +85,8 @@ class SimulatorPool:
 
     def roll_out(
         self, task: str, state: State, actions: NDArray[np.float32]
-    ) -> list[Future[Frames]]:
-        """Frames (n, H, 64, 64, 3) of candidates (N, H, A), in chunks of about one a worker."""
+    ) -> list[Future[Trial]]:
+        """What candidates (N, H, A) lead to, in chunks of about one a worker."""
         return [
             self._executor.submit(_roll_out, self.profile, task, state, part)
             for part in np.array_split(actions, min(self.workers, len(actions)))
@@ -144,9 +153,10 @@ def _advance(profile: Profile, task: str, state: State, actions: NDArray[np.floa
     return Outcome(np.stack(frames), state_to_vector(env.snapshot()), bool(success))
 
 
-def _roll_out(profile: Profile, task: str, state: State, actions: NDArray[np.float32]) -> Frames:
+def _roll_out(profile: Profile, task: str, state: State, actions: NDArray[np.float32]) -> Trial:
     from cola_env.simulators.robodesk import vector_to_state
 
     env = _environment(profile, task)
     env.restore(vector_to_state(state))
-    return env.rollout(actions).frames.numpy()
+    rollout = env.rollout(actions)
+    return Trial(rollout.frames.numpy(), rollout.rewards.numpy() > 0)

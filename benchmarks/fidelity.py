@@ -1,0 +1,119 @@
+"""Does a model rank plans as the world does? `python -m benchmarks.fidelity [key=value ...]`.
+
+Candidate plans from moments of the scripted solutions are tried out in the real simulator (kept in
+OUT/problems and used again), then imagined by every model and scored by the planner's reward. The
+table says how well imagined scores rank the candidates (Spearman), what the model's choice loses
+(regret), how well imagined scores foresee success, and the PSNR of the first and last imagined
+frame, beside what the same reward makes of the real frames. Writes OUT/fidelity.json.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from benchmarks.vp2_protocol.fidelity import Problem
+    from cola_env.goals import GoalSet
+
+COLUMNS = ("rank", "regret", "auc", "auc_real", "chosen", "chosen_real", "psnr_1", "psnr_last")
+
+
+def collect(config: DictConfig, goals: GoalSet, tasks: list[str]) -> list[Problem]:
+    """The simulator's side of every problem, from OUT/problems where it is there already."""
+    import numpy as np
+    from tqdm import tqdm
+
+    from benchmarks.vp2_protocol.fidelity import Problem, pose
+    from benchmarks.vp2_protocol.simulation import SimulatorPool
+
+    names = [(task, pair) for task in tasks for pair in range(config.pairs)]
+    key = f"{config.candidates}x{config.horizon}_seed{config.seed}"
+    folder = Path(config.out) / "problems" / key
+    paths = {name: folder / f"{name[0]}_{name[1]:03d}.npz" for name in names}
+    missing = [name for name in names if not paths[name].exists()]
+    if missing:
+        workers = config.workers or min(16, os.cpu_count() or 1)
+        with SimulatorPool(workers, goals.rendering, goals.action_repeat) as pool:
+            for task, pair in tqdm(missing, desc="simulator", dynamic_ncols=True):
+                rng = np.random.default_rng([config.seed, pair])
+                problem = pose(goals.of(task)[pair], pool, config.candidates, config.horizon, rng)
+                problem.save(paths[task, pair])
+    return [Problem.load(path) for path in paths.values()]
+
+
+def measure(config: DictConfig, problems: list[Problem]) -> list[dict[str, Any]]:
+    """A row a model and task, and one a model over all tasks."""
+    from tqdm import tqdm
+
+    from benchmarks.vp2_protocol.dynamics import WorldModelDynamics
+    from benchmarks.vp2_protocol.fidelity import foresee, summary
+    from benchmarks.vp2_protocol.settings import names
+    from cola_env.checkpoints import find_checkpoint, load_model
+    from cola_env.classifier import find_classifier, load_classifier
+    from cola_env.rewards import make_reward
+
+    rows: list[dict[str, Any]] = []
+    tasks = list(dict.fromkeys(problem.task for problem in problems))
+    for label, name in names(config.model).items():
+        model = load_model(name, config.device)
+        dynamics = WorldModelDynamics(model, num_inference_steps=config.num_inference_steps)
+        classifier = load_classifier(
+            find_classifier(config.classifier or find_checkpoint(name))
+        ).to(dynamics.device)
+        rewards = {task: make_reward(config.reward, task, classifier) for task in tasks}
+        found = [
+            foresee(problem, dynamics, rewards[problem.task], config.seed)
+            for problem in tqdm(problems, desc=label, dynamic_ncols=True)
+        ]
+        rows += [
+            {"model": label, "task": task, **summary([f for f in found if f.task == task])}
+            for task in tasks
+        ]
+        rows.append({"model": label, "task": "all", **summary(found)})
+    return rows
+
+
+def report(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("model", "task", "problems", *COLUMNS, title="Fidelity of planning scores")
+    for row in rows:
+        numbers = (f"{row[key]:.2f}" for key in COLUMNS)
+        table.add_row(row["model"], row["task"], str(row["problems"]), *numbers)
+    Console().print(table)
+
+
+@hydra.main(version_base=None, config_path="conf", config_name="fidelity")
+def main(config: DictConfig) -> None:
+    import torch
+
+    from benchmarks.vp2_protocol.records import write_text
+    from benchmarks.vp2_protocol.settings import choose_tasks
+    from cola_env.errors import ColaWorldError
+    from cola_env.goals import load_goals
+
+    torch.set_num_threads(1)
+    try:
+        goals = load_goals("fast", config.goals)
+        problems = collect(config, goals, choose_tasks(config.tasks, goals.tasks))
+        rows = measure(config, problems)
+        command = " ".join(["python -m benchmarks.fidelity", *sys.argv[1:]])
+        out = Path(config.out) / "fidelity.json"
+        write_text(out, json.dumps({"command": command, "rows": rows}, indent=1) + "\n")
+        report(rows)
+        print(f"Results: {out}")
+    except ColaWorldError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""Candidate plans tried out in the real simulator, and how well a model foresees their outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from benchmarks.vp2_protocol.agents import Dynamics, Situation
+from benchmarks.vp2_protocol.simulation import SimulatorPool
+from cola_env.goals import GoalPair
+from cola_env.rewards import Reward
+from planners import AR1Noise
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A moment of a demonstration, N candidate plans from there, and what they really lead to.
+
+    context: uint8 (C, 64, 64, 3), the last real frames; past: float32 (C - 1, A), the actions
+    between them; state: float64 (D,); goal: uint8 (64, 64, 3); candidates: float32 (N, H, A);
+    frames: uint8 (N, H, 64, 64, 3), the simulator's; successes: bool (N,).
+    """
+
+    task: str
+    context: NDArray[np.uint8]
+    past: NDArray[np.float32]
+    state: NDArray[np.float64]
+    goal: NDArray[np.uint8]
+    candidates: NDArray[np.float32]
+    frames: NDArray[np.uint8]
+    successes: NDArray[np.bool_]
+
+    def save(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".tmp")
+        with open(partial, "wb") as file:
+            np.savez(file, **vars(self))  # type: ignore[arg-type]
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Problem:
+        with np.load(path) as file:
+            return cls(task=str(file["task"]), **{k: file[k] for k in file.files if k != "task"})
+
+
+def pose(
+    pair: GoalPair, pool: SimulatorPool, count: int, horizon: int, rng: np.random.Generator
+) -> Problem:
+    """A problem at a random step of the pair's scripted solution.
+
+    Half of the ``count`` candidates are what a planner tries first (AR(1) noise of standard
+    deviation 0.5), the others go on with the solution under noise of 0 to 0.5.
+    """
+    done = int(rng.integers(0, max(1, pair.expert_steps - 1)))
+    frames, state = [pair.initial_frame], pair.initial_state
+    if done:
+        outcome = pool.advance(pair.task, state, pair.expert_actions[:done]).result()
+        frames, state = [*frames, *outcome.frames], outcome.state
+    size = pair.expert_actions.shape[1]
+    rest = np.zeros((horizon, size), np.float32)
+    left = pair.expert_actions[done : done + horizon]
+    rest[: len(left)] = left
+    noise = rng.standard_normal((count, horizon, size))
+    noise = np.einsum("ts,nsa->nta", AR1Noise(0.8).matrix(horizon).numpy(), noise)
+    near = count // 2
+    scale = np.r_[np.linspace(0, 0.5, near), np.full(count - near, 0.5)]
+    noise *= scale[:, None, None]
+    noise[:near] += rest
+    candidates = noise.clip(-1, 1).astype(np.float32)
+    trials = [job.result() for job in pool.roll_out(pair.task, state, candidates)]
+    context = min(2, len(frames))
+    return Problem(
+        task=pair.task,
+        context=np.stack(frames[-context:]),
+        past=pair.expert_actions[done - context + 1 : done],
+        state=state,
+        goal=pair.goal_frame,
+        candidates=candidates,
+        frames=np.concatenate([trial.frames for trial in trials]),
+        successes=np.concatenate([trial.successes for trial in trials]).any(-1),
+    )
+
+
+@dataclass(frozen=True)
+class Foresight:
+    """One model on one problem.
+
+    imagined, real: float (N,), the planner's score (higher is better) of every candidate by
+    imagined and by real frames; successes: bool (N,); error: float (H,), mean squared error of the
+    imagined frames where the real ones differ from the last context frame.
+    """
+
+    task: str
+    imagined: NDArray[np.float64]
+    real: NDArray[np.float64]
+    successes: NDArray[np.bool_]
+    error: NDArray[np.float64]
+
+
+@torch.no_grad()
+def foresee(problem: Problem, dynamics: Dynamics, reward: Reward, seed: int = 0) -> Foresight:
+    goal = torch.from_numpy(problem.goal).float()[None] / 255
+    situation = Situation(
+        task=problem.task,
+        frames=torch.from_numpy(problem.context)[None],
+        actions=torch.from_numpy(problem.past)[None],
+        states=problem.state[None],
+        goals=goal,
+        plans=None,
+        seed=seed,
+    )
+    candidates = torch.from_numpy(problem.candidates)[None]
+    imagined = dynamics.imagine(situation)(slice(0, 1), candidates)
+    real = torch.from_numpy(problem.frames)[None].to(imagined) / 255
+    last = torch.from_numpy(problem.context[-1]).to(imagined) / 255
+    moving = (real - last).abs().amax(-1) > 0.05
+
+    def score(frames: Tensor) -> NDArray[np.float64]:
+        return reward(frames, goal.to(frames)).mean(-1)[0].double().cpu().numpy()
+
+    squared = (imagined - real).square().mean(-1)
+    error = (squared * moving).sum((0, 1, 3, 4)) / moving.sum((0, 1, 3, 4)).clamp_min(1)
+    return Foresight(
+        problem.task, score(imagined), score(real), problem.successes, error.double().cpu().numpy()
+    )
+
+
+def summary(foresights: Sequence[Foresight]) -> dict[str, float]:
+    """Means over problems.
+
+    rank: Spearman correlation of imagined with real scores; regret: real score that the model's
+    choice loses to the best, in units of what the mean candidate loses; auc and auc_real: how well
+    imagined (real) scores tell successes from failures, over problems that have both; chosen,
+    chosen_real: success of the best by imagined (real) score; possible: problems in which some
+    candidate succeeds; successes: of all candidates; psnr_1, psnr_last: dB of the first and the
+    last imagined frame on moving pixels.
+    """
+    mixed = [f for f in foresights if 0 < f.successes.sum() < len(f.successes)]
+    errors = np.mean([f.error for f in foresights], 0)
+    return {
+        "problems": len(foresights),
+        "rank": _mean(_rank_correlation(f.imagined, f.real) for f in foresights),
+        "regret": _mean(_regret(f) for f in foresights),
+        "auc": _mean(_auc(f.imagined, f.successes) for f in mixed),
+        "auc_real": _mean(_auc(f.real, f.successes) for f in mixed),
+        "chosen": _mean(f.successes[f.imagined.argmax()] for f in foresights),
+        "chosen_real": _mean(f.successes[f.real.argmax()] for f in foresights),
+        "possible": _mean(f.successes.any() for f in foresights),
+        "successes": _mean(f.successes.mean() for f in foresights),
+        "psnr_1": float(-10 * np.log10(errors[0])),
+        "psnr_last": float(-10 * np.log10(errors[-1])),
+    }
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
+
+
+def _rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Spearman's, of numbers without ties."""
+    return float(np.corrcoef(a.argsort().argsort(), b.argsort().argsort())[0, 1])
+
+
+def _regret(f: Foresight) -> float:
+    best = f.real.max()
+    return float((best - f.real[f.imagined.argmax()]) / max(best - f.real.mean(), 1e-12))
+
+
+def _auc(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
+    higher = scores[positive][:, None] - scores[~positive][None]
+    return float(((higher > 0) + 0.5 * (higher == 0)).mean())
