@@ -73,7 +73,9 @@ def make_pair(env: "RoboDeskEnv", task: str, seed: int, longest: int) -> GoalPai
     )
 
 
-def make_task(task: str, rendering: str, count: int, longest: int, first_seed: int) -> GoalSet:
+def make_task(
+    task: str, rendering: str, count: int, longest: int, first_seed: int = FIRST_SEED
+) -> GoalSet:
     """The first `count` pairs of one task; ColaWorldError when its script fails too often."""
     from cola_env.simulators.robodesk import RoboDeskEnv
 

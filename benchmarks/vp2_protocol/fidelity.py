@@ -142,7 +142,7 @@ def summary(foresights: Sequence[Foresight]) -> dict[str, float]:
     last imagined frame on moving pixels.
     """
     mixed = [f for f in foresights if 0 < f.successes.sum() < len(f.successes)]
-    errors = np.mean([f.error for f in foresights], 0)
+    errors = np.mean([f.error for f in foresights], 0).clip(1e-10)
     return {
         "problems": len(foresights),
         "rank": _mean(_rank_correlation(f.imagined, f.real) for f in foresights),

@@ -1,10 +1,15 @@
 import csv
 import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import av
 import pytest
 
+import benchmarks
 from benchmarks.vp2 import report
 from benchmarks.vp2_protocol.records import RunFolder
 from benchmarks.vp2_protocol.run import Run
@@ -90,3 +95,17 @@ def test_a_run_folder_of_other_settings_is_refused(configure, tmp_path):
 def test_bad_settings_are_told_in_one_sentence(configure, tmp_path, override, told):
     with pytest.raises(ColaWorldError, match=told):
         Run(configure(tmp_path, override))
+
+
+def test_the_script_finds_the_planner_package_beside_benchmarks_planners_py():
+    """Run as a script, its folder leads sys.path, where planners.py would hide the package."""
+    script = Path(benchmarks.__file__).parent / "vp2.py"
+    code = f"import runpy; runpy.run_path({str(script)!r}); import planners; planners.CEM"
+    environment = {**os.environ, "PYTHONPATH": str(script.parents[1])}
+    command = [
+        sys.executable,
+        "-c",
+        f"import sys; sys.path.insert(0, {str(script.parent)!r}); {code}",
+    ]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
