@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-PLAY, RANDOM = "play", "random"
+PLAY, RANDOM, UNSTEERED = "play", "random", "unsteered"
 
 
 class Policy(Protocol):
@@ -31,7 +31,7 @@ class WorldSpec:
 
 
 class World(Protocol):
-    """What collection needs of a simulator; `policy` also knows "play" and "random"."""
+    """What collection needs of a simulator; `policy` also knows "play", "random", "unsteered"."""
 
     @property
     def spec(self) -> WorldSpec: ...
@@ -55,7 +55,10 @@ class Mixture:
 
     steps: int = 20
     scripted: float = 0.7
-    """Share of episodes that follow a script; the rest is half play, half random."""
+    """Share of episodes that follow a script."""
+    free: tuple[str, ...] = (PLAY, RANDOM, UNSTEERED)
+    """What the others follow: targets at random, smooth random actions inside the workspace, or
+    without bounds, as a planner's candidates are."""
     noise: tuple[float, ...] = (0.0, 0.1, 0.2, 0.4, 0.7)
     """Standard deviations of a script's action noise; an episode draws one."""
     warm_start: float = 0.5
@@ -75,15 +78,14 @@ class EpisodePlan:
 
 
 def draw_plan(mixture: Mixture, scripted: tuple[str, ...], rng: np.random.Generator) -> EpisodePlan:
-    free = (PLAY, RANDOM)
     follows_script = rng.random() < mixture.scripted
-    policy = str(rng.choice(scripted if follows_script else free))
+    policy = str(rng.choice(scripted if follows_script else mixture.free))
     noise = float(rng.choice(mixture.noise)) if follows_script else 0.0
     warm = rng.random() < mixture.warm_start
     return EpisodePlan(
         policy=policy,
         noise=noise,
-        warm_policy=str(rng.choice((policy, policy, *free))),
+        warm_policy=str(rng.choice((policy, policy, *mixture.free))),
         warm_steps=int(rng.integers(1, mixture.max_warm_steps + 1)) if warm else 0,
         reset_seed=int(rng.integers(2**31)),
     )
@@ -95,7 +97,7 @@ def record_episode(world: World, mixture: Mixture, seed: int, number: int) -> di
     Returns frames uint8 (T + 1, H, W, 3), actions float32 (T, A), rewards float32 (T,) (1 where
     the episode's own task is solved), successes bool (T, tasks), states float64 (T + 1, D) and
     `plan`, a dict of the draws. Once a script has solved its task and kept on for up to six
-    steps, play or random actions fill the episode.
+    steps, one of the free policies fills the episode.
     """
     rng = np.random.default_rng([seed, number])
     plan = draw_plan(mixture, world.spec.scripted, rng)
@@ -114,7 +116,7 @@ def record_episode(world: World, mixture: Mixture, seed: int, number: int) -> di
     successes: list[NDArray[np.bool_]] = []
     for _ in range(mixture.steps):
         if rest == 0:
-            policy = world.policy(str(rng.choice((PLAY, RANDOM))), 0.0, rng)
+            policy = world.policy(str(rng.choice(mixture.free)), 0.0, rng)
         rest = None if rest is None else rest - 1
         actions.append(np.asarray(policy.act(), np.float32))
         world.advance(actions[-1])

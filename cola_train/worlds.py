@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cola_env.errors import ColaWorldError
-from cola_train.episodes import PLAY, RANDOM, Policy, World, WorldSpec
+from cola_train.episodes import PLAY, RANDOM, UNSTEERED, Policy, World, WorldSpec
 
 
 class RoboDeskWorld:
@@ -47,8 +47,8 @@ class RoboDeskWorld:
 
         if name == PLAY:
             return Play(self._env, rng)
-        if name == RANDOM:
-            return SmoothRandom(self._env, rng)
+        if name in (RANDOM, UNSTEERED):
+            return SmoothRandom(self._env, rng, steered=name == RANDOM)
         return make_controller(name, self._env, rng, noise)
 
 

@@ -1,4 +1,4 @@
-"""Smooth random motion inside the workspace, for data without a task."""
+"""Smooth random motion, for data without a task."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from cola_train.controllers.scene import WORKSPACE_HIGH, WORKSPACE_LOW, Scene, S
 class SmoothRandom:
     """Actions from an AR(1) process, steered back when the fingertips leave the workspace.
 
-    Inside the workspace each component has mean 0, standard deviation `scale` (before the clip to
+    Where nothing steers each component has mean 0, standard deviation `scale` (before the clip to
     [-1, 1]) and correlation `correlation` between successive steps.
 
     Args:
@@ -18,6 +18,7 @@ class SmoothRandom:
         rng: source of all randomness.
         scale: standard deviation; None draws it from [0.3, 1] once.
         correlation: of two successive actions, in [0, 1).
+        steered: False lets the arm run against its limits, as the candidates of a planner do.
     """
 
     def __init__(
@@ -26,16 +27,19 @@ class SmoothRandom:
         rng: np.random.Generator,
         scale: float | None = None,
         correlation: float = 0.8,
+        steered: bool = True,
     ) -> None:
         self.scale = float(rng.uniform(0.3, 1.0)) if scale is None else scale
+        self.steered = steered
         self._scene = Scene(env)
         self._noise = CorrelatedNoise(5, self.scale, rng, correlation)
 
     def act(self) -> np.ndarray:
         """The next action: float32 (5,) in [-1, 1]."""
         action = self._noise()
-        tip = self._scene.tip
-        excess = np.clip(tip, WORKSPACE_LOW, WORKSPACE_HIGH) - tip
-        action[:3] = np.where(excess == 0, action[:3], np.sign(excess) * np.abs(action[:3]))
-        action[:3] += excess / REACH
+        if self.steered:
+            tip = self._scene.tip
+            excess = np.clip(tip, WORKSPACE_LOW, WORKSPACE_HIGH) - tip
+            action[:3] = np.where(excess == 0, action[:3], np.sign(excess) * np.abs(action[:3]))
+            action[:3] += excess / REACH
         return np.clip(action, -1.0, 1.0).astype(np.float32)

@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -183,6 +184,9 @@ def test_scripts_share_the_mixture_as_asked():
     scripted = [plan for plan in plans if plan.policy in ("right", "left")]
     assert len(scripted) / len(plans) == pytest.approx(Mixture().scripted, abs=0.05)
     assert {plan.noise for plan in scripted} == set(Mixture().noise)
+    free = Counter(plan.policy for plan in plans if plan not in scripted)
+    assert set(free) == set(Mixture().free)
+    assert max(free.values()) < 1.5 * min(free.values())
     warm = [plan.warm_steps for plan in plans if plan.warm_steps]
     assert len(warm) / len(plans) == pytest.approx(Mixture().warm_start, abs=0.05)
     assert (min(warm), max(warm)) == (1, Mixture().max_warm_steps)

@@ -112,6 +112,20 @@ def test_smooth_random_stays_in_the_workspace(env: RoboDeskEnv) -> None:
     assert np.ptp(tips, axis=0).min() > 0.15
 
 
+def test_unsteered_motion_is_the_noise_itself_wherever_the_arm_goes(env: RoboDeskEnv) -> None:
+    env.reset(seed=106)
+    free = SmoothRandom(env, np.random.default_rng(3), scale=1.0, steered=False)
+    noise = CorrelatedNoise(5, 1.0, np.random.default_rng(3), correlation=0.8)
+    scene, steps = Scene(env), 30
+    outside = []
+    for _ in range(steps):
+        action = free.act()
+        np.testing.assert_array_equal(action, noise().clip(-1, 1).astype(np.float32))
+        env.advance(action)
+        outside.append(np.any(scene.tip != scene.tip.clip(WORKSPACE_LOW, WORKSPACE_HIGH)))
+    assert np.mean(outside) > 0.2
+
+
 def test_unknown_task_names_the_known_ones(env: RoboDeskEnv) -> None:
     env.reset(seed=0)
     with pytest.raises(ValueError, match="push_red"):
