@@ -25,8 +25,8 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.machine import processor
 from benchmarks.paper_weights import publish_network, publish_vae
-from benchmarks.speed import processor
 from cola_env.checkpoints import pick_device
 from cola_env.errors import ColaWorldError
 from cola_env.models.sizes import PAPER

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.machine import processor  # noqa: E402
 from benchmarks.planner_contestants import Contestant, contestants  # noqa: E402
 from benchmarks.planner_measures import memory, overhead, quality  # noqa: E402
 from benchmarks.planner_problems import make_problems  # noqa: E402
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             "seeds": options.seeds,
             "rounds": options.rounds,
             "device": options.device,
-            "machine": platform.machine(),
+            "machine": processor(),
             "versions": versions(),
         },
         "quality": quality(taking_part, problems, options.seeds),

@@ -5,7 +5,6 @@ the ratios at the end compare figures of the same run.
 """
 
 import json
-import platform
 import statistics
 import sys
 import time
@@ -16,19 +15,12 @@ import gymnasium as gym
 import torch
 
 import cola_env  # noqa: F401
+from benchmarks.machine import processor
 from cola_env.checkpoints import load_model
 from cola_env.simulators.robodesk import RoboDeskEnv
 from planners import CEM, AR1Noise
 
 TASK = "push_red"
-
-
-def processor() -> str:
-    """The name of this machine's processor."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]}, {len(names)} cores" if names else platform.processor()
 
 
 def median_seconds(function: Callable[[], object], repeats: int) -> float:
