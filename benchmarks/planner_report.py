@@ -162,7 +162,8 @@ def draw(results: dict[str, Any], path: Path) -> None:
             for name, plans in results["quality"][kind].items()
             if (values := complete(plans))
         }
-        _bars(axis, found, f"{kind}: cost of the plan")
+        lowest, highest = (f(cost for cost, _ in found.values()) for f in (min, max))
+        _bars(axis, found, f"{kind}: cost of the plan", log=highest > 10 * lowest)
     times = {name: (t["best"], 0.0) for name, t in results["overhead"]["1"].items()}
     _bars(axes[-1], times, "overhead, ms a plan", log=True)
     path.parent.mkdir(parents=True, exist_ok=True)

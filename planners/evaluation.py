@@ -109,8 +109,13 @@ class Evaluator:
 
 def takes_seed(cost: Cost) -> bool:
     """Whether the cost asks for common random numbers."""
-    code = getattr(cost, "__code__", None)
-    if code is not None and not hasattr(cost, "__wrapped__"):  # much faster than its signature
+    function: Any = cost
+    if isinstance(cost, torch.nn.Module):  # its __call__ passes everything on
+        function = cost.forward
+    elif not hasattr(cost, "__code__"):
+        function = type(cost).__call__
+    code = getattr(function, "__code__", None)
+    if code is not None and not hasattr(function, "__wrapped__"):  # much faster than its signature
         return "seed" in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     try:
         return "seed" in inspect.signature(cost).parameters

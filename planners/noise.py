@@ -91,7 +91,7 @@ class NoiseStream:
     """Draws noise for B problems, each from a generator of its own.
 
     A problem's numbers depend on its own seed alone, so its plan does not depend on the other
-    problems of the batch.
+    problems of the batch. ``antithetic``: the second half of the samples is minus the first.
     """
 
     def __init__(
@@ -101,27 +101,39 @@ class NoiseStream:
         horizon: int,
         action_dim: int,
         device: torch.device,
+        antithetic: bool = False,
     ) -> None:
         self._generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
         self._horizon, self._action_dim, self._device = horizon, action_dim, device
+        self._antithetic = antithetic
         matrix = noise.matrix(horizon)
-        self._matrix = None if matrix is None else matrix.to(device)
-        self._mixed = torch.empty(0, device=device)  # kept between draws
+        if matrix is not None:
+            matrix = matrix.to(device).expand(len(seeds), horizon, horizon)
+        self._matrix = matrix
+        self._white = self._mixed = torch.empty(0, 0, 0)  # kept between draws
 
     def draw(self, num_samples: int, std: Tensor) -> Tensor:
         """New normal noise of mean zero and `std` (B, H, A), float32 (B, N, H, A)."""
+        count = -(-num_samples // 2) if self._antithetic else num_samples
+        shape = len(self._generators), num_samples, self._horizon, self._action_dim
+        noise = torch.empty(shape, device=self._device)
+        drawn, mirrored = noise[:, :count], noise[:, count:]
+        torch.mul(self._unscaled(count), std.unsqueeze(1), out=drawn)
+        torch.neg(drawn[:, : mirrored.shape[1]], out=mirrored)
+        return noise
+
+    def _unscaled(self, count: int) -> Tensor:
+        """(B, count, H, A) in memory that the next call writes to again."""
         batch, steps, dims = len(self._generators), self._horizon, self._action_dim
-        noise = torch.empty(batch, num_samples, steps, dims, device=self._device)
-        for row, generator in zip(noise.unbind(), self._generators, strict=True):
+        if self._white.shape[2:] != (count * dims,):
+            self._white = torch.empty(batch, steps, count * dims, device=self._device)
+            self._mixed = torch.empty_like(self._white)
+        for row, generator in zip(self._white.unbind(), self._generators, strict=True):
             row.normal_(generator=generator)
         if self._matrix is None:
-            return noise.mul_(std.unsqueeze(1))
-        white = noise.view(batch, steps, num_samples * dims)
-        if self._mixed.shape != white.shape:
-            self._mixed = torch.empty_like(white)
-        torch.matmul(self._matrix, white, out=self._mixed)
-        mixed = self._mixed.view(batch, steps, num_samples, dims).transpose(1, 2)
-        return torch.mul(mixed, std.unsqueeze(1), out=noise)  # into the memory of the white noise
+            return self._white.view(batch, count, steps, dims)
+        torch.bmm(self._matrix, self._white, out=self._mixed)
+        return self._mixed.view(batch, steps, count, dims).transpose(1, 2)
 
 
 def problem_seeds(seed: int | Sequence[int] | torch.Generator, batch: int) -> list[int]:
@@ -141,7 +153,15 @@ def problem_seeds(seed: int | Sequence[int] | torch.Generator, batch: int) -> li
         pairs = [(int(seed), b) for b in range(batch)]
     if any(s < 0 for s, _ in pairs):
         raise ValueError(f"seeds must not be negative: {seed}")
-    return [int(np.random.SeedSequence(p).generate_state(1, np.uint64)[0] >> 1) for p in pairs]
+    return [_mixed(_mixed(s) + row) >> 1 for s, row in pairs]
+
+
+def _mixed(number: int) -> int:
+    """A hash of 64 bits (Steele et al. 2014, SplitMix64): near numbers give far ones."""
+    z = (number + 0x9E3779B97F4A7C15) % 2**64
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) % 2**64
+    return z ^ (z >> 31)
 
 
 def noise_seeds(seeds: Sequence[int]) -> Iterator[int]:

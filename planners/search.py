@@ -59,7 +59,7 @@ class Search:
 
         return cls(
             bounds=bounds,
-            noise=NoiseStream(settings.noise, seeds, horizon, dims, device),
+            noise=NoiseStream(settings.noise, seeds, horizon, dims, device, settings.antithetic),
             evaluate=evaluator(cost),
             screen=Screen(evaluator(cost.cheap), cost.factor)
             if isinstance(cost, Screened)

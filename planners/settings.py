@@ -24,6 +24,10 @@ class Settings:
     noise: Noise = AR1Noise(0.5)
     """How the noise is correlated over time. Correlated noise finds smooth plans in few iterations;
     white noise converges more closely over many."""
+    antithetic: bool = True
+    """Half of the candidates mirror the others at the mean (Hammersley and Morton 1956; in
+    evolution strategies, Brockhoff et al. 2010): their noise has mean zero exactly, and half the
+    random numbers are half the work."""
     elite_fraction: float = 0.05
     """The share of candidates that are elites, at least one; CEM fits them."""
 

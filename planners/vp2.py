@@ -35,6 +35,7 @@ class _VP2Planner(SamplingPlanner):
     std: float | tuple[float, ...] | None = 0.5
     noise: Noise = WhiteNoise()
     """What the benchmark's filter is applied to, after the std."""
+    antithetic: bool = False
     beta: float = 0.5
     """Of the filter x[t] = beta x[t-1] + (1 - beta) std[t] z[t]."""
 

@@ -40,7 +40,7 @@ class Problem:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".tmp")
         with open(partial, "wb") as file:
-            np.savez(file, **vars(self))  # type: ignore[arg-type]
+            np.savez(file, **vars(self))
         partial.replace(path)
 
     @classmethod
@@ -83,7 +83,7 @@ def pose(
         goal=pair.goal_frame,
         candidates=candidates,
         frames=np.concatenate([trial.frames for trial in trials]),
-        successes=np.concatenate([trial.successes for trial in trials]).any(-1),
+        successes=np.concatenate([trial.successes.any(-1) for trial in trials]),
     )
 
 
@@ -149,10 +149,10 @@ def summary(foresights: Sequence[Foresight]) -> dict[str, float]:
         "regret": _mean(_regret(f) for f in foresights),
         "auc": _mean(_auc(f.imagined, f.successes) for f in mixed),
         "auc_real": _mean(_auc(f.real, f.successes) for f in mixed),
-        "chosen": _mean(f.successes[f.imagined.argmax()] for f in foresights),
-        "chosen_real": _mean(f.successes[f.real.argmax()] for f in foresights),
-        "possible": _mean(f.successes.any() for f in foresights),
-        "successes": _mean(f.successes.mean() for f in foresights),
+        "chosen": _mean(float(f.successes[f.imagined.argmax()]) for f in foresights),
+        "chosen_real": _mean(float(f.successes[f.real.argmax()]) for f in foresights),
+        "possible": _mean(float(f.successes.any()) for f in foresights),
+        "successes": _mean(float(f.successes.mean()) for f in foresights),
         "psnr_1": float(-10 * np.log10(errors[0])),
         "psnr_last": float(-10 * np.log10(errors[-1])),
     }

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
+from cola_env.models.latent_action_diffusion import LatentActionDiffusion
 from cola_env.models.rectified_flow import euler_scheduler, sample
 from cola_env.models.vae import group_actions
 
-if TYPE_CHECKING:
-    from cola_env.models.world_model import ColaWorldModel
-
 
 def predict_clip(
-    model: ColaWorldModel,
+    model: LatentActionDiffusion,
     clean: Tensor,
     vectors: Tensor,
     num_inference_steps: int,

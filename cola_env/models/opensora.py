@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from cola_env.errors import ColaWorldError
 from cola_env.models.attention import rotary_frequencies
+from cola_env.models.components import component_builders
 from cola_env.models.published import fill, find_published, read_config, read_tensors
 from cola_env.models.sizes import PAPER
 from cola_env.models.stdit import STDiT, STDiTConfig, position_table
@@ -156,6 +157,6 @@ def build_from_opensora(
     loaded: dict[str, nn.Module] = {"stdit": network}
     if vae is not None:
         loaded["vae"] = load_vae(vae, VAEConfig(**settings["vae_config"]), dtype)
-    for name, build in model.parts().items():
+    for name, build in component_builders(model.config).items():
         setattr(model, name, loaded[name] if name in loaded else build().to(dtype))
     return model

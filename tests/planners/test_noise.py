@@ -25,6 +25,29 @@ def test_unit_variance_at_every_step_and_independent_elsewhere(noise, horizon):
     assert (x[:, 1:] * x[:, :-1]).mean().abs() < 0.03, "candidates"
 
 
+@pytest.mark.parametrize("noise", NOISES, ids=str)
+@pytest.mark.parametrize("count", [1, 6, 7])
+def test_antithetic_noise_is_mirrored_and_otherwise_the_same(noise, count):
+    def stream(antithetic):
+        cpu = torch.device("cpu")
+        return NoiseStream(noise, problem_seeds(0, 2), 12, 2, cpu, antithetic)
+
+    std = torch.rand(2, 12, 2)
+    half = -(-count // 2)
+    x = stream(True).draw(count, std)
+    assert x.shape == (2, count, 12, 2) and x.is_contiguous()
+    torch.testing.assert_close(x[:, half:], -x[:, : count - half])
+    torch.testing.assert_close(x[:, :half], stream(False).draw(half, std))
+
+
+def test_seeds_of_problems_differ_and_depend_on_nothing_else():
+    seeds = problem_seeds(0, 1000) + problem_seeds(1, 1000)
+    assert len(set(seeds)) == 2000 and all(0 <= seed < 2**63 for seed in seeds)
+    assert problem_seeds(5, 3)[0] == problem_seeds([5, 9], 2)[0]
+    bits = torch.tensor([[seed >> k & 1 for k in range(63)] for seed in seeds]).float()
+    torch.testing.assert_close(bits.mean(0), torch.full((63,), 0.5), atol=0.06, rtol=0)
+
+
 @pytest.mark.parametrize("beta", [0.0, 0.5, 0.9])
 def test_ar1_autocorrelation_is_beta_to_the_lag(beta):
     x = draw(AR1Noise(beta))

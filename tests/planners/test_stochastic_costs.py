@@ -61,6 +61,10 @@ def test_wrapped_costs_methods_and_objects_are_seen_to_take_a_seed(box):
         got.append(seed)
         return actions.sum((-1, -2))
 
+    class Network(torch.nn.Module):
+        def forward(self, actions, seed):
+            return cost(actions, seed)
+
     class Model:
         def cost(self, actions, *, seed):
             return cost(actions, seed)
@@ -73,7 +77,7 @@ def test_wrapped_costs_methods_and_objects_are_seen_to_take_a_seed(box):
         return cost(*args, **kwargs)
 
     for takes in (cost, torch.no_grad()(cost), wrapped, Model().cost, Model(),
-                  functools.partial(cost)):  # fmt: skip
+                  Network(), functools.partial(cost)):  # fmt: skip
         got.clear()
         CEM(horizon=3).plan(takes, box(2))
         assert None not in got and len(set(got)) == 1

@@ -1,0 +1,63 @@
+"""What a model is made of, from its config."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from cola_env.models.action_conditioner import ActionConditioner, ActionConditionerConfig
+from cola_env.models.adapter import Adapter, AdapterConfig
+from cola_env.models.autoencoder import Autoencoder, AutoencoderConfig
+from cola_env.models.bottleneck import GaussianBottleneck
+from cola_env.models.fdm import FDMConfig, ForwardDynamicsModel
+from cola_env.models.idm import IDMConfig, InverseDynamicsModel
+from cola_env.models.quantizer import QuantizerConfig, VectorQuantizer
+from cola_env.models.stdit import STDiT, STDiTConfig
+from cola_env.models.vae import OpenSoraVAE, VAEConfig
+
+Builders = dict[str, Callable[[], nn.Module]]
+
+
+def component_builders(config: Any) -> Builders:
+    """What makes each component of a ``ColaWorldModel``'s config, by name, in the order they are
+    made."""
+    network = STDiTConfig(**config.stdit_config)
+    codes = QuantizerConfig(**config.quantizer_config)
+    actions = ActionConditionerConfig(**config.conditioner_config)
+    action_size = codes.num_tokens * codes.code_size
+    builders: Builders = {}
+    if config.vae_config is None:
+        coder = AutoencoderConfig(**config.autoencoder_config)
+        builders["autoencoder"] = partial(Autoencoder, coder)
+        frames = 1
+    else:
+        vae = VAEConfig(**config.vae_config)
+        builders["vae"] = partial(OpenSoraVAE, vae)
+        frames = vae.frames_per_latent
+    builders["stdit"] = partial(STDiT, network)
+    builders["conditioner"] = partial(
+        ActionConditioner, frames * action_size, network.hidden_size, actions
+    )
+    if config.conditioning == "direct":
+        return builders | {"action_in": partial(nn.Linear, config.action_dim, action_size)}
+    return builders | _latent_actions(config, codes)
+
+
+def _latent_actions(config: Any, codes: QuantizerConfig) -> Builders:
+    inverse = IDMConfig(**config.idm_config)
+    discrete = codes.kind == "codes"
+    builders: Builders = {
+        "quantizer": partial(VectorQuantizer if discrete else GaussianBottleneck, codes),
+        "idm": partial(InverseDynamicsModel, inverse, codes.num_tokens, codes.code_size),
+    }
+    if discrete:
+        mapping = AdapterConfig(**config.adapter_config)
+        sizes = config.action_dim, codes.num_tokens, codes.num_codes
+        builders["adapter"] = partial(Adapter, mapping, *sizes)
+    if config.fdm_config is not None:
+        forward = FDMConfig(**config.fdm_config)
+        builders["fdm"] = partial(ForwardDynamicsModel, forward, codes.code_size)
+    return builders
