@@ -31,8 +31,7 @@ class SamplingPlanner(Settings, ABC):
 
     def draw(self, search: Search, count: int) -> Tensor:
         """New candidates (B, count, H, A) inside the bounds. Here: the Gaussian, clipped."""
-        candidates = search.noise.draw(count, search.std).add_(search.mean.unsqueeze(1))
-        return search.bounds.clamp_(candidates)
+        return search.bounds.clamp_(search.noise.draw(count, search.std, search.mean))
 
     def sample(self, search: Search) -> Tensor:
         """The candidates (B, N, H, A) of this iteration. Here: all new."""

@@ -33,7 +33,7 @@ class CEM(SamplingPlanner):
 
     def fit(self, search: Search, elites: Tensor) -> None:
         mean = elites.mean(dim=1)
-        std = (elites - mean.unsqueeze(1)).square().mean(dim=1).sqrt()
+        std = (elites - mean.unsqueeze(1)).square_().mean(dim=1).sqrt_()
         if self.smoothing:
             mean, std = mean.lerp(search.mean, self.smoothing), std.lerp(search.std, self.smoothing)
         search.mean, search.std = mean, std

@@ -51,7 +51,7 @@ class ICEM(CEM):
             raise ValueError(f"decay must be at least 1, not {self.decay}")
 
     def draw(self, search: Search, count: int) -> Tensor:
-        return search.noise.draw(count, search.std).add_(search.mean.unsqueeze(1))
+        return search.noise.draw(count, search.std, search.mean)
 
     def sample(self, search: Search) -> Tensor:
         shrunk = int(self.num_samples / self.decay**search.index)

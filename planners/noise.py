@@ -112,15 +112,21 @@ class NoiseStream:
         self._matrix = matrix
         self._white = self._mixed = torch.empty(0, 0, 0)  # kept between draws
 
-    def draw(self, num_samples: int, std: Tensor) -> Tensor:
-        """New normal noise of mean zero and `std` (B, H, A), float32 (B, N, H, A)."""
+    def draw(self, num_samples: int, std: Tensor, mean: Tensor | None = None) -> Tensor:
+        """New normal samples of `std` around `mean` (both (B, H, A); None: around zero), float32
+        (B, N, H, A)."""
         count = -(-num_samples // 2) if self._antithetic else num_samples
         shape = len(self._generators), num_samples, self._horizon, self._action_dim
-        noise = torch.empty(shape, device=self._device)
-        drawn, mirrored = noise[:, :count], noise[:, count:]
+        samples = torch.empty(shape, device=self._device)
+        drawn, mirrored = samples[:, :count], samples[:, count:]
         torch.mul(self._unscaled(count), std.unsqueeze(1), out=drawn)
-        torch.neg(drawn[:, : mirrored.shape[1]], out=mirrored)
-        return noise
+        if mean is None:
+            torch.neg(drawn[:, : mirrored.shape[1]], out=mirrored)
+            return samples
+        centre = mean.unsqueeze(1)
+        torch.sub(centre, drawn[:, : mirrored.shape[1]], out=mirrored)
+        drawn.add_(centre)
+        return samples
 
     def _unscaled(self, count: int) -> Tensor:
         """(B, count, H, A) in memory that the next call writes to again."""

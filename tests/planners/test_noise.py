@@ -38,6 +38,8 @@ def test_antithetic_noise_is_mirrored_and_otherwise_the_same(noise, count):
     assert x.shape == (2, count, 12, 2) and x.is_contiguous()
     torch.testing.assert_close(x[:, half:], -x[:, : count - half])
     torch.testing.assert_close(x[:, :half], stream(False).draw(half, std))
+    mean = torch.rand(2, 12, 2)
+    torch.testing.assert_close(stream(True).draw(count, std, mean), x + mean.unsqueeze(1))
 
 
 def test_seeds_of_problems_differ_and_depend_on_nothing_else():
