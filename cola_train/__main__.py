@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import hydra
 import torch
@@ -12,15 +13,26 @@ from omegaconf import DictConfig, OmegaConf
 
 from cola_env.checkpoints import pick_device
 from cola_env.errors import ColaWorldError
+from cola_env.models.sizes import MODEL_SIZES
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import load_clips
 from cola_train.trainer import Trainer, TrainerConfig
 
 
 def build_model(cfg: DictConfig, rendering: str) -> ColaWorldModel:
-    """The recipe's model; ``cfg.init`` (a model folder) gives ``cfg.init_components`` of it."""
-    settings = {str(key): value for key, value in cfg.model.items()}
-    model = ColaWorldModel(**settings, rendering=rendering)
+    """The recipe's model: ``cfg.size`` with what ``cfg.model`` says otherwise.
+
+    ``cfg.opensora`` gives it Open-Sora's weights, ``cfg.init`` (a model folder) those of
+    ``cfg.init_components``. Raises ColaWorldError for an unknown size.
+    """
+    if cfg.size not in MODEL_SIZES:
+        raise ColaWorldError(f"size must be one of {', '.join(MODEL_SIZES)}, not {cfg.size}.")
+    merged = OmegaConf.merge(MODEL_SIZES[cfg.size], cfg.model, {"rendering": rendering})
+    settings: dict[str, Any] = OmegaConf.to_container(merged)  # type: ignore[assignment]
+    if cfg.opensora:
+        model = ColaWorldModel.from_opensora(cfg.opensora, cfg.opensora_vae, **settings)
+    else:
+        model = ColaWorldModel(**settings)
     if cfg.init:
         state = ColaWorldModel.from_pretrained(cfg.init).state_dict()
         if cfg.init_components:

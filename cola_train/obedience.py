@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cola_env.models.codebook import codebook_health
+from cola_env.models.codebook import health_measures
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Clips
@@ -68,6 +68,5 @@ def _measure(
             results["own_all"] = float(all_psnr)
     results["gap"] = results["own"] - results["shuffled"]
     for name, values in codes.items():
-        health = codebook_health(values.flatten(0, -2), model.quantizer.config.num_codes)
-        results |= {f"{name}_{key}": value for key, value in vars(health).items()}
+        results |= health_measures(values, model.quantizer.config.num_codes, f"{name}_")
     return results

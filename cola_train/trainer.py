@@ -19,19 +19,24 @@ from cola_env.errors import ColaWorldError
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Clips
+from cola_train.data.latent_cache import cached_latents
 from cola_train.phases import Phase, Reconstruction
 
 
 @dataclass
 class TrainerConfig:
     """``log_every``, ``evaluate_every``: in steps; ``save_seconds``: between checkpoints;
-    ``compile``: the Transformer blocks (minutes at the start, then about twice as fast)."""
+    ``compile``: the Transformer blocks (minutes at the start, then about twice as fast);
+    ``checkpoint_activations``: recompute them in the backward pass, to save memory;
+    ``latent_cache``: folder of a file that keeps the latents of all frames, instead of memory."""
 
     log_every: int = 20
     evaluate_every: int = 500
     save_seconds: float = 180.0
     max_gradient_norm: float = 1.0
     compile: bool = False
+    checkpoint_activations: bool = False
+    latent_cache: str | None = None
 
 
 class Trainer:
@@ -59,6 +64,8 @@ class Trainer:
         self.writer = SummaryWriter(str(out / "tensorboard"))
 
     def run(self) -> None:
+        if self.config.checkpoint_activations:
+            self.model.enable_gradient_checkpointing()
         if self.config.compile:
             self.model.compile_repeated_blocks()
         saved = self._load()
@@ -73,7 +80,9 @@ class Trainer:
 
     def _run_phase(self, index: int, phase: Phase, saved: dict[str, Any] | None) -> None:
         model = self.model
-        model.requires_grad_(False)
+        # Compiled for a CPU, a block that gradients pass through is twice as slow without gradients
+        # of its weights (the layouts then make matrix products copy), so that all get them.
+        model.requires_grad_(self.config.compile and model.device.type == "cpu")
         groups, parameters = [], []
         for name, component in phase.components(model).items():
             component.requires_grad_(True)
@@ -102,7 +111,7 @@ class Trainer:
                     f"The loss of phase {phase.name} is not finite at step {step}: lower its lr; "
                     f"the last checkpoint is kept in {self.out}."
                 )
-            optimizer.zero_grad(set_to_none=True)
+            model.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(parameters, self.config.max_gradient_norm)
             optimizer.step()
@@ -133,8 +142,12 @@ class Trainer:
 
     def _encode_clips(self) -> None:
         if self.train_clips.latents is None:
-            self.train_clips = self.train_clips.encode(self.model)
-            self.held_out = self.held_out.encode(self.model)
+            self.train_clips, self.held_out = map(self._encoded, (self.train_clips, self.held_out))
+
+    def _encoded(self, clips: Clips) -> Clips:
+        if self.config.latent_cache is None:
+            return clips.encode(self.model)
+        return cached_latents(clips, self.model, Path(self.config.latent_cache))
 
     def _log(self, phase: str, step: int, values: dict[str, float]) -> None:
         for key, value in values.items():

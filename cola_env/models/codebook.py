@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
@@ -37,3 +37,11 @@ def codebook_health(codes: Tensor, num_codes: int) -> CodebookHealth:
         max_usage=float(share.max()),
         entropy=float(-(used * used.log()).sum()),
     )
+
+
+def health_measures(codes: Tensor, num_codes: int, prefix: str = "") -> dict[str, float]:
+    """The health of codes (..., tokens) by name; nothing where actions have no codes."""
+    if not codes.shape[-1]:
+        return {}
+    health = asdict(codebook_health(codes.flatten(0, -2), num_codes))
+    return {f"{prefix}{name}": value for name, value in health.items()}

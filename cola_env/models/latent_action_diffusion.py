@@ -11,7 +11,6 @@ import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from cola_env.errors import ColaWorldError
 from cola_env.models.action_conditioner import ActionConditioner, ActionConditionerConfig
@@ -22,6 +21,7 @@ from cola_env.models.components import component_builders
 from cola_env.models.fdm import FDMConfig, ForwardDynamicsModel
 from cola_env.models.idm import IDMConfig, InverseDynamicsModel
 from cola_env.models.opensora import build_from_opensora
+from cola_env.models.pictures import resized
 from cola_env.models.quantizer import Quantized, QuantizerConfig, VectorQuantizer
 from cola_env.models.rectified_flow import shift_factor, velocity_to_clean
 from cola_env.models.stdit import STDiT, STDiTConfig
@@ -203,16 +203,7 @@ class LatentActionDiffusion(ModelMixin, ConfigMixin):
         """The IDM's continuous tokens (B, T - 1, tokens, code_size) of a clip."""
         if self.idm.config.space == "latents":
             return self.idm(latents)
-        return self.idm(self.idm_frames(frames))
-
-    def idm_frames(self, frames: Tensor) -> Tensor:
-        """frames (B, T, S, S, 3) -> (B, T, 3, s, s) in [0, 1], at the size that the IDM takes."""
-        clip = frames.movedim(-1, 2).float() / (255 if frames.dtype == torch.uint8 else 1)
-        size = self.idm.config.input_size
-        if clip.shape[-1] == size:
-            return clip
-        images = interpolate(clip.flatten(0, 1), (size, size), mode="bilinear", antialias=True)
-        return images.unflatten(0, clip.shape[:2])
+        return self.idm(resized(frames, self.idm.config.input_size).movedim(-1, 2))
 
     def condition(
         self, actions: Tensor, latents: Tensor | None, mode: str

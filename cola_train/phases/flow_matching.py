@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cola_env.models.rectified_flow import add_noise, sample_noise_levels
+from cola_env.models.rectified_flow import add_noise, sample_clip_levels, sample_noise_levels
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Batch, Clips
 from cola_train.obedience import obedience
@@ -31,7 +31,10 @@ class FlowMatching(LatentActionPhase):
         own_predictions: share of the frames before which the network is shown its own one-step
             prediction of the previous frame instead of the true one, as in a rollout (parallel
             scheduled sampling, arXiv 1906.04331).
-        pure_noise: share of the frames at noise level 1, where few-step sampling starts.
+        levels: "frame": noise levels independent for every frame; "clip": one for all frames of a
+            clip, shifted by its size and length, as Open-Sora trains.
+        pure_noise: with ``levels="frame"``, the share of the frames at noise level 1,
+            where few-step sampling starts.
         action_dropout: share of the actions that are masked to zero.
         motion_weight: how much more moving latents weigh in the loss.
     """
@@ -40,6 +43,7 @@ class FlowMatching(LatentActionPhase):
     adapted: bool = False
     adapter_share: float = 0.0
     own_predictions: float = 0.0
+    levels: str = "frame"
     pure_noise: float = 0.5
     action_dropout: float = 0.1
     motion_weight: float = 2.0
@@ -77,7 +81,11 @@ class FlowMatching(LatentActionPhase):
     ) -> Tensor:
         """vectors (B, T - 1, D) lead to the frames 1.. of latents (B, T, C, h, w)."""
         batch, frames = latents.shape[:2]
-        t = sample_noise_levels(batch, frames, self.pure_noise, generator).to(latents)
+        if self.levels == "clip":
+            t = sample_clip_levels(batch, frames, model.noise_shift(frames), generator)
+        else:
+            t = sample_noise_levels(batch, frames, self.pure_noise, generator)
+        t = t.to(latents)
         noise = torch.randn(latents.shape, generator=generator).to(latents)
         noised = add_noise(latents, noise, t)
         previous = torch.cat([latents[:, :1], latents[:, :-1]], dim=1)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cola_env.models.codebook import codebook_health
+from cola_env.models.codebook import health_measures
+from cola_env.models.pictures import resized
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Batch, Clips
@@ -30,7 +31,7 @@ class ForwardDynamics(LatentActionPhase):
     ) -> tuple[Tensor, Logs]:
         batch = clips.sample(self.batch_size, self.clip, generator).to(model.device)
         vectors, quantizer_loss, logs = self.latent_actions(model, batch, step, generator)
-        frames = batch.frames.float() / 255
+        frames = resized(batch.frames, model.fdm.config.image_size)
         error = (model.fdm(frames[:, :-1], vectors) - frames[:, 1:]).square()
         moving = moving_pixels(frames[:, :-1], frames[:, 1:])
         weight = 1 + self.motion_weight * moving.float() / moving.float().mean().clamp_min(1e-3)
@@ -42,7 +43,7 @@ class ForwardDynamics(LatentActionPhase):
         """PSNR of the FDM's next frames on moving pixels under own and under shuffled actions."""
         generator = torch.Generator().manual_seed(0)
         batch: Batch = held_out.sample(96, self.clip, generator).to(model.device)
-        frames = batch.frames.float() / 255
+        frames = resized(batch.frames, model.fdm.config.image_size)
         moving = moving_pixels(frames[:, :-1], frames[:, 1:])
 
         def score(vectors: Tensor) -> float:
@@ -53,5 +54,4 @@ class ForwardDynamics(LatentActionPhase):
             own = model.quantizer(model.action_tokens(batch.frames, batch.latents))
             results = {"own": score(own.vectors), "shuffled": score(own.vectors.roll(1, 0))}
         results["gap"] = results["own"] - results["shuffled"]
-        health = codebook_health(own.codes.flatten(0, -2), model.quantizer.config.num_codes)
-        return results | {f"lam_{key}": value for key, value in vars(health).items()}
+        return results | health_measures(own.codes, model.quantizer.config.num_codes, "lam_")

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cola_env.models.codebook import codebook_health
+from cola_env.models.codebook import health_measures
+from cola_env.models.quantizer import VectorQuantizer
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Batch
 from cola_train.phases.phase import Logs, Phase
@@ -36,15 +37,11 @@ class LatentActionPhase(Phase):
         if self.fit_codes and step == self.continuous_steps:
             model.quantizer.fit_codebook(tokens.flatten(0, -3), generator)
         quantized = model.quantizer(tokens)
-        if "quantizer" in self.learns:
+        if "quantizer" in self.learns and isinstance(model.quantizer, VectorQuantizer):
             model.quantizer.track_usage(quantized.codes)
             since = step - self.continuous_steps
             if 0 < since < self.restart_steps and since % self.restart_every == 0:
                 model.quantizer.restart_dead_codes(tokens.flatten(0, -3), generator)
-        health = codebook_health(quantized.codes.flatten(0, -2), model.quantizer.config.num_codes)
-        logs = {
-            "quantizer": float(quantized.loss.detach()),
-            "max_usage": health.max_usage,
-            "entropy": health.entropy,
-        }
+        health = health_measures(quantized.codes, model.quantizer.config.num_codes)
+        logs = {"quantizer": float(quantized.loss.detach()), **health}
         return quantized.vectors, self.quantizer_weight * quantized.loss, logs

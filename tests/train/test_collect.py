@@ -102,7 +102,8 @@ def test_episodes_differ_in_policy_noise_and_start(collected):
     dataset = LeRobotDataset(collected)
     starts = {tuple(dataset.episode(i).states[0]) for i in range(20)}
     assert len(starts) == 20
-    assert {row["policy"] for row in dataset.episodes} == {"right", "left", "play", "random"}
+    policies = {row["policy"] for row in dataset.episodes}
+    assert policies == {"right", "left", "play", "random", "unsteered"}
     assert len({row["noise"] for row in dataset.episodes}) > 2
     assert {row["warm_steps"] > 0 for row in dataset.episodes} == {True, False}
 

@@ -104,7 +104,11 @@ def test_a_killed_run_resumes_to_the_same_weights(
     assert torch.equal(loaded.quantizer.codebook, expected.quantizer.codebook)
 
 
-def test_a_warm_up_freezes_the_world_model_and_teaches_the_latent_actions(tmp_path: Path) -> None:
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_warm_up_freezes_the_world_model_and_teaches_the_latent_actions(
+    compiled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ColaWorldModel, "compile_repeated_blocks", lambda model: None)
     clips = moving_square()
     model = small_model()
     torch.nn.init.normal_(model.stdit.final_layer.linear.weight, std=0.1)
@@ -113,7 +117,7 @@ def test_a_warm_up_freezes_the_world_model_and_teaches_the_latent_actions(tmp_pa
         "warm_up", 5, ["idm", "conditioner"], batch_size=4, clip=4, actions="latent",
         continuous_steps=5, lr_warmup=1,
     )  # fmt: skip
-    config = TrainerConfig(evaluate_every=100)
+    config = TrainerConfig(evaluate_every=100, compile=compiled)
     Trainer(model, [warm_up], clips, clips, tmp_path, seed=0, config=config).run()
     changed = {
         name.split(".")[0]

@@ -1,0 +1,98 @@
+"""The paper's recipes run as they stand, on small sizes of the paper's config."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+import cola_train.__main__ as cli
+from cola_env.errors import ColaWorldError
+from cola_env.models.world_model import ColaWorldModel
+from tests.train.test_trainer import moving_square
+
+CONF = Path(cli.__file__).parent / "conf"
+TINY = {
+    "image_size": 64,
+    "vae_config": {
+        "spatial": {
+            "block_out_channels": [4, 4, 4, 4],
+            "layers_per_block": 1,
+            "norm_num_groups": 2,
+        },
+        "temporal": {"filters": 4, "num_res_blocks": 1, "num_groups": 2},
+    },
+    "stdit_config": {"input_size": 8, "hidden_size": 32, "depth": 1, "num_heads": 2},
+    "conditioner_config": {"hidden_size": 32, "num_layers": 1, "num_heads": 2},
+    "idm_config": {"input_size": 28, "hidden_size": 32, "depth": 1, "num_heads": 2},
+}
+TINY_FDM = {"fdm_config": {"image_size": 28, "hidden_size": 32, "depth": 1, "num_heads": 2}}
+
+
+def settings(recipe: str, out: Path, *overrides: str, **model: object):
+    with initialize_config_dir(str(CONF), version_base=None):
+        config = compose("train", [f"recipe={recipe}", "data=none", f"out={out}", *overrides])
+    OmegaConf.set_struct(config, False)
+    config.model = OmegaConf.merge(config.model, TINY, model)
+    for name in config.order:
+        config.phases[name].steps = 2
+        config.phases[name].batch_size = 2
+        config.phases[name].clip = 4
+    return config
+
+
+@pytest.fixture(autouse=True)
+def data(monkeypatch: pytest.MonkeyPatch) -> None:
+    clips = moving_square(episodes=4, steps=4)
+    monkeypatch.setattr(cli, "load_clips", lambda data, split: (clips, {"rendering": "fast"}))
+
+
+@pytest.mark.parametrize(("recipe", "model"), [("joint_paper", {}), ("two_stage_paper", TINY_FDM)])
+def test_every_phase_of_the_papers_recipes_trains_and_leaves_a_model(
+    recipe: str, model: dict[str, object], tmp_path: Path
+) -> None:
+    cache = tmp_path / "latents"
+    config = settings(recipe, tmp_path / "run", f"trainer.latent_cache={cache}", **model)
+    cli.train(config)
+    phases = [ColaWorldModel.from_pretrained(tmp_path / "run" / name) for name in config.order]
+    for before, after, name in zip(phases, phases[1:], config.order[1:], strict=False):
+        changed = {
+            key.partition(".")[0]
+            for key, value in after.state_dict().items()
+            if not torch.equal(value, before.state_dict()[key])
+        }
+        assert changed and changed <= set(config.phases[name].learns), name
+    assert len(list(cache.glob("*.npy"))) == 1, "train and held-out clips are the same here"
+
+
+def test_continuous_latent_actions_train_without_codes(tmp_path: Path) -> None:
+    config = settings(
+        "joint_paper", tmp_path / "run", "order=[warm_up]", quantizer_config={"kind": "gaussian"}
+    )
+    cli.train(config)
+    lines = (tmp_path / "run" / "history.jsonl").read_text()
+    assert '"gap"' in lines and "max_usage" not in lines
+
+
+def test_open_soras_noise_levels_are_one_a_clip(tmp_path: Path, monkeypatch) -> None:
+    import cola_train.phases.flow_matching as flow
+
+    seen = []
+    sample = flow.sample_clip_levels
+
+    def spy(*arguments):
+        seen.append(sample(*arguments))
+        return seen[-1]
+
+    monkeypatch.setattr(flow, "sample_clip_levels", spy)
+    cli.train(settings("joint_paper", tmp_path / "run", "order=[warm_up]"))
+    assert len(seen) == 2
+    for levels in seen:
+        for clip in levels:
+            assert len(set(clip[clip > 0].tolist())) == 1
+
+
+def test_an_unknown_size_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ColaWorldError, match="size must be one of mini, paper, paper_two_stage"):
+        cli.train(settings("joint_paper", tmp_path, "size=huge"))
