@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from cola_env.models.attention import KeyValue, TemporalContext
+from cola_env.models.attention import KeyValue, SharedPast, TemporalContext
 from cola_env.models.transformer import TransformerBlock
 
 
@@ -46,9 +46,9 @@ class ActionConditioner(nn.Module):
         self.to_modulation = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.SiLU(), out)
 
     def forward(
-        self, actions: Tensor, time: TemporalContext, past: Sequence[KeyValue] | None = None
+        self, actions: Tensor, time: TemporalContext, past: Sequence[SharedPast] | None = None
     ) -> tuple[Tensor, list[KeyValue]]:
-        """actions (B, T, action_size) -> modulation (B, T, 6 * model_size), layer caches."""
+        """actions (B, T, action_size) -> modulation (B, T, 6 * model_size), keys and values."""
         x, kept = self.embed(actions.to(self.embed.weight.dtype))[:, None], []
         for i, block in enumerate(self.blocks):
             x, cache = block(x, time, past[i] if past else None)

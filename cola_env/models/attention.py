@@ -17,14 +17,59 @@ class KeyValue:
     key: Tensor
     value: Tensor
 
-    def append(self, key: Tensor, value: Tensor) -> KeyValue:
-        return KeyValue(torch.cat([self.key, key], dim=3), torch.cat([self.value, value], dim=3))
+    @property
+    def frames(self) -> int:
+        return self.key.shape[3]
 
-    def last(self, frames: int) -> KeyValue:
-        return KeyValue(self.key[:, :, :, -frames:], self.value[:, :, :, -frames:])
+    def between(self, start: int, stop: int) -> KeyValue:
+        """The frames from ``start`` to before ``stop``, as views."""
+        return self.map(lambda x: x[:, :, :, max(start, 0) : stop])
 
     def map(self, function: Callable[[Tensor], Tensor]) -> KeyValue:
         return KeyValue(function(self.key), function(self.value))
+
+
+@dataclass(frozen=True)
+class SharedPast:
+    """The past of B problems and, behind it, the future that N candidates of each imagine.
+
+    Keys and values of the past are kept once per problem: its candidates attend to them side by
+    side, as so many queries. Those of the future are views of memory that was allocated once.
+
+    Attributes:
+        past: (B, S, heads, P, head_dim).
+        future: (B * N, S, heads, L, head_dim), of which the last frames are those being computed.
+    """
+
+    past: KeyValue
+    future: KeyValue
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """Attention (B * N, S, heads, T, head_dim) of the T last frames; keeps their k and v.
+
+        mask: broadcastable to (B * N, S, heads, T, P + L), True = may attend.
+        """
+        frames, past = q.shape[3], self.past
+        self.future.key[:, :, :, -frames:] = k
+        self.future.value[:, :, :, -frames:] = v
+        q = q * q.shape[-1] ** -0.5
+        to_past = self._apart(self._side_by_side(q) @ past.key.transpose(-1, -2), frames)
+        to_future = q @ self.future.key.transpose(-1, -2)
+        scores = torch.cat([to_past, to_future], dim=-1)
+        if mask is not None:
+            scores = scores.masked_fill(~mask, float("-inf"))
+        weights = scores.softmax(-1).to(v.dtype)
+        of_past, of_future = weights.split([past.frames, self.future.frames], dim=-1)
+        out = self._apart(self._side_by_side(of_past) @ past.value, frames)
+        return out + of_future @ self.future.value
+
+    def _side_by_side(self, x: Tensor) -> Tensor:
+        """(B * N, S, heads, T, D) -> (B, S, heads, N * T, D)."""
+        return x.unflatten(0, (self.past.key.shape[0], -1)).movedim(1, 3).flatten(3, 4)
+
+    def _apart(self, x: Tensor, frames: int) -> Tensor:
+        """(B, S, heads, N * T, D) -> (B * N, S, heads, T, D)."""
+        return x.unflatten(3, (-1, frames)).movedim(3, 1).flatten(0, 1)
 
 
 @dataclass(frozen=True)
@@ -116,9 +161,9 @@ class Attention(nn.Module):
         self,
         x: Tensor,
         time: TemporalContext | None = None,
-        past: KeyValue | None = None,
+        past: SharedPast | None = None,
     ) -> tuple[Tensor, KeyValue]:
-        """x (B, S, L, D) -> the same shape, and the cache that the next frames attend to.
+        """x (B, S, L, D) -> the same shape, and the keys and values that later frames attend to.
 
         With ``time`` L are frames (rotary positions, causal); without, the tokens of a frame.
         """
@@ -126,9 +171,9 @@ class Attention(nn.Module):
         q, k = self.q_norm(q), self.k_norm(k)
         if time is not None:
             q, k = rotate(q, time.rotary), rotate(k, time.rotary)
-        kept = KeyValue(k, v) if past is None else past.append(k, v)
-        out = attend(q, kept.key, kept.value, time.mask if time else None)
-        return self.proj(out.transpose(2, 3).flatten(-2)), kept
+        mask = time.mask if time else None
+        out = attend(q, k, v, mask) if past is None else past.attend(q, k, v, mask)
+        return self.proj(out.transpose(2, 3).flatten(-2)), KeyValue(k, v)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from cola_env.errors import ColaWorldError
 from cola_env.models.action_conditioner import ActionConditioner, ActionConditionerConfig
 from cola_env.models.adapter import Adapter, AdapterConfig
-from cola_env.models.attention import KeyValue, TemporalContext, temporal_context
+from cola_env.models.attention import KeyValue, SharedPast, TemporalContext, temporal_context
 from cola_env.models.autoencoder import Autoencoder, AutoencoderConfig
 from cola_env.models.components import component_builders
 from cola_env.models.fdm import FDMConfig, ForwardDynamicsModel
@@ -186,8 +186,8 @@ class LatentActionDiffusion(ModelMixin, ConfigMixin):
         coder = self.autoencoder if self.config.vae_config is None else self.vae
         at_once = 64 if latents.device.type == "cpu" else 4096  # as many as a CPU's caches hold
         parts = latents.flatten(0, -4).split(at_once)
-        images = torch.cat([coder.decode(part).float() for part in parts])
-        return images.clamp(0, 1).movedim(1, -1).unflatten(0, latents.shape[:-3])
+        images = torch.cat([coder.decode(part).float().clamp(0, 1) for part in parts])
+        return images.movedim(1, -1).unflatten(0, latents.shape[:-3])
 
     # Actions
 
@@ -240,15 +240,15 @@ class LatentActionDiffusion(ModelMixin, ConfigMixin):
         actions: Tensor,
         previous: Tensor,
         time: TemporalContext,
-        past: Sequence[KeyValue] | None = None,
+        past: Sequence[SharedPast] | None = None,
     ) -> tuple[Tensor, tuple[KeyValue, ...]]:
-        """Velocity from noise to data of every frame, and the caches of all temporal layers.
+        """Velocity from noise to data of every frame, and their keys and values in time.
 
         Args:
             noised: latents (B, T, C, h, w) at noise levels ``t`` (B, T) in [0, 1].
             actions: vectors (B, T, tokens * code_size) that led to each frame; zero: no action.
             previous: clean latents of the frame before each frame (B, T, C, h, w).
-            time, past: temporal context and the caches of the frames before.
+            time, past: temporal context, and what each temporal layer attends to beside them.
         """
         layers = len(self.conditioner.blocks)
         modulation, action_cache = self.conditioner(actions, time, past[:layers] if past else None)

@@ -10,7 +10,7 @@ from diffusers.models.embeddings import get_2d_sincos_pos_embed, get_timestep_em
 from einops import rearrange
 from torch import Tensor, nn
 
-from cola_env.models.attention import Attention, KeyValue, TemporalContext
+from cola_env.models.attention import Attention, KeyValue, SharedPast, TemporalContext
 from cola_env.models.checkpointed import Checkpointed
 
 
@@ -90,7 +90,7 @@ class STDiTBlock(nn.Module):
         x: Tensor,
         modulation: Tensor,
         time: TemporalContext | None = None,
-        past: KeyValue | None = None,
+        past: SharedPast | None = None,
     ) -> tuple[Tensor, KeyValue]:
         """x (B, T, S, D), modulation (B, T, 6, D); attends over T with ``time``, else over S."""
         mods = (self.scale_shift_table + modulation).to(x.dtype)
@@ -164,7 +164,7 @@ class STDiT(Checkpointed):
         previous: Tensor | None = None,
         action_modulation: Tensor | None = None,
         time: TemporalContext,
-        past: Sequence[KeyValue] | None = None,
+        past: Sequence[SharedPast] | None = None,
         fps: Tensor | None = None,
     ) -> tuple[Tensor, list[KeyValue]]:
         """One evaluation of the network.
@@ -175,12 +175,13 @@ class STDiT(Checkpointed):
             previous: clean latents of the frames before (B, T, C, H, W), for ``residual`` models.
             action_modulation: (B, T, 6 * hidden_size) from the ActionConditioner.
             time: rotary table, mask and window of the temporal attention.
-            past: caches of the temporal blocks.
+            past: what the temporal blocks attend to beside these frames.
             fps: frames per second of every clip (B,), where they are not the config's.
 
         Returns:
             Output (B, T, out_channels, H, W), whose first C channels are the velocity (or change
-            from ``previous``), and the new caches: none while activations are recomputed.
+            from ``previous``), and the temporal blocks' keys and values of these frames: none while
+            activations are recomputed.
         """
         if self.config.residual:
             assert previous is not None

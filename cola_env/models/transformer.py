@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from cola_env.models.attention import Attention, KeyValue, TemporalContext
+from cola_env.models.attention import Attention, KeyValue, SharedPast, TemporalContext
 
 
 class TransformerBlock(nn.Module):
@@ -22,7 +22,7 @@ class TransformerBlock(nn.Module):
         )
 
     def forward(
-        self, x: Tensor, time: TemporalContext | None = None, past: KeyValue | None = None
+        self, x: Tensor, time: TemporalContext | None = None, past: SharedPast | None = None
     ) -> tuple[Tensor, KeyValue]:
         """x (B, S, L, D) -> the same shape, and the cache that the next frames attend to."""
         out, kept = self.attn(self.norm1(x), time, past)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from cola_env.errors import ColaWorldError
-from cola_env.models.attention import KeyValue, temporal_context
+from cola_env.models.candidates import Candidates
 from cola_env.models.clip_prediction import predict_clip
 from cola_env.models.dream_state import DreamState
 from cola_env.models.latent_action_diffusion import LatentActionDiffusion
@@ -53,7 +50,8 @@ class ColaWorldModel(LatentActionDiffusion):
         previous = torch.cat([latents[:, :1], latents[:, :-1]], dim=1)
         _, cache = self.velocity(latents, clean, vectors, previous, self.clip_context(length))
         seen = torch.full((batch,), length, device=self.device)
-        return DreamState(latents[:, -1], self._keep(cache), seen, codes)
+        cache = tuple(kv.between(length + 1 - self.window, length) for kv in cache)
+        return DreamState(latents[:, -1], cache, seen, codes)
 
     def _check_frames(self, frames: Tensor) -> None:
         size = self.config.image_size
@@ -104,40 +102,62 @@ class ColaWorldModel(LatentActionDiffusion):
             ColaWorldError: this model does not offer ``action_mode``.
         """
         mode = self._mode(action_mode)
-        scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
+        steps, scale = self._sampling(num_inference_steps, guidance_scale)
         if not isinstance(noise, Tensor):
             shape = state.latents.shape
             source = noise.device if noise is not None else self.device
             noise = torch.randn(shape, generator=noise, device=source)
         vectors, codes = self.condition(actions.to(self.device), state.latents, mode)
-        guided = scale != 1.0
-        vectors, previous = vectors[:, None], state.latents[:, None]
-        past, seen = state.cache, state.seen
+        candidates = Candidates.of(state, 1, 1, self.window, scale != 1.0)
+        conditions = (state.latents, vectors, noise.to(self.device))
+        latents = self._next_latents(candidates, 0, *conditions, steps, scale)
+        if scale != 1.0:
+            candidates = candidates.led()
+        cache = candidates.caches(self.window - 1)
+        return DreamState(latents, cache, state.seen + 1, codes)
+
+    def _sampling(self, steps: int | None, scale: float | None) -> tuple[int, float]:
+        """Sampling steps and guidance scale: those given, or the checkpoint's own."""
+        steps = steps or self.config.num_inference_steps
+        return steps, self.config.guidance_scale if scale is None else scale
+
+    def _next_latents(
+        self,
+        candidates: Candidates,
+        frame: int,
+        latents: Tensor,
+        vectors: Tensor,
+        noise: Tensor,
+        steps: int,
+        scale: float,
+    ) -> Tensor:
+        """Latents (R, C, h, w) of ``frame`` of the horizon, after ``latents``, under ``vectors``.
+
+        Guidance is v_u + s (v_c - v_u) with the zero vector as no action, both in one batch.
+        """
+        vectors, previous, noised = vectors[:, None], latents[:, None], noise[:, None]
+        led, guided = candidates, scale != 1.0
         if guided:
+            led = candidates.led()
             vectors = torch.cat([vectors, torch.zeros_like(vectors)])
-            previous, seen = previous.repeat(2, 1, 1, 1, 1), seen.repeat(2)
-            past = tuple(kv.map(lambda x: x.repeat(2, 1, 1, 1, 1)) for kv in past)
-        time = temporal_context(1, seen, state.cached, self.window, self.head_dim)
-        latents = noise.to(self.device)[:, None]
-        steps = num_inference_steps or self.config.num_inference_steps
+            previous = previous.repeat(2, 1, 1, 1, 1)
+        time, before = candidates.time(frame, self.head_dim), candidates.before(frame)
         scheduler = euler_scheduler(steps, self.noise_shift(self.window))
         for timestep in scheduler.timesteps:
-            noised = latents.repeat(2, 1, 1, 1, 1) if guided else latents
-            level = torch.full((len(noised), 1), float(timestep) / 1000, device=self.device)
-            velocity, cache = self.velocity(noised, level, vectors, previous, time, past)
+            both = noised.repeat(2, 1, 1, 1, 1) if guided else noised
+            level = torch.full((len(both), 1), float(timestep) / 1000, device=self.device)
+            velocity, _ = self.velocity(both, level, vectors, previous, time, before)
             if guided:
                 with_action, without = velocity.chunk(2)
                 velocity = without + scale * (with_action - without)
-            latents = scheduler.step(-velocity, timestep, latents, return_dict=False)[0]
-        batch = state.batch_size
-        if guided:
-            cache = tuple(kv.map(lambda x: x[:batch]) for kv in cache)
+            noised = scheduler.step(-velocity, timestep, noised, return_dict=False)[0]
         if not self.residual:
-            clean = torch.zeros(batch, 1, device=self.device)
-            time = temporal_context(1, state.seen, state.cached, self.window, self.head_dim)
-            conditions = (vectors[:batch], previous[:batch], time, state.cache)
-            _, cache = self.velocity(latents, clean, *conditions)
-        return DreamState(latents[:, 0], self._keep(cache), state.seen + 1, codes)
+            clean, rows = torch.zeros(len(noised), 1, device=self.device), len(noised)
+            time, before = led.time(frame, self.head_dim), led.before(frame)
+            self.velocity(noised, clean, vectors[:rows], previous[:rows], time, before)
+        if guided:
+            candidates.share(frame)
+        return noised[:, 0]
 
     def _mode(self, action_mode: str | None) -> str:
         mode = action_mode or self.action_modes[0]
@@ -147,9 +167,6 @@ class ColaWorldModel(LatentActionDiffusion):
                 f"not {mode!r}."
             )
         return mode
-
-    def _keep(self, cache: Sequence[KeyValue]) -> tuple[KeyValue, ...]:
-        return tuple(kv.last(self.window - 1) for kv in cache)
 
     @inference
     def frames(self, state: DreamState) -> Tensor:
@@ -162,41 +179,46 @@ class ColaWorldModel(LatentActionDiffusion):
         state: DreamState,
         actions: Tensor,
         *,
+        action_mode: str | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
         seed: int | None = None,
-        **step: Any,
     ) -> Tensor:
         """Imagine N candidate action sequences for each of B dreams.
 
         Args:
             state: B dreams, left as they are.
             actions: (B, N, H, A) real actions, or (B, N, H, tokens) codes.
+            action_mode: one of ``action_modes``.
             seed: of the diffusion noise, which is shared by the N candidates of a dream (common
                 random numbers); None draws fresh noise.
-            step: further arguments of ``step``.
 
         Returns:
             Frames (B, N, H, S, S, 3) float32 in [0, 1].
 
         Raises:
-            ColaWorldError: actions of another shape.
+            ColaWorldError: actions of another shape, or an action mode that this model does not
+                offer.
         """
         if actions.ndim != 4 or actions.shape[0] != state.batch_size:
             raise ColaWorldError(
                 f"rollout of {state.batch_size} dreams takes actions of shape "
                 f"({state.batch_size}, N, H, A), not {tuple(actions.shape)}."
             )
+        mode = self._mode(action_mode)
+        steps, scale = self._sampling(num_inference_steps, guidance_scale)
         batch, samples, horizon = actions.shape[:3]
-        generator = None
-        if seed is not None:
-            generator = torch.Generator(self.device).manual_seed(seed)
-        state = state.repeat(samples)
+        actions = actions.to(self.device)
+        generator = None if seed is None else torch.Generator(self.device).manual_seed(seed)
+        candidates = Candidates.of(state, samples, horizon, self.window, scale != 1.0)
+        current = state.latents.repeat_interleave(samples, dim=0)
         latents = []
         for t in range(horizon):
-            shape = (batch, *state.latents.shape[1:])
-            noise = torch.randn(shape, generator=generator, device=self.device)
+            vectors, _ = self.condition(actions[:, :, t].flatten(0, 1), current, mode)
+            noise = torch.randn(state.latents.shape, generator=generator, device=self.device)
             noise = noise.repeat_interleave(samples, dim=0)
-            state = self.step(state, actions[:, :, t].flatten(0, 1), noise=noise, **step)
-            latents.append(state.latents)
+            current = self._next_latents(candidates, t, current, vectors, noise, steps, scale)
+            latents.append(current)
         return self.decode(torch.stack(latents, dim=1)).unflatten(0, (batch, samples))
 
     @inference
@@ -239,12 +261,17 @@ class ColaWorldModel(LatentActionDiffusion):
                 f"not {tuple(actions.shape)}."
             )
         frames, actions = frames.to(self.device), actions.to(self.device)
-        steps = num_inference_steps or self.config.num_inference_steps
-        scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
+        steps, scale = self._sampling(num_inference_steps, guidance_scale)
         if self.residual or (mode == "real" and self.adapter.config.frame):
-            settings = {"num_inference_steps": steps, "guidance_scale": scale, "action_mode": mode}
             state = self.begin(frames, context_actions)
-            return self.rollout(state, actions[:, None], seed=seed, **settings)[:, 0]
+            return self.rollout(
+                state,
+                actions[:, None],
+                action_mode=mode,
+                num_inference_steps=steps,
+                guidance_scale=scale,
+                seed=seed,
+            )[:, 0]
         clean = self.encode(frames)
         vectors = self.condition(actions.flatten(0, 1), None, mode)[0].unflatten(0, shape)
         if frames.shape[1] > 1:

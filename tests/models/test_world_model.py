@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from cola_env.errors import ColaWorldError
-from cola_env.models.attention import temporal_context
+from cola_env.models.candidates import Candidates
+from cola_env.models.dream_state import DreamState
+from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
 
 SMALL = {
@@ -52,17 +54,38 @@ def test_no_frame_depends_on_a_later_one(model: ColaWorldModel) -> None:
 
 
 @torch.no_grad()
-def test_frame_by_frame_with_a_cache_equals_the_whole_clip(model: ColaWorldModel) -> None:
-    inputs = clip(model)
-    whole, _ = model.velocity(**inputs, time=model.clip_context(5))
-    cache, parts = None, []
-    for i in range(5):
-        seen = torch.full((2,), i)
-        time = temporal_context(1, seen, i, model.window, model.head_dim)
-        now = {name: x[:, i : i + 1] for name, x in inputs.items()}
-        velocity, cache = model.velocity(**now, time=time, past=cache)
-        parts.append(velocity)
-    torch.testing.assert_close(torch.cat(parts, dim=1), whole, rtol=1e-4, atol=1e-4)
+def test_frame_by_frame_behind_a_cached_past_equals_the_whole_clip(model: ColaWorldModel) -> None:
+    frames, known = 9, 3
+    inputs = clip(model, frames)
+    whole, _ = model.velocity(**inputs, time=model.clip_context(frames))
+    past = {name: x[:, :known] for name, x in inputs.items()}
+    _, cache = model.velocity(**past, time=model.clip_context(known))
+    state = DreamState(inputs["previous"][:, known], cache, torch.full((2,), known))
+    candidates = Candidates.of(state, 1, frames - known, model.window, guided=False)
+    parts = []
+    for i in range(frames - known):
+        now = {name: x[:, known + i : known + i + 1] for name, x in inputs.items()}
+        time = candidates.time(i, model.head_dim)
+        parts.append(model.velocity(**now, time=time, past=candidates.before(i))[0])
+    torch.testing.assert_close(torch.cat(parts, dim=1), whole[:, known:], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+def test_candidates_of_a_rollout_equal_dreams_of_their_own(
+    model: ColaWorldModel, scale: float
+) -> None:
+    frames = torch.randint(0, 256, (2, 3, 64, 64, 3), dtype=torch.uint8)
+    young = model.begin(frames[1:, :1])
+    state = model.begin(frames).put(torch.tensor([1]), young)
+    actions = torch.rand(2, 3, 4, 5) * 2 - 1
+    sampling = {"num_inference_steps": 2, "guidance_scale": scale}
+    together = model.rollout(state, actions, seed=3, **sampling)
+    generator, alone = torch.Generator().manual_seed(3), state.repeat(3)
+    for t in range(4):
+        noise = torch.randn(2, 16, 8, 8, generator=generator).repeat_interleave(3, 0)
+        alone = model.step(alone, actions[:, :, t].flatten(0, 1), noise=noise, **sampling)
+        expected = model.frames(alone).float() / 255
+        torch.testing.assert_close(together[:, :, t].flatten(0, 1), expected, rtol=0, atol=0.02)
 
 
 def test_later_frames_attend_to_the_clean_frame() -> None:
@@ -71,18 +94,18 @@ def test_later_frames_attend_to_the_clean_frame() -> None:
     codes = torch.tensor([[1, 2]])
     keep = {"action_mode": "latent", "num_inference_steps": 3}
     after = model.step(state, codes, guidance_scale=2.0, **keep)
-    with torch.no_grad():
-        time = temporal_context(1, state.seen, state.cached, model.window, model.head_dim)
+    candidates = Candidates.of(state, 1, 1, model.window, guided=False)
+    with torch.no_grad(), autocast(model.device):
         vectors, _ = model.condition(codes, state.latents, "latent")
-        _, cache = model.velocity(
+        model.velocity(
             after.latents[:, None],
             torch.zeros(1, 1),
             vectors[:, None],
             state.latents[:, None],
-            time,
-            state.cache,
+            candidates.time(0, model.head_dim),
+            candidates.before(0),
         )
-    for kept, clean in zip(after.cache, cache, strict=True):
+    for kept, clean in zip(after.cache, candidates.caches(model.window - 1), strict=True):
         torch.testing.assert_close(kept.key.float(), clean.key.float(), rtol=0.05, atol=0.05)
 
 
