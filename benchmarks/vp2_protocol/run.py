@@ -72,6 +72,10 @@ class Run:
             if name not in WITHOUT_CHECKPOINT
         }
         self.models = {label: load_model(path, self.device) for label, path in folders.items()}
+        if config.compile:
+            torch._dynamo.config.recompile_limit = 64  # a graph for each length of past and future
+            for model in self.models.values():
+                model.compile_repeated_blocks()
         self.goals = self._load_goals()
         self.tasks = choose_tasks(config.tasks, self.goals.tasks)
         self.rules = Rules(**{key: config[key] for key in Rules.__dataclass_fields__})

@@ -55,7 +55,7 @@ class LatentActionDiffusion(ModelMixin, ConfigMixin):
 
     config_name = "config.json"
     _supports_gradient_checkpointing = True
-    _repeated_blocks = ["STDiTBlock", "TransformerBlock", "IDMBlock"]
+    _repeated_blocks = ["STDiTBlock", "TransformerBlock", "IDMBlock", "ResidualBlock"]
 
     autoencoder: Autoencoder
     vae: OpenSoraVAE
