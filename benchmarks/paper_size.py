@@ -39,7 +39,7 @@ from cola_train.phases import FlowMatching
 
 Result = dict[str, Any]
 
-NEEDED_GIB = {"load": 5, "train": 20, "predict": 8}  # of main memory, at full depth on a CPU
+NEEDED_GIB = {"load": 5, "train": 12, "predict": 8}  # of main memory, at full depth on a CPU
 
 
 @dataclass(frozen=True)
