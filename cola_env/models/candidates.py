@@ -66,19 +66,17 @@ class Candidates:
                 led, free = x[:, :, :, frame].chunk(2)
                 free.copy_(led)
 
-    def before(self, frame: int) -> tuple[SharedPast, ...]:
-        """What every layer attends to at ``frame`` of the horizon, within the window."""
-        start = frame + 1 - self.window
+    def before(self, frame: int, count: int = 1) -> tuple[SharedPast, ...]:
+        """What every layer attends to at ``count`` frames of the horizon, within the window."""
+        start, stop = frame + 1 - self.window, frame + count
         return tuple(
-            SharedPast(
-                past.between(past.frames + start, past.frames), future.between(start, frame + 1)
-            )
+            SharedPast(past.between(past.frames + start, past.frames), future.between(start, stop))
             for past, future in zip(self.past, self.future, strict=True)
         )
 
-    def time(self, frame: int, head_dim: int) -> TemporalContext:
+    def time(self, head_dim: int, frame: int, count: int = 1) -> TemporalContext:
         cached = min(self.past[0].frames + frame, self.window - 1)
-        return temporal_context(1, self.seen + frame, cached, self.window, head_dim)
+        return temporal_context(count, self.seen + frame, cached, self.window, head_dim)
 
     def caches(self, frames: int) -> tuple[KeyValue, ...]:
         """Keys and values of the last frames of one candidate a dream, at most ``frames``."""

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from cola_env.errors import ColaWorldError
 from cola_env.models.candidates import Candidates
-from cola_env.models.clip_prediction import predict_clip
+from cola_env.models.denoising import Sampling, denoise, keep
 from cola_env.models.dream_state import DreamState
 from cola_env.models.latent_action_diffusion import LatentActionDiffusion
 from cola_env.models.precision import inference
-from cola_env.models.rectified_flow import euler_scheduler
+from cola_env.models.vae import group_actions
 
 
 class ColaWorldModel(LatentActionDiffusion):
@@ -40,18 +40,19 @@ class ColaWorldModel(LatentActionDiffusion):
             )
         frames = frames.to(self.device)[:, -self.window :]
         latents = self.encode(frames)
+        vectors, codes = self.context_actions(frames, latents, actions)
+        return self._begin(latents, vectors, codes)
+
+    def _begin(self, latents: Tensor, vectors: Tensor, codes: Tensor | None) -> DreamState:
+        """From latents (B, C, c, h, w), vectors (B, C - 1, D) and codes of the actions between."""
         batch, length = latents.shape[:2]
-        vectors = torch.zeros(batch, length, self.conditioner.embed.in_features, device=self.device)
-        codes = None
-        if length > 1:
-            vectors[:, 1:], inferred = self._context_actions(frames, latents, actions)
-            codes = None if inferred is None else inferred[:, -1]
+        vectors = torch.cat([vectors.new_zeros(batch, 1, vectors.shape[2]), vectors], dim=1)
         clean = torch.zeros(batch, length, device=self.device)
         previous = torch.cat([latents[:, :1], latents[:, :-1]], dim=1)
         _, cache = self.velocity(latents, clean, vectors, previous, self.clip_context(length))
-        seen = torch.full((batch,), length, device=self.device)
         cache = tuple(kv.between(length + 1 - self.window, length) for kv in cache)
-        return DreamState(latents[:, -1], cache, seen, codes)
+        seen = torch.full((batch,), length, device=self.device)
+        return DreamState(latents[:, -1], cache, seen, None if codes is None else codes[:, -1])
 
     def _check_frames(self, frames: Tensor) -> None:
         size = self.config.image_size
@@ -61,11 +62,14 @@ class ColaWorldModel(LatentActionDiffusion):
                 f"not {tuple(frames.shape)}."
             )
 
-    def _context_actions(
+    def context_actions(
         self, frames: Tensor, latents: Tensor, actions: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """Vectors (B, C - 1, tokens * code_size) and codes of the actions between C > 1 frames."""
+        """Vectors (B, C - 1, tokens * code_size) and codes of the actions between C frames."""
         between = frames.shape[1] - 1
+        if not between:
+            size = self.conditioner.embed.in_features // self.frames_per_latent
+            return torch.zeros(len(frames), 0, size, device=self.device), None
         if self.config.conditioning == "latent":
             quantized = self.quantizer(self.action_tokens(frames, latents))
             return quantized.vectors.flatten(-2), quantized.codes
@@ -102,62 +106,41 @@ class ColaWorldModel(LatentActionDiffusion):
             ColaWorldError: this model does not offer ``action_mode``.
         """
         mode = self._mode(action_mode)
-        steps, scale = self._sampling(num_inference_steps, guidance_scale)
+        sampling = self._sampling(num_inference_steps, guidance_scale, self.window)
         if not isinstance(noise, Tensor):
             shape = state.latents.shape
             source = noise.device if noise is not None else self.device
             noise = torch.randn(shape, generator=noise, device=source)
         vectors, codes = self.condition(actions.to(self.device), state.latents, mode)
-        candidates = Candidates.of(state, 1, 1, self.window, scale != 1.0)
-        conditions = (state.latents, vectors, noise.to(self.device))
-        latents = self._next_latents(candidates, 0, *conditions, steps, scale)
-        if scale != 1.0:
+        candidates = Candidates.of(state, 1, 1, self.window, sampling.guided)
+        latents = self._next(candidates, 0, state.latents, vectors, noise.to(self.device), sampling)
+        if sampling.guided:
             candidates = candidates.led()
         cache = candidates.caches(self.window - 1)
         return DreamState(latents, cache, state.seen + 1, codes)
 
-    def _sampling(self, steps: int | None, scale: float | None) -> tuple[int, float]:
-        """Sampling steps and guidance scale: those given, or the checkpoint's own."""
-        steps = steps or self.config.num_inference_steps
-        return steps, self.config.guidance_scale if scale is None else scale
-
-    def _next_latents(
+    def _next(
         self,
         candidates: Candidates,
         frame: int,
         latents: Tensor,
         vectors: Tensor,
         noise: Tensor,
-        steps: int,
-        scale: float,
+        sampling: Sampling,
     ) -> Tensor:
-        """Latents (R, C, h, w) of ``frame`` of the horizon, after ``latents``, under ``vectors``.
+        """Latents (R, C, h, w) of ``frame`` of the horizon, after ``latents``; later see it."""
+        given = (latents[:, None], vectors[:, None])
+        found = denoise(self, candidates, frame, noise[:, None], *given, sampling)
+        keep(self, candidates, frame, found, *given, sampling)
+        return found[:, 0]
 
-        Guidance is v_u + s (v_c - v_u) with the zero vector as no action, both in one batch.
-        """
-        vectors, previous, noised = vectors[:, None], latents[:, None], noise[:, None]
-        led, guided = candidates, scale != 1.0
-        if guided:
-            led = candidates.led()
-            vectors = torch.cat([vectors, torch.zeros_like(vectors)])
-            previous = previous.repeat(2, 1, 1, 1, 1)
-        time, before = candidates.time(frame, self.head_dim), candidates.before(frame)
-        scheduler = euler_scheduler(steps, self.noise_shift(self.window))
-        for timestep in scheduler.timesteps:
-            both = noised.repeat(2, 1, 1, 1, 1) if guided else noised
-            level = torch.full((len(both), 1), float(timestep) / 1000, device=self.device)
-            velocity, _ = self.velocity(both, level, vectors, previous, time, before)
-            if guided:
-                with_action, without = velocity.chunk(2)
-                velocity = without + scale * (with_action - without)
-            noised = scheduler.step(-velocity, timestep, noised, return_dict=False)[0]
-        if not self.residual:
-            clean, rows = torch.zeros(len(noised), 1, device=self.device), len(noised)
-            time, before = led.time(frame, self.head_dim), led.before(frame)
-            self.velocity(noised, clean, vectors[:rows], previous[:rows], time, before)
-        if guided:
-            candidates.share(frame)
-        return noised[:, 0]
+    def _sampling(self, steps: int | None, scale: float | None, frames: int) -> Sampling:
+        """As asked for, or else as the checkpoint says, for clips of ``frames`` latents."""
+        return Sampling(
+            steps or self.config.num_inference_steps,
+            self.config.guidance_scale if scale is None else scale,
+            self.noise_shift(frames),
+        )
 
     def _mode(self, action_mode: str | None) -> str:
         mode = action_mode or self.action_modes[0]
@@ -183,6 +166,7 @@ class ColaWorldModel(LatentActionDiffusion):
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         seed: int | None = None,
+        together: bool = False,
     ) -> Tensor:
         """Imagine N candidate action sequences for each of B dreams.
 
@@ -192,34 +176,56 @@ class ColaWorldModel(LatentActionDiffusion):
             action_mode: one of ``action_modes``.
             seed: of the diffusion noise, which is shared by the N candidates of a dream (common
                 random numbers); None draws fresh noise.
+            together: denoise all frames of the horizon at once, as Open-Sora and the paper do,
+                and not frame after frame.
 
         Returns:
             Frames (B, N, H, S, S, 3) float32 in [0, 1].
 
         Raises:
-            ColaWorldError: actions of another shape, or an action mode that this model does not
-                offer.
+            ColaWorldError: actions of another shape, an action mode that this model does not
+                offer, or ``together`` for one that has to see the clean frame before each frame.
         """
-        if actions.ndim != 4 or actions.shape[0] != state.batch_size:
+        if actions.ndim < 4 or actions.shape[0] != state.batch_size:
             raise ColaWorldError(
                 f"rollout of {state.batch_size} dreams takes actions of shape "
                 f"({state.batch_size}, N, H, A), not {tuple(actions.shape)}."
             )
         mode = self._mode(action_mode)
-        steps, scale = self._sampling(num_inference_steps, guidance_scale)
         batch, samples, horizon = actions.shape[:3]
-        actions = actions.to(self.device)
+        actions = actions.to(self.device).flatten(0, 1)
         generator = None if seed is None else torch.Generator(self.device).manual_seed(seed)
-        candidates = Candidates.of(state, samples, horizon, self.window, scale != 1.0)
+        noise = torch.randn(
+            horizon, *state.latents.shape, generator=generator, device=self.device
+        ).repeat_interleave(samples, dim=1)
+        frames = state.cached + horizon if together else self.window
+        sampling = self._sampling(num_inference_steps, guidance_scale, frames)
+        candidates = Candidates.of(state, samples, horizon, self.window, sampling.guided)
+        if together:
+            if self.sees_frames(mode):
+                raise ColaWorldError(
+                    "This model, or its adapter, sees the clean frame before each frame: "
+                    "its rollouts go frame by frame, together=False."
+                )
+            vectors, noise = self._conditions(actions, mode), noise.transpose(0, 1)
+            latents = denoise(self, candidates, 0, noise, noise, vectors, sampling)
+            return self.decode(latents).unflatten(0, (batch, samples))
         current = state.latents.repeat_interleave(samples, dim=0)
-        latents = []
+        imagined = []
         for t in range(horizon):
-            vectors, _ = self.condition(actions[:, :, t].flatten(0, 1), current, mode)
-            noise = torch.randn(state.latents.shape, generator=generator, device=self.device)
-            noise = noise.repeat_interleave(samples, dim=0)
-            current = self._next_latents(candidates, t, current, vectors, noise, steps, scale)
-            latents.append(current)
-        return self.decode(torch.stack(latents, dim=1)).unflatten(0, (batch, samples))
+            vectors, _ = self.condition(actions[:, t], current, mode)
+            current = self._next(candidates, t, current, vectors, noise[t], sampling)
+            imagined.append(current)
+        return self.decode(torch.stack(imagined, dim=1)).unflatten(0, (batch, samples))
+
+    def sees_frames(self, mode: str) -> bool:
+        """Whether a frame needs the clean frame before it."""
+        return self.residual or (mode == "real" and self.adapter.config.frame)
+
+    def _conditions(self, actions: Tensor, mode: str) -> Tensor:
+        """actions (B, H, ...) -> vectors (B, H, tokens * code_size), without seeing the frames."""
+        vectors, _ = self.condition(actions.flatten(0, 1), None, mode)
+        return vectors.unflatten(0, actions.shape[:2])
 
     @inference
     def predict(
@@ -235,8 +241,8 @@ class ColaWorldModel(LatentActionDiffusion):
     ) -> Tensor:
         """The frames that follow the context under the given actions, denoised all together.
 
-        This is how Open-Sora and the paper sample. A model or adapter that has to see the clean
-        frame before each frame predicts frame by frame, as ``rollout`` does.
+        This is how Open-Sora and the paper sample, but that the context is computed once. A model
+        or adapter that has to see the clean frame before each frame predicts frame by frame.
 
         Args:
             frames: context (B, C, S, S, 3) uint8.
@@ -254,29 +260,33 @@ class ColaWorldModel(LatentActionDiffusion):
                 does not offer.
         """
         self._check_frames(frames)
-        mode, shape = self._mode(action_mode), actions.shape[:2]
+        mode = self._mode(action_mode)
         if actions.ndim < 3 or len(actions) != len(frames):
             raise ColaWorldError(
                 f"predict of {len(frames)} clips takes actions of shape ({len(frames)}, H, A), "
                 f"not {tuple(actions.shape)}."
             )
-        frames, actions = frames.to(self.device), actions.to(self.device)
-        steps, scale = self._sampling(num_inference_steps, guidance_scale)
-        if self.residual or (mode == "real" and self.adapter.config.frame):
-            state = self.begin(frames, context_actions)
+        if self.frames_per_latent == 1:
             return self.rollout(
-                state,
+                self.begin(frames, context_actions),
                 actions[:, None],
                 action_mode=mode,
-                num_inference_steps=steps,
-                guidance_scale=scale,
+                num_inference_steps=num_inference_steps,
+                guidance_scale=guidance_scale,
                 seed=seed,
+                together=not self.sees_frames(mode),
             )[:, 0]
+        frames = frames.to(self.device)
         clean = self.encode(frames)
-        vectors = self.condition(actions.flatten(0, 1), None, mode)[0].unflatten(0, shape)
-        if frames.shape[1] > 1:
-            before, _ = self._context_actions(frames, clean, context_actions)
-            vectors = torch.cat([before, vectors], dim=1)
+        before, _ = self.context_actions(frames, clean, context_actions)
+        vectors = torch.cat([before, self._conditions(actions.to(self.device), mode)], dim=1)
+        vectors, known = group_actions(vectors, self.frames_per_latent), clean.shape[1]
+        state = self._begin(clean, vectors[:, : known - 1], None)
+        vectors = vectors[:, known - 1 :]
+        shape = (*vectors.shape[:2], *clean.shape[2:])
         generator = None if seed is None else torch.Generator(self.device).manual_seed(seed)
-        latents = predict_clip(self, clean, vectors, steps, scale, generator)
-        return self.decode(latents)[:, frames.shape[1] :]
+        noise = torch.randn(shape, generator=generator, device=self.device)
+        sampling = self._sampling(num_inference_steps, guidance_scale, known + shape[1])
+        candidates = Candidates.of(state, 1, shape[1], self.window, sampling.guided)
+        latents = denoise(self, candidates, 0, noise, noise, vectors, sampling)
+        return self.decode(torch.cat([clean, latents], dim=1))[:, frames.shape[1] :]

@@ -65,7 +65,7 @@ def test_frame_by_frame_behind_a_cached_past_equals_the_whole_clip(model: ColaWo
     parts = []
     for i in range(frames - known):
         now = {name: x[:, known + i : known + i + 1] for name, x in inputs.items()}
-        time = candidates.time(i, model.head_dim)
+        time = candidates.time(model.head_dim, i)
         parts.append(model.velocity(**now, time=time, past=candidates.before(i))[0])
     torch.testing.assert_close(torch.cat(parts, dim=1), whole[:, known:], rtol=1e-4, atol=1e-4)
 
@@ -102,7 +102,7 @@ def test_later_frames_attend_to_the_clean_frame() -> None:
             torch.zeros(1, 1),
             vectors[:, None],
             state.latents[:, None],
-            candidates.time(0, model.head_dim),
+            candidates.time(model.head_dim, 0),
             candidates.before(0),
         )
     for kept, clean in zip(after.cache, candidates.caches(model.window - 1), strict=True):
