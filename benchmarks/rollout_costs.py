@@ -1,0 +1,121 @@
+"""What a computation costs: operations, moved bytes, peak memory; and what the machine can do."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+
+@dataclass(frozen=True)
+class Costs:
+    """``moved_bytes``: what all operations read and write, were nothing kept in a cache."""
+
+    flops: int
+    moved_bytes: int
+
+
+class _Traffic(TorchDispatchMode):
+    """Sums the sizes of what operations read and write; views move nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.moved = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            tensors = [x for x in tree_leaves((args, kwargs, out)) if isinstance(x, Tensor)]
+            self.moved += sum(x.numel() * x.element_size() for x in tensors)
+        return out
+
+
+def count_costs(computation: Callable[[], object]) -> Costs:
+    counter, traffic = FlopCounterMode(display=False), _Traffic()
+    with counter, traffic:
+        computation()
+    return Costs(counter.get_total_flops(), traffic.moved)
+
+
+def matmul_peak(device: torch.device) -> float:
+    """FLOP/s of a large square bfloat16 matrix product."""
+    size = 8192 if device.type == "cuda" else 2048
+    a, b = (torch.randn(size, size, dtype=torch.bfloat16, device=device) for _ in range(2))
+    return 2 * size**3 / _seconds(lambda: torch.mm(a, b), device)
+
+
+def memory_bandwidth(device: torch.device) -> float:
+    """Bytes per second of a copy that no cache holds, read and written."""
+    source = torch.ones(2**28, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    return 2 * source.numel() / _seconds(lambda: target.copy_(source), device)
+
+
+def _seconds(function: Callable[[], object], device: torch.device) -> float:
+    times = []
+    for _ in range(6):
+        start = time.perf_counter()
+        function()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return median(times[1:])
+
+
+def peak_memory(config: DictConfig) -> dict[str, dict[str, float]]:
+    """GB that a fast rollout takes above the loaded model, by candidates and by context.
+
+    Each in a process of its own, so that its peak is its own: {context: {samples: GB}}.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for context in (1, 7):
+        for samples in config.memory_samples:
+            command = [sys.executable, "-m", "benchmarks.rollout_costs", str(config.model)]
+            command += [str(config.device), str(context), str(samples), str(config.horizon)]
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            found.setdefault(str(context), {})[str(samples)] = json.loads(done.stdout)
+    return found
+
+
+def main(model: str, device: str, context: int, samples: int, horizon: int) -> None:
+    """Print the GB of one rollout's latents; decoding, whose size does not depend on how they were
+    made, is left out."""
+    from omegaconf import OmegaConf
+
+    from benchmarks.rollout import build
+
+    world = build(OmegaConf.create({"model": model, "device": device}))
+    size = world.config.image_size
+    frames = torch.zeros(1, context, size, size, 3, dtype=torch.uint8)
+    actions = torch.zeros(1, samples, horizon, world.config.action_dim, device=world.device)
+    world.decode = lambda latents: latents  # type: ignore[method-assign]
+    state = world.begin(frames)
+    on_gpu = world.device.type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+    else:
+        world.rollout(state, actions[:, :1], seed=0)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    world.rollout(state, actions, seed=0)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if on_gpu:
+        after = torch.cuda.max_memory_allocated()
+    print((after - before) / 1e9)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:]))
