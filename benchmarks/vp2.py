@@ -78,6 +78,7 @@ def report(benchmark: "Run") -> None:
     from rich.console import Console
 
     from benchmarks.vp2_protocol.page import write_page
+    from benchmarks.vp2_protocol.stopwatch import shares
     from benchmarks.vp2_protocol.table import make_rows, terminal_table, write_results
 
     records = benchmark.records()
@@ -89,6 +90,9 @@ def report(benchmark: "Run") -> None:
     page = write_page(benchmark.folder, records, rows, complete)
     console = Console()
     console.print(terminal_table(rows))
+    for model in dict.fromkeys(record.model for record in records):
+        told = shares(record.spent for record in records if record.model == model)
+        console.print(f"Time of {model}: {told}.")
     console.print(f"Results: {results}\nPage:    {page.resolve().as_uri()}", soft_wrap=True)
 
 

@@ -1,7 +1,8 @@
 """Who decides: a planner that imagines with some dynamics, or smooth random actions."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.vp2_protocol.settings import Rules
+from benchmarks.vp2_protocol.stopwatch import Stopwatch
 from cola_env.rewards import Reward
 
 
@@ -36,11 +38,13 @@ class Situation:
 @dataclass(frozen=True)
 class Decision:
     """plans: float32 (B, H, A). imagined: uint8 (B, k, 64, 64, 3), what the model expects of the
-    k actions that will be executed; costs: float (B,); both None for an agent without a model."""
+    k actions that will be executed; costs: float (B,); both None for an agent without a model.
+    spent: seconds by what they were spent on."""
 
     plans: Tensor
     imagined: NDArray[np.uint8] | None = None
     costs: NDArray[np.float64] | None = None
+    spent: Mapping[str, float] = field(default_factory=dict)
 
 
 class Agent(Protocol):
@@ -53,6 +57,8 @@ Imagination = Callable[[slice, Tensor], Tensor]
 
 class Dynamics(Protocol):
     """Something that can tell what candidate actions would lead to."""
+
+    device: torch.device
 
     def imagine(self, situation: Situation) -> Imagination: ...
 
@@ -83,7 +89,9 @@ class PlanningAgent:
 
     @torch.no_grad()
     def decide(self, situation: Situation) -> Decision:
-        imagination = self.dynamics.imagine(situation)
+        began, watch = time.perf_counter(), Stopwatch(self.dynamics.device)
+        with watch("imagination"):
+            imagination = self.dynamics.imagine(situation)
         batch = len(situation.states)
 
         def cost(actions: Tensor) -> Tensor:
@@ -91,8 +99,10 @@ class PlanningAgent:
             parts = []
             for start in range(0, batch, group):
                 rows = slice(start, start + group)
-                frames = imagination(rows, actions[rows])
-                parts.append(-self._score(self.reward(frames, situation.goals[rows])))
+                with watch("imagination"):
+                    frames = imagination(rows, actions[rows])
+                with watch("rewards"):
+                    parts.append(-self._score(self.reward(frames, situation.goals[rows])))
             return torch.cat(parts).to(actions.device, torch.float32)
 
         result = self.planner.plan(
@@ -103,10 +113,12 @@ class PlanningAgent:
             batch=batch,
         )
         plans = torch.as_tensor(result.actions).float()
-        frames = imagination(slice(0, batch), plans[:, None, : self.rules.replan_every])[:, 0]
+        with watch("imagination"):
+            frames = imagination(slice(0, batch), plans[:, None, : self.rules.replan_every])[:, 0]
         imagined = (frames.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
         costs = cost(plans[:, None])[:, 0] if result.cost is None else result.cost
-        return Decision(plans.cpu(), imagined, costs.double().cpu().numpy())
+        watch.spent["planner"] = time.perf_counter() - began - sum(watch.spent.values())
+        return Decision(plans.cpu(), imagined, costs.double().cpu().numpy(), watch.spent)
 
     def _score(self, rewards: Tensor) -> Tensor:
         last = self.rules.final_weight

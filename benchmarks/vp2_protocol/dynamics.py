@@ -53,7 +53,7 @@ class SimulatorDynamics:
 
     def __init__(self, pool: SimulatorPool, device: str | torch.device = "cpu") -> None:
         self.pool = pool
-        self.device = device
+        self.device = torch.device(device)
 
     def imagine(self, situation: Situation) -> Imagination:
         def imagination(rows: slice, candidates: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import time
 import zlib
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from benchmarks.vp2_protocol.agents import Agent, Situation
 from benchmarks.vp2_protocol.settings import Rules
 from benchmarks.vp2_protocol.simulation import SimulatorPool
+from benchmarks.vp2_protocol.stopwatch import Stopwatch
 from cola_env.goals import GoalPair
 
 Frame = NDArray[np.uint8]
@@ -31,6 +33,7 @@ class Episode:
     costs: list[float] = field(default_factory=list)
     success: bool = False
     seconds: float = 0.0
+    spent: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     @classmethod
     def start(cls, index: int, pair: GoalPair) -> "Episode":
@@ -76,6 +79,7 @@ class Batch:
         began = time.perf_counter()
         decision = self.agent.decide(self._situation())
         seconds = (time.perf_counter() - began) / len(self.live)
+        acting = Stopwatch()
         count = min(self.rules.replan_every, self.rules.steps - self._step)
         chosen = decision.plans[:, :count].numpy()
         jobs = [
@@ -83,7 +87,8 @@ class Batch:
             for episode, actions in zip(self.live, chosen, strict=True)
         ]
         for i, (episode, job) in enumerate(zip(self.live, jobs, strict=True)):
-            outcome = job.result()
+            with acting("simulator"):
+                outcome = job.result()
             taken = len(outcome.frames)
             episode.frames.extend(outcome.frames)
             episode.imagined.extend(
@@ -94,6 +99,9 @@ class Batch:
             episode.seconds += seconds
             if decision.costs is not None:
                 episode.costs.append(float(decision.costs[i]))
+        for episode in self.live:
+            for name, spent in {**decision.spent, **acting.spent}.items():
+                episode.spent[name] += spent / len(self.live)
         return self._move_on(decision.plans, count)
 
     def _move_on(self, plans: torch.Tensor, count: int) -> list[Episode]:

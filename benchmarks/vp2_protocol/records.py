@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ class EpisodeRecord:
     costs: cost of every plan by the model's own reckoning; empty for a model without one.
     imagined_psnr: dB between the imagined and the real frames of the executed actions, or None.
     seconds: this episode's share of the time that deciding took.
+    spent: its share of the seconds by what they were spent on, waiting for the simulator too.
     """
 
     task: str
@@ -29,6 +30,7 @@ class EpisodeRecord:
     costs: tuple[float, ...]
     imagined_psnr: float | None
     seconds: float
+    spent: Mapping[str, float] = field(default_factory=dict)
 
 
 class RunFolder:
@@ -76,7 +78,8 @@ class RunFolder:
             return None
         data = json.loads(path.read_text())
         data["costs"] = tuple(data["costs"])
-        return EpisodeRecord(**{field.name: data[field.name] for field in fields(EpisodeRecord)})
+        known = {each.name for each in fields(EpisodeRecord)}
+        return EpisodeRecord(**{key: value for key, value in data.items() if key in known})
 
 
 def write_text(path: Path, text: str) -> None:

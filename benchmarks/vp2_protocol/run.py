@@ -144,6 +144,7 @@ class Run:
             costs=tuple(episode.costs),
             imagined_psnr=episode.imagined_psnr(),
             seconds=round(episode.seconds, 2),
+            spent={name: round(seconds, 2) for name, seconds in episode.spent.items()},
         )
         video = self.folder.episode(label, task, episode.index, ".mp4")
         video.parent.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,8 @@ SPACE = Box(-1, 1, (5,))
 class Painter:
     """Dynamics whose frames show the sum of the actions so far as their brightness."""
 
+    device = torch.device("cpu")
+
     def imagine(self, situation):
         def imagination(rows, candidates):
             level = candidates.cumsum(-2)[..., 0].clamp(0, 1)
@@ -55,6 +57,8 @@ def test_planning_reaches_each_problems_goal_whatever_the_chunks(sequences):
     shown = decision.imagined[:, 0, 0, 0, 0] / 255
     assert shown == pytest.approx(reached[:, 0].clamp(0, 1).numpy(), abs=0.01)
     assert np.isfinite(decision.costs).all()
+    assert decision.spent.keys() == {"imagination", "rewards", "planner"}
+    assert all(seconds > 0 for seconds in decision.spent.values())
 
 
 def test_a_planner_that_gives_only_actions_is_enough():

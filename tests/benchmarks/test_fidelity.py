@@ -15,6 +15,8 @@ from cola_env.rewards import MSEReward
 class Recorded:
     """Dynamics that repeat a problem's real frames, or those of other candidates."""
 
+    device = torch.device("cpu")
+
     def __init__(self, frames, order):
         self.frames = torch.from_numpy(frames[order]).float()[None] / 255
 

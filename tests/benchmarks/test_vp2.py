@@ -13,6 +13,7 @@ import benchmarks
 from benchmarks.vp2 import report
 from benchmarks.vp2_protocol.records import RunFolder
 from benchmarks.vp2_protocol.run import Run
+from benchmarks.vp2_protocol.stopwatch import shares
 from cola_env.errors import ColaWorldError
 
 OVERRIDES = ("episodes=2", "batch_size=1")
@@ -51,6 +52,10 @@ def test_a_run_ends_with_table_page_and_videos(finished):
         assert sum(1 for _ in video.decode(stream)) > run.rules.steps
     record = run.folder.load("tiny", "push_red", 0)
     assert record.imagined_psnr is not None and len(record.costs) == record.steps
+    assert record.spent.keys() == {"imagination", "rewards", "planner", "simulator"}
+    thought = sum(record.spent.values()) - record.spent["simulator"]
+    assert thought == pytest.approx(record.seconds, rel=0.1, abs=0.1)
+    assert shares([{"a": 1, "b": 2}, {"a": 2.0}]) == "a 60 %, b 40 %"
 
 
 def test_a_killed_run_goes_on_where_it_was_with_the_same_results(finished, configure, tmp_path):
