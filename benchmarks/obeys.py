@@ -23,9 +23,12 @@ from cola_env.checkpoints import load_model
 from cola_env.errors import ColaWorldError
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Clips, load_clips
-from cola_train.horizon import multi_step_psnr, rollout_picture
-from cola_train.obedience import obedience
-from cola_train.probe import linear_probe
+from cola_train.evaluation.frechet import VideoFeatures
+from cola_train.evaluation.horizon import multi_step_psnr, rollout_picture
+from cola_train.evaluation.lpips_distance import LPIPS
+from cola_train.evaluation.obedience import obedience
+from cola_train.evaluation.probe import linear_probe
+from cola_train.evaluation.quality import Networks, video_quality
 
 PROBE_EPISODES = 256
 
@@ -52,6 +55,7 @@ def measure(
             name: {source: cola[f"{source}_{name}"] for source in ("lam", "adapter")}
             for name in ("utilisation", "max_usage", "entropy")
         },
+        "quality": video_quality(model, clips, config.horizon, networks(config)),
         "probe_r2": probe.r2,
         "probe_l1": probe.l1,
         "psnr_by_step": {
@@ -61,6 +65,11 @@ def measure(
             ),
         },
     }
+
+
+def networks(config: DictConfig) -> Networks:
+    lpips = None if config.lpips is None else LPIPS(config.lpips)
+    return Networks(lpips, None if config.fvd is None else VideoFeatures(config.fvd))
 
 
 def plan(config: DictConfig) -> list[dict[str, Any]]:
@@ -87,6 +96,9 @@ def report(results: dict[str, Any]) -> None:
             table.add_row(key, "  ".join(f"{k} {v:.3f}" for k, v in value.items()))
         elif key.startswith("probe"):
             table.add_row(key, "  ".join(f"{v:.3f}" for v in value))
+    for name, values in results["quality"].items():
+        told = "  ".join(f"{k} {v:.2f}" for k, v in values.items())
+        table.add_row(f"imagined, {name}", told)
     for model, rows in results["psnr_by_step"].items():
         for name, values in rows.items():
             table.add_row(f"{model} {name} by step", " ".join(f"{v:.1f}" for v in values))

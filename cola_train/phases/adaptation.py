@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Batch, Clips
-from cola_train.obedience import obedience
+from cola_train.evaluation.obedience import obedience
 from cola_train.phases.phase import Logs, Phase
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from cola_env.models.rectified_flow import add_noise, sample_clip_levels, sample_noise_levels
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Batch, Clips
-from cola_train.obedience import obedience
+from cola_train.evaluation.obedience import obedience
 from cola_train.phases.latent_actions import LatentActionPhase
 from cola_train.phases.phase import Logs
 

@@ -12,7 +12,7 @@ from cola_env.models.pictures import resized
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Batch, Clips
-from cola_train.metrics import moving_pixels, psnr
+from cola_train.evaluation.pixels import moving_pixels, psnr
 from cola_train.phases.latent_actions import LatentActionPhase
 from cola_train.phases.phase import Logs
 

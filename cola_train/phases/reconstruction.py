@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Clips
-from cola_train.metrics import psnr
+from cola_train.evaluation.pixels import psnr
 from cola_train.phases.phase import Logs, Phase
 
 

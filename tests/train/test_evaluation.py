@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-import cola_train.probe as probe
+import cola_train.evaluation.probe as probe
 from cola_train.data.clips import Clips
-from cola_train.horizon import inferred_codes, multi_step_psnr, rollout_picture
-from cola_train.obedience import obedience
-from cola_train.probe import linear_probe
+from cola_train.evaluation.horizon import inferred_codes, multi_step_psnr, rollout_picture
+from cola_train.evaluation.obedience import obedience
+from cola_train.evaluation.probe import linear_probe
 from tests.train.test_trainer import moving_square, small_model
 
 

@@ -7,7 +7,7 @@ import torch
 
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Clips
-from cola_train.obedience import obedience
+from cola_train.evaluation.obedience import obedience
 from cola_train.phases import (
     Adaptation,
     FlowMatching,

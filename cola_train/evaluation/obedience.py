@@ -9,7 +9,7 @@ from cola_env.models.codebook import health_measures
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Clips
-from cola_train.metrics import moving_pixels, psnr
+from cola_train.evaluation.pixels import moving_pixels, psnr
 
 
 def obedience(

@@ -12,7 +12,7 @@ from torch import Tensor
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Batch, Clips
-from cola_train.metrics import moving_pixels, psnr
+from cola_train.evaluation.pixels import moving_pixels, psnr
 
 
 def multi_step_psnr(

@@ -1,0 +1,92 @@
+"""Fréchet video distance (Unterthiner et al., arXiv 1812.01717) with StyleGAN-V's I3D network."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from cola_env.errors import ColaWorldError
+
+I3D_SIZE = 224
+
+
+def frechet_distance(first: Tensor, second: Tensor) -> float:
+    """Squared Fréchet distance of the Gaussians that fit two sets of features.
+
+    |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) (Dowson and Landau, 1982). Few samples bias it up:
+    state how many there were.
+
+    Args:
+        first, second: features (N, D) and (M, D), N, M >= 2.
+
+    Raises:
+        ColaWorldError: fewer than two samples, or features that are not finite.
+    """
+    for features in (first, second):
+        if features.ndim != 2 or len(features) < 2 or not features.isfinite().all():
+            raise ColaWorldError(
+                "A Fréchet distance takes at least 2 samples of finite features (N, D), "
+                f"not {tuple(features.shape)}."
+            )
+    first, second = first.double(), second.double()
+    difference = first.mean(0) - second.mean(0)
+    cov1, cov2 = first.T.cov(), second.T.cov()
+    values, vectors = torch.linalg.eigh(cov1)
+    root = vectors * values.clamp_min(0).sqrt() @ vectors.T
+    # (C1 C2) has the eigenvalues of the symmetric C1^(1/2) C2 C1^(1/2).
+    cross = torch.linalg.eigvalsh(root @ cov2 @ root).clamp_min(0).sqrt().sum()
+    return float(difference.square().sum() + cov1.trace() + cov2.trace() - 2 * cross)
+
+
+class VideoFeatures:
+    """The features of clips by the I3D network of StyleGAN-V, from a TorchScript file of the user.
+
+    Args:
+        path: the file ``i3d_torchscript.pt``.
+        sha256: what its SHA-256 must begin with; None: any file.
+
+    Raises:
+        ColaWorldError: no such file, another hash, or no TorchScript.
+    """
+
+    def __init__(self, path: str | Path, sha256: str | None = None, device: str = "cpu") -> None:
+        file = Path(path).expanduser()
+        if not file.is_file():
+            raise ColaWorldError(
+                f"{file} does not exist: FVD needs the I3D network of StyleGAN-V "
+                "(i3d_torchscript.pt), which you have to download yourself."
+            )
+        with open(file, "rb") as opened:
+            found = hashlib.file_digest(opened, "sha256").hexdigest()
+        if sha256 is not None and not found.startswith(sha256.lower()):
+            raise ColaWorldError(
+                f"{file} has the SHA-256 {found[:16]}..., not {sha256}: download it again."
+            )
+        self.device = torch.device(device)
+        try:
+            self.network = torch.jit.load(str(file), map_location=self.device).eval()
+        except RuntimeError as error:
+            raise ColaWorldError(
+                f"{file} is no TorchScript ({str(error).splitlines()[0]}): download it again."
+            ) from error
+
+    @torch.no_grad()
+    def __call__(self, clips: Tensor, batch: int = 8) -> Tensor:
+        """clips (B, T, S, S, 3) in [0, 1], T >= 9 -> features (B, 400) float32."""
+        return torch.cat([self._features(part) for part in clips.split(batch)])
+
+    def _features(self, clips: Tensor) -> Tensor:
+        images = clips.flatten(0, 1).movedim(-1, 1).to(self.device)
+        images = interpolate(images, (I3D_SIZE, I3D_SIZE), mode="bilinear", align_corners=False)
+        video = images.unflatten(0, clips.shape[:2]).transpose(1, 2) * 2 - 1
+        features = self.network(video, rescale=False, resize=False, return_features=True)
+        return features.float().cpu()
+
+
+def frechet_video_distance(frames: Tensor, truth: Tensor, features: VideoFeatures) -> float:
+    """FVD between two sets of clips (N, T, S, S, 3) in [0, 1]."""
+    return frechet_distance(features(frames), features(truth))

@@ -1,0 +1,92 @@
+"""Learned perceptual distance (Zhang et al., arXiv 1801.03924) by the package lpips."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from cola_env.errors import ColaWorldError
+
+ALEXNET = "alexnet-owt-7be5be79.pth"
+# (in channels, out channels, kernel, stride, padding) of AlexNet's convolutions; a max pool of 3,
+# stride 2, stands before the second and the third.
+CONVOLUTIONS = (
+    (3, 64, 11, 4, 2),
+    (64, 192, 5, 1, 2),
+    (192, 384, 3, 1, 1),
+    (384, 256, 3, 1, 1),
+    (256, 256, 3, 1, 1),
+)
+TORCHVISION_PLACES = (0, 3, 6, 8, 10)  # of these layers in torchvision's `features`
+MEAN, STD = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
+
+
+class LPIPS(nn.Module):
+    """LPIPS v0.1 on AlexNet, without torchvision.
+
+    Its linear heads are those that lie in the package ``lpips`` (the extra ``metrics``), AlexNet's
+    weights those of torchvision's file, which carries its hash in its name.
+
+    Raises:
+        ColaWorldError: no package lpips, no such file, or another hash.
+    """
+
+    def __init__(self, alexnet: str | Path) -> None:
+        super().__init__()
+        spec = importlib.util.find_spec("lpips")
+        if spec is None or spec.origin is None:
+            raise ColaWorldError("LPIPS needs the package lpips: pip install lpips==0.1.4.")
+        heads = Path(spec.origin).parent / "weights" / "v0.1" / "alex.pth"
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(into, out, kernel, stride, padding)
+            for into, out, kernel, stride, padding in CONVOLUTIONS
+        )
+        weights = torch.load(checked(alexnet), map_location="cpu", weights_only=True)
+        for place, layer in zip(TORCHVISION_PLACES, self.convolutions, strict=True):
+            prefix = f"features.{place}."
+            layer.load_state_dict(
+                {name: weights[prefix + name] for name in ("weight", "bias")}, strict=True
+            )
+        lines = torch.load(heads, map_location="cpu", weights_only=True)
+        self.heads = [lines[f"lin{i}.model.1.weight"] for i in range(len(CONVOLUTIONS))]
+        self.requires_grad_(False).eval()
+
+    def forward(self, frames: Tensor, truth: Tensor) -> Tensor:
+        """frames, truth (B, S, S, 3) in [0, 1] -> distances (B,), 0 for equal frames."""
+        distance = frames.new_zeros(len(frames))
+        pairs = zip(self._features(frames), self._features(truth), self.heads, strict=True)
+        for first, second, head in pairs:
+            change = (first - second).square() * head.to(first)
+            distance = distance + change.sum(1).mean((1, 2))
+        return distance
+
+    def _features(self, frames: Tensor) -> list[Tensor]:
+        x = frames.movedim(-1, 1) * 2 - 1
+        shift, scale = (x.new_tensor(part)[:, None, None] for part in (MEAN, STD))
+        x, found = (x - shift) / scale, []
+        for i, layer in enumerate(self.convolutions):
+            if i in (1, 2):
+                x = nn.functional.max_pool2d(x, 3, 2)
+            x = layer(x).relu()
+            found.append(x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10))
+        return found
+
+
+def checked(path: str | Path) -> Path:
+    """``path`` if its SHA-256 begins as torchvision's file name says; else ColaWorldError."""
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise ColaWorldError(
+            f"{file} does not exist: LPIPS needs torchvision's weights {ALEXNET}, which you have "
+            "to download yourself."
+        )
+    with open(file, "rb") as opened:
+        found = hashlib.file_digest(opened, "sha256").hexdigest()
+    wanted = ALEXNET.removesuffix(".pth").rpartition("-")[2]
+    if not found.startswith(wanted):
+        raise ColaWorldError(f"{file} is not {ALEXNET}, or damaged: download it again.")
+    return file
