@@ -35,7 +35,7 @@ def video_quality(
 ) -> dict[str, dict[str, float]]:
     """Measures of imagined frames 1 to ``horizon`` after ``context`` true ones.
 
-    By kind of action as in ``multi_step_psnr``: ``own`` (the IDM's codes), ``adapter`` (real actions
+    By kind of action as in ``multi_step_psnr``: ``own`` (IDM codes), ``adapter`` (real actions
     through it), and ``copy``, which repeats the last context frame. PSNR in dB, SSIM and LPIPS
     times 100; the ``moving_`` variants look only at pixels that differ from the last context frame.
     FVD needs clips of at least 9 frames; ``clips`` says of how many.
