@@ -21,6 +21,7 @@ from cola_env.simulators.rendering import DeskCamera, get_profile, import_dm_con
 
 if TYPE_CHECKING:
     from cola_env.rewards import Reward
+    from cola_env.simulators.desk import Desk
 
 VP2_TASKS = (
     "push_red",
@@ -130,6 +131,11 @@ class RoboDeskEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
         self._frame: NDArray[np.uint8] | None = None
         self._goal: Tensor | None = None
         self._steps = 0
+
+    @property
+    def desk(self) -> "Desk":
+        """The simulation without pixels."""
+        return self._desk
 
     @property
     def physics(self) -> Any:
