@@ -19,14 +19,23 @@ CORE = TENSORS | {"gymnasium", "diffusers", "huggingface_hub", "PIL"}
 SCRIPTS = CORE | {"tqdm", "hydra", "omegaconf", "av", "pyarrow", "rich"}
 ALLOWED = {
     "planners": {"torch", "numpy"},
-    "cola_env": CORE | SIMULATORS | {"h5py", "lpips"},
+    "cola_env": CORE | SIMULATORS | {"h5py"},
     "cola_train": SCRIPTS | SIMULATORS | {"accelerate", "tensorboard", "lpips", "cola_env"},
     "benchmarks": SCRIPTS
     | SIMULATORS
     | {"lpips", "matplotlib", "planners", "cola_env", "cola_train"},
 }
 ADAPTED = {"gymnasium", "tensordict", "torchrl"}  # by planners/adapters, which nothing imports
-OPTIONAL = SIMULATORS | {"av", "pyarrow", "hydra", "omegaconf", "rich", "h5py", "lpips", "torchvision"}
+OPTIONAL = SIMULATORS | {
+    "av",
+    "pyarrow",
+    "hydra",
+    "omegaconf",
+    "rich",
+    "h5py",
+    "lpips",
+    "torchvision",
+}
 
 
 def modules(package: str) -> list[Path]:

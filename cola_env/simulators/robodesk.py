@@ -20,7 +20,7 @@ from cola_env.rollout import Rollout
 from cola_env.simulators.rendering import DeskCamera, get_profile, import_dm_control
 
 if TYPE_CHECKING:
-    from cola_env.rewards import Reward
+    from cola_env.rewards import Reward, RewardName
     from cola_env.simulators.desk import Desk
 
 VP2_TASKS = (
@@ -90,8 +90,8 @@ class RoboDeskEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
     action_repeat: control ticks an action is held for; VP2 uses 50.
     rendering: "vp2" (the package's look) or "fast" (no shadows, reflections or multisampling).
     reward: "success" (1 at the first success of an episode), "sparse" or "dense" (the package's
-        own, summed over the ticks); or a Reward, or its name for `make_reward`, of the frame and
-        the goal in `reset(options={"goal": frame})`.
+        own, summed over the ticks); or a Reward, or what `make_reward` makes one of, of the frame
+        and the goal in `reset(options={"goal": frame})`.
     max_episode_steps: truncates after so many steps; under `gym.make` its own keyword of that
         name does the same.
     """
@@ -105,7 +105,7 @@ class RoboDeskEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
         action_repeat: int = 50,
         rendering: str = "vp2",
         image_size: int = 64,
-        reward: "str | Reward" = "success",
+        reward: "RewardName | Reward" = "success",
         max_episode_steps: int | None = None,
         render_mode: str | None = None,
     ) -> None:
@@ -283,7 +283,7 @@ class RoboDeskEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
             raise ResetNeeded("Call reset() or restore() before anything else.")
 
 
-def _named_reward(reward: "str | Reward", task: str) -> "Reward":
+def _named_reward(reward: "RewardName | Reward", task: str) -> "Reward":
     from cola_env.rewards import REWARDS, make_reward
 
     if isinstance(reward, str):
