@@ -132,7 +132,9 @@ class LiberoScene:
         model = self.model
         return {
             "controller": np.concatenate([*arm, self._gripper.current_action]),
-            "fixtures": np.hstack([model.body_pos[self._fixtures], model.body_quat[self._fixtures]]),
+            "fixtures": np.hstack(
+                [model.body_pos[self._fixtures], model.body_quat[self._fixtures]]
+            ),
             "simulation": simulation,
         }
 
@@ -182,7 +184,7 @@ class LiberoScene:
         self.model.body_quat[self._fixtures] = poses[:, 3:]
 
     def _xml_pose(self, body: str) -> NDArray[np.float64]:
-        """Where the model's XML has a body: the starts of what stands on it are drawn from there."""
+        """Where the model's XML has a body; what stands on a fixture is placed as if it were there."""
         element = self.package.model.worldbody.find(f".//body[@name='{body}']")
         text = f"{element.get('pos', '0 0 0')} {element.get('quat', '1 0 0 0')}"
         return np.array([float(number) for number in text.split()])

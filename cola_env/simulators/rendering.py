@@ -28,8 +28,8 @@ NOT_INSTALLED = (
     "pip install 'colaworld[robodesk]'"
 )
 FORKED = (
-    "The simulator cannot draw in a process forked from one that has drawn already: start the workers "
-    "with the 'spawn' method, for instance AsyncVectorEnv(..., context='spawn')."
+    "The simulator cannot draw in a process forked from one that has drawn already: start the "
+    "workers with the 'spawn' method, for instance AsyncVectorEnv(..., context='spawn')."
 )
 
 

@@ -30,6 +30,7 @@ from cola_env.simulators.libero import (  # noqa: E402
     state_to_vector,
     vector_to_state,
 )
+from cola_env.simulators.libero_tasks import find_task  # noqa: E402
 
 STOVE = "libero_goal/turn_on_the_stove"
 DRAWER = (
@@ -64,8 +65,7 @@ def actions() -> NDArray[np.float32]:
 
 def knob_turned(env: LiberoEnv) -> None:
     """Turns the stove on by hand."""
-    joint = next(name for name in env.physics.model.joint_names if "knob" in name)
-    env.physics.data.set_joint_qpos(joint, 1.0)
+    env.physics.data.set_joint_qpos("flat_stove_1_button", 1.0)
 
 
 @pytest.mark.filterwarnings("error::UserWarning:gymnasium")
@@ -111,7 +111,7 @@ def test_starts_and_steps_are_those_of_the_package(
     kept = np.random.get_state()
     np.random.seed(seed)
     package = ControlEnv(
-        bddl_file_name=env.physics and str(env._scene._task.bddl_file),
+        bddl_file_name=str(find_task(task).bddl_file),
         use_camera_obs=False,
         has_offscreen_renderer=False,
         hard_reset=False,
@@ -172,9 +172,7 @@ def test_action_repeat_holds_an_action(make_libero: Make, actions: NDArray[np.fl
     for _ in range(3):
         once.advance(actions[0])
     thrice.advance(actions[0])
-    np.testing.assert_array_equal(
-        once.snapshot()["simulation"], thrice.snapshot()["simulation"]
-    )
+    np.testing.assert_array_equal(once.snapshot()["simulation"], thrice.snapshot()["simulation"])
     assert (once.max_episode_steps, thrice.max_episode_steps) == (300, 100)
 
 
