@@ -184,7 +184,7 @@ class LiberoScene:
         self.model.body_quat[self._fixtures] = poses[:, 3:]
 
     def _xml_pose(self, body: str) -> NDArray[np.float64]:
-        """Where the model's XML has a body; what stands on a fixture is placed as if it were there."""
+        """Where the model's XML has a body; what stands on a fixture is placed relative to it."""
         element = self.package.model.worldbody.find(f".//body[@name='{body}']")
         text = f"{element.get('pos', '0 0 0')} {element.get('quat', '1 0 0 0')}"
         return np.array([float(number) for number in text.split()])
