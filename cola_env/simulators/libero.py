@@ -55,6 +55,8 @@ class LiberoEnv(SimulatorEnv):
     own_rewards = ("success", "sparse")
     reset_options = ("state", "goal", "start")
 
+    _camera: SceneCamera
+
     def __init__(
         self,
         task: str = "libero_goal/turn_on_the_stove",

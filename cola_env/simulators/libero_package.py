@@ -8,6 +8,7 @@ import os
 import tempfile
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from cola_env.errors import ColaWorldError
 from cola_env.simulators.libero_tasks import NOT_INSTALLED, package_folder
@@ -40,7 +41,8 @@ def find_assets(folder: str | Path | None = None) -> Path:
 def use_assets(folder: Path) -> None:
     """Lets the package build its next scenes from `folder`."""
     import_libero()
-    importlib.import_module("libero.libero")._assets_path_cache = str(folder)
+    package: Any = importlib.import_module("libero.libero")
+    package._assets_path_cache = str(folder)
 
 
 @functools.cache

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +16,10 @@ from numpy.typing import NDArray
 
 import cola_env  # noqa: F401
 from cola_env.errors import ColaWorldError
+from cola_env.simulators.libero import LiberoEnv, state_to_vector, vector_to_state
+from cola_env.simulators.libero_tasks import find_task
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "libero-assets"
-if not all(find_spec(name) for name in ("libero", "robosuite", "mujoco")):
-    pytest.skip("the packages of colaworld[libero] are not installed", allow_module_level=True)
-if "LIBERO_ASSETS" not in os.environ and not SHARED.is_dir():
-    pytest.skip("LIBERO_ASSETS does not name LIBERO's assets", allow_module_level=True)
-os.environ.setdefault("LIBERO_ASSETS", str(SHARED))
-
-from cola_env.simulators.libero import (  # noqa: E402
-    LiberoEnv,
-    state_to_vector,
-    vector_to_state,
-)
-from cola_env.simulators.libero_tasks import find_task  # noqa: E402
-
+pytestmark = pytest.mark.usefixtures("libero_assets")
 STOVE = "libero_goal/turn_on_the_stove"
 DRAWER = (
     "libero_spatial/pick_up_the_black_bowl_in_the_top_drawer_of_the_wooden_cabinet"
@@ -42,7 +30,7 @@ Make = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def make_libero() -> Iterator[Make]:
+def make_libero(libero_assets: Path) -> Iterator[Make]:
     made: dict[Any, LiberoEnv] = {}
 
     def make(task: str = STOVE, name: str = "first", **options: Any) -> LiberoEnv:
@@ -249,9 +237,9 @@ def test_mistakes_get_a_sentence(make_libero: Make) -> None:
         LiberoEnv(STOVE, reward="dense")
 
 
-def test_a_subset_of_the_assets_says_what_is_missing() -> None:
+def test_a_subset_of_the_assets_says_what_is_missing(libero_assets: Path) -> None:
     task = "libero_object/pick_up_the_ketchup_and_place_it_in_the_basket"
-    if Path(os.environ["LIBERO_ASSETS"], "stable_hope_objects", "ketchup").is_dir():
+    if (libero_assets / "stable_hope_objects" / "ketchup").is_dir():
         pytest.skip("the assets hold libero_object")
     with pytest.raises(ColaWorldError, match="libero_object/pick_up_the_ketchup.*complete copy"):
         LiberoEnv(task)

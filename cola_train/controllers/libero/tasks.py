@@ -78,36 +78,6 @@ def bottle_to(place: Callable[[Scene], Vector]) -> Script:
     return pick_and_place(bottle, lambda s: bottle(s) + 0.11 * UP, place)
 
 
-def plate_to_stove_front() -> Script:
-    """Press the closed fingers on the plate and drag it slowly."""
-
-    def way(s: Scene) -> Vector:
-        goal = s.site("main_table_stove_front_region")
-        return (goal - s.object("plate_1")) * [1.0, 1.0, 0.0]
-
-    def inside(s: Scene) -> Vector:
-        ahead = way(s) / max(float(np.linalg.norm(way(s))), 1e-6)
-        return s.object("plate_1") + 0.02 * ahead + 0.018 * UP
-
-    def drag(s: Scene) -> Vector:
-        step = way(s) * min(1.0, 0.012 / max(float(np.linalg.norm(way(s))), 1e-6))
-        return np.array([*s.tip[:2], inside(s)[2] - 0.012]) + step
-
-    return Script(
-        [
-            Phase(lambda s: inside(s) + 0.1 * UP, gripper=CLOSED, tolerance=0.02),
-            Phase(inside, gripper=CLOSED, tolerance=0.008, patience=25),
-            Phase(
-                drag,
-                lambda s: bool(np.linalg.norm(way(s)) < 0.01),
-                gripper=CLOSED,
-                patience=200,
-            ),
-            Phase(lambda s: s.tip + 0.1 * UP, gripper=CLOSED, steps=15),
-        ]
-    )
-
-
 def turn_on_stove() -> Script:
     """Take the knob by its front end and lead it round."""
 
@@ -152,7 +122,6 @@ _SCRIPTS: dict[str, Callable[[], Script]] = {
     "libero_goal/put_the_wine_bottle_on_top_of_the_cabinet": lambda: bottle_to(
         lambda s: s.site("wooden_cabinet_1_top_side")
     ),
-    "libero_goal/push_the_plate_to_the_front_of_the_stove": plate_to_stove_front,
     "libero_goal/turn_on_the_stove": turn_on_stove,
 }
 
