@@ -9,6 +9,7 @@ steps):
   that of 2 ms before.
 """
 
+import codecs
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -26,6 +27,15 @@ SETTLE = 10
 
 STILL = np.array([0.0] * 6 + [-1.0])
 """The action that keeps the hand where it is and opens the gripper."""
+
+ARRAY_PICKLE: list[Any] = [
+    (np.empty(0).__reduce__()[0], "numpy.core.multiarray._reconstruct"),
+    np.ndarray,
+    np.dtype,
+    type(np.dtype(np.float64)),
+    codecs.encode,
+]
+"""What the benchmark's files of starting states are allowed to hold."""
 
 GOALS = ("goal_pos", "goal_ori", "initial_joint")
 """What the arm's controller remembers from one control step to the next."""
@@ -118,8 +128,8 @@ class LiberoScene:
 
     def starts(self) -> NDArray[np.float64]:
         """The benchmark's fixed starting states (50, 1 + nq + nv): time, positions, velocities."""
-        states = torch.load(self._task.starts_file, weights_only=False)
-        return np.asarray(states, dtype=np.float64)
+        with torch.serialization.safe_globals(ARRAY_PICKLE):
+            return np.asarray(torch.load(self._task.starts_file), dtype=np.float64)
 
     def get_state(self) -> dict[str, NDArray[np.float64]]:
         """`controller` (21,): the hand's goal position and orientation, the posture it prefers and
