@@ -59,7 +59,7 @@ def chosen_phases(cfg: DictConfig) -> list[str]:
 
 def open_data(cfg: DictConfig) -> DataSources:
     """What ``cfg.data`` names. Raises ColaWorldError when it cannot be read."""
-    data = OmegaConf.to_container(cfg.data) if OmegaConf.is_config(cfg.data) else cfg.data
+    data: Any = OmegaConf.to_container(cfg.data) if OmegaConf.is_config(cfg.data) else cfg.data
     return DataSources(data, LoadingConfig(**cfg.loading))
 
 

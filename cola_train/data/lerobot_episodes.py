@@ -51,11 +51,11 @@ class LeRobotEpisodes:
         try:
             return self.dataset.clip(episode, start, stop)[::stride]
         except ColaWorldError as error:
-            raise DamagedFile(self.entries[episode].file, error) from error
+            raise DamagedFile(self.entries[episode].file, error.__cause__ or error) from error
 
     def actions(self, episode: int, start: int, stop: int) -> NDArray[np.float32]:
         try:
             actions = self.dataset.actions(episode)[start:stop]
         except ColaWorldError as error:
-            raise DamagedFile(self.entries[episode].file, error) from error
+            raise DamagedFile(self.entries[episode].file, error.__cause__ or error) from error
         return actions.reshape(len(actions), -1).astype(np.float32)

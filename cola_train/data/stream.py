@@ -83,10 +83,8 @@ class Stream:
 
     def keep(self, rows: Sequence[int]) -> Stream:
         """The pieces of these numbers."""
-        memory, latents = (
-            None if kept is None else [kept[i] for i in rows]
-            for kept in (self.memory, self.latents)
-        )
+        memory = None if self.memory is None else [self.memory[i] for i in rows]
+        latents = None if self.latents is None else [self.latents[i] for i in rows]
         return replace(self, pieces=[self.pieces[i] for i in rows], memory=memory, latents=latents)
 
     def with_crops(self, copies: int, margin: int, generator: torch.Generator) -> Stream:

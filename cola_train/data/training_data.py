@@ -141,7 +141,7 @@ def _groups(
         return [([data], None)]
     if not isinstance(data, Mapping):
         return [([str(path) for path in data], None)]
-    groups = []
+    groups: list[tuple[list[str], float | None]] = []
     for name, value in data.items():
         entry = value if isinstance(value, Mapping) else {"path": name, "weight": value}
         weight, path = entry.get("weight"), entry.get("path", name)
@@ -159,11 +159,10 @@ def _rendering(sources: list[Episodes]) -> str:
     named = [(s.path, profile) for s in sources if (profile := s.entries[0].rendering)]
     for path, profile in named[1:]:
         check_same_profile(named[0][1], profile, f"{named[0][0]} and {path}")
-    repeats = {
-        s.dataset.info.get("action_repeat") for s in sources if isinstance(s, LeRobotEpisodes)
-    }
-    if len(repeats - {None}) > 1:
+    robots = [source.dataset.info for source in sources if isinstance(source, LeRobotEpisodes)]
+    repeats = {int(info["action_repeat"]) for info in robots if "action_repeat" in info}
+    if len(repeats) > 1:
         raise ColaWorldError(
-            f"The data is of action repeats {sorted(repeats - {None})}: train on one of them."
+            f"The data is of action repeats {sorted(repeats)}: train on one of them."
         )
     return named[0][1] if named else OTHER_RENDERING

@@ -30,7 +30,7 @@ class VideoFolder:
         try:
             return read_frames(Path(entry.file), wanted, entry.fps)
         except ColaWorldError as error:
-            raise DamagedFile(entry.file, error) from error
+            raise DamagedFile(entry.file, error.__cause__ or error) from error
 
     def actions(self, episode: int, start: int, stop: int) -> NDArray[np.float32]:
         raise ColaWorldError(f"The videos in {self.path} have no actions.")
@@ -40,4 +40,4 @@ def scan(file: Path) -> list[Entry]:
     try:
         return [Entry(str(file), "", *describe_video(file))]
     except ColaWorldError as error:
-        raise DamagedFile(file, error) from error
+        raise DamagedFile(file, error.__cause__ or error) from error
