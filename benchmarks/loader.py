@@ -15,13 +15,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from benchmarks.machine import processor
 from cola_env.checkpoints import pick_device
@@ -39,7 +41,7 @@ from cola_train.phases import FlowMatching
 LEARNS = ["stdit", "conditioner", "idm", "quantizer"]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Settings:
     out: str | None = None
     workers: int = 2
@@ -176,14 +178,13 @@ def table(results: dict[str, Any]) -> str:
 
 def parse(arguments: list[str]) -> Settings:
     """Settings from key=value; ColaWorldError for others than those of ``Settings``."""
-    kinds = {field.name: type(field.default) for field in fields(Settings)} | {"out": str}
-    given = dict(argument.partition("=")[::2] for argument in arguments)
     try:
-        return Settings(**{key: kinds[key](value) for key, value in given.items()})  # type: ignore[arg-type]
-    except (KeyError, ValueError) as error:
-        raise ColaWorldError(
-            f"{error} is no setting: give {', '.join(kinds)} as key=value."
-        ) from error
+        given = OmegaConf.from_dotlist(arguments)
+        settings = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Settings), given))
+    except OmegaConfBaseException as error:
+        raise ColaWorldError(f"{str(error).splitlines()[0]}: see benchmarks/loader.py.") from error
+    assert isinstance(settings, Settings)
+    return settings
 
 
 def main(arguments: list[str]) -> None:

@@ -13,7 +13,7 @@ from cola_train.metrics import psnr
 from cola_train.phases.phase import Logs, Phase
 
 STILLS = 512
-"""Frames that stand for the data when a statistic of it is taken."""
+"""At most so many frames stand for the data when a statistic of it is taken."""
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Reconstruction(Phase):
     _background: Tensor | None = field(default=None, init=False, repr=False)
 
     def start(self, data: TrainingData) -> None:
-        stills = data.sample_frames(STILLS, torch.Generator().manual_seed(0))
+        stills = some_frames(data, 0)
         self._background = stills.median(0).values.float() / 255
 
     def draw(self, data: TrainingData, generator: torch.Generator) -> Batch:
@@ -55,15 +55,21 @@ class Reconstruction(Phase):
 
     @torch.no_grad()
     def evaluate(self, model: ColaWorldModel, held_out: TrainingData) -> Logs:
-        frames = held_out.sample_frames(256, torch.Generator().manual_seed(0)).to(model.device)
+        frames = some_frames(held_out, 0)[:256].to(model.device)
         error = model.decode(model.encode(frames)) - frames.float() / 255
         return {"held_out_psnr": float(psnr(error.square().mean()))}
 
     @torch.no_grad()
     def finish(self, model: ColaWorldModel, data: TrainingData) -> None:
         """Standardise the latents with the statistics of the data."""
-        stills = data.sample_frames(2 * STILLS, torch.Generator().manual_seed(1))
+        stills = some_frames(data, 1)
         latents = torch.cat([model.encode(part.to(model.device)) for part in stills.split(256)])
         coder = model.autoencoder
         coder.latent_mean += latents.mean((0, 2, 3)) * coder.latent_std
         coder.latent_std *= latents.std((0, 2, 3))
+
+
+def some_frames(data: TrainingData, seed: int) -> Tensor:
+    """Frames (n, S, S, 3) uint8, the same for every call."""
+    count = min(STILLS, data.num_frames)
+    return data.sample_frames(count, torch.Generator().manual_seed(seed))
