@@ -20,6 +20,7 @@ from cola_env.errors import ColaWorldError
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import TrainingData
+from cola_train.data.damage import Unreadable
 from cola_train.data.encoding import encoded
 from cola_train.data.loader import batches, step_generator
 from cola_train.data.mixture import check_length
@@ -143,7 +144,7 @@ class Trainer:
                 ema.store(parameters)
                 ema.copy_to(parameters)
                 with torch.compiler.set_stance("force_eager"):
-                    measures = phase.evaluate(model, self._held_out(phase))
+                    measures = self._measures(phase)
                 ema.restore(parameters)
                 self._log(phase.name, step, measures)
                 bar.write(f"{phase.name} {step}: {summary(measures)}")
@@ -157,9 +158,16 @@ class Trainer:
         model.save_pretrained(self.out / phase.name)
         self._save(index + 1, 0, None, None, None)
 
-    def _held_out(self, phase: Phase) -> TrainingData:
-        direct = self.model.config.conditioning == "direct"
-        return self.held_out.with_actions() if phase.needs_actions or direct else self.held_out
+    def _measures(self, phase: Phase) -> dict[str, float]:
+        """On held-out data; none when all of it has become unreadable, which ends no training."""
+        acted = phase.needs_actions or self.model.config.conditioning == "direct"
+        try:
+            return phase.evaluate(
+                self.model, self.held_out.with_actions() if acted else self.held_out
+            )
+        except Unreadable as error:
+            tqdm.write(str(error))
+            return {}
 
     def _encode(self) -> None:
         if not self._encoded:

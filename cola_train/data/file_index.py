@@ -51,13 +51,14 @@ class FileIndex:
         fresh = [file for file in files if known.get(str(file), {}).get("stamp") != _stamp(file)]
         if fresh:
             known = {str(file): known[str(file)] for file in files if str(file) in known}
+            pool = ThreadPoolExecutor(4)
             try:
-                with ThreadPoolExecutor(4) as pool:
-                    found = pool.map(self._record, fresh)
-                    bar = tqdm(found, f"indexing {self.root}", len(fresh), unit="file", leave=False)
-                    for file, record in zip(fresh, bar, strict=True):
-                        known[str(file)] = record
+                found = pool.map(self._record, fresh)
+                bar = tqdm(found, f"indexing {self.root}", len(fresh), unit="file", leave=False)
+                for file, record in zip(fresh, bar, strict=True):
+                    known[str(file)] = record
             finally:
+                pool.shutdown(cancel_futures=True)
                 self._save(known)
         entries = []
         for name in map(str, files):

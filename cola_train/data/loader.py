@@ -7,6 +7,7 @@ with as many or other readers, sees what it would have seen.
 from __future__ import annotations
 
 import hashlib
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
@@ -60,6 +61,7 @@ def batches(data: TrainingData, draw: Draw, seed: int, phase: str, steps: range)
         num_workers=workers,
         prefetch_factor=AHEAD if workers else None,
         collate_fn=_as_it_is,
+        worker_init_fn=_leave_interrupts,
         generator=torch.Generator(),
     )
     items = iter(loader)
@@ -77,6 +79,11 @@ def batches(data: TrainingData, draw: Draw, seed: int, phase: str, steps: range)
         if isinstance(batch, ColaWorldError):
             raise batch
         yield batch
+
+
+def _leave_interrupts(worker: int) -> None:
+    """Ctrl-C is for the main process, which ends its readers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _as_it_is(item: T) -> T:
