@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ def cached_stream(stream: Stream, model: ColaWorldModel, folder: Path) -> Stream
     shape = encode(model, torch.zeros(1, stream.size, stream.size, 3, dtype=torch.uint8)).shape
     offsets = list(accumulate(map(len, stream.pieces), initial=0))
     stored, progress = _open(folder, digest.hexdigest()[:16], (offsets[-1], *shape[1:]))
-    rows = torch.from_numpy(stored).tensor_split(torch.tensor(offsets[1:-1]))
+    rows = [torch.from_numpy(stored[start:stop]) for start, stop in pairwise(offsets)]
     done: list[bool] = json.loads(progress.read_text()) if progress.exists() else []
     for i in tqdm(range(len(done), len(rows)), f"encoding {stream.name}", leave=False):
         try:
