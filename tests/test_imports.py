@@ -16,7 +16,7 @@ FLOORS = ("planners", "cola_env", "cola_train", "benchmarks")
 SIMULATORS = {"robodesk", "gym", "mujoco", "dm_control", "dm_env", "libero", "robosuite", "bddl"}
 TENSORS = {"torch", "numpy", "einops", "safetensors"}
 CORE = TENSORS | {"gymnasium", "diffusers", "huggingface_hub", "PIL"}
-SCRIPTS = CORE | {"tqdm", "hydra", "omegaconf", "av", "pyarrow", "rich"}
+SCRIPTS = CORE | {"tqdm", "hydra", "omegaconf", "av", "h5py", "pyarrow", "rich"}
 ALLOWED = {
     "planners": {"torch", "numpy"},
     "cola_env": CORE | SIMULATORS,
@@ -26,7 +26,16 @@ ALLOWED = {
     | {"lpips", "matplotlib", "planners", "cola_env", "cola_train"},
 }
 ADAPTED = {"gymnasium", "tensordict", "torchrl"}  # by planners/adapters, which nothing imports
-OPTIONAL = SIMULATORS | {"av", "pyarrow", "hydra", "omegaconf", "rich", "lpips", "torchvision"}
+OPTIONAL = SIMULATORS | {
+    "av",
+    "h5py",
+    "pyarrow",
+    "hydra",
+    "omegaconf",
+    "rich",
+    "lpips",
+    "torchvision",
+}
 
 
 def modules(package: str) -> list[Path]:
