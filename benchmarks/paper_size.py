@@ -137,7 +137,8 @@ def train(settings: Settings) -> Result:
     def step(batch: int) -> None:
         phase.batch_size, phase.clip = batch, settings.frames
         with torch.autocast(model.device.type, dtype=torch.bfloat16):
-            loss, _ = phase.loss(model, clips, 0, generator)
+            drawn = phase.draw(clips, generator).to(model.device)
+            loss, _ = phase.loss(model, drawn, 0, generator)
         loss.backward()
         if not torch.isfinite(loss):
             raise ColaWorldError("The loss of the training step is not finite.")

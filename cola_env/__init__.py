@@ -1,7 +1,7 @@
 """ColaWorld: a world model co-trained with its latent actions, as Gymnasium environments.
 
-Importing this package registers `ColaWorld-RoboDesk-v0` (the dream) and `RoboDesk-v0` (its twin,
-the real simulator). Nothing heavy is imported until it is asked for.
+Importing this package registers `ColaWorld-RoboDesk-v0` (the dream), `RoboDesk-v0` (its twin, the
+real simulator) and `LIBERO-v0`. Nothing heavy is imported until it is asked for.
 """
 
 import importlib
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
         make_reward,
     )
     from cola_env.rollout import Rollout
+    from cola_env.simulators.libero import LiberoEnv
+    from cola_env.simulators.libero_tasks import libero_tasks
     from cola_env.simulators.robodesk import RoboDeskEnv
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "GoalPair",
     "GoalSet",
     "LPIPSReward",
+    "LiberoEnv",
     "MSEReward",
     "Reward",
     "RoboDeskEnv",
@@ -49,6 +52,7 @@ __all__ = [
     "VP2Reward",
     "WeightedReward",
     "find_checkpoint",
+    "libero_tasks",
     "load_goals",
     "load_model",
     "make_reward",
@@ -73,11 +77,13 @@ _HOMES = {
         "make_reward",
     ),
     "rollout": ("Rollout",),
+    "simulators.libero": ("LiberoEnv",),
+    "simulators.libero_tasks": ("libero_tasks",),
     "simulators.robodesk": ("RoboDeskEnv",),
 }
 
 EPISODE_STEPS = 15
-"""Step limit of the registered environments: VP2's."""
+"""Step limit of the RoboDesk environments: VP2's. LIBERO's depends on the suite."""
 
 gymnasium.register(
     id="ColaWorld-RoboDesk-v0",
@@ -90,6 +96,7 @@ gymnasium.register(
     entry_point="cola_env.simulators.robodesk:RoboDeskEnv",
     max_episode_steps=EPISODE_STEPS,
 )
+gymnasium.register(id="LIBERO-v0", entry_point="cola_env.simulators.libero:LiberoEnv")
 
 
 def __getattr__(name: str) -> Any:

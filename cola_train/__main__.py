@@ -15,19 +15,22 @@ from cola_env.checkpoints import pick_device
 from cola_env.errors import ColaWorldError
 from cola_env.models.sizes import MODEL_SIZES
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.data.clips import load_clips
-from cola_train.trainer import Trainer, TrainerConfig
+from cola_train.data.clips import TrainingData
+from cola_train.data.training_data import DataSources, LoadingConfig
+from cola_train.trainer import Trainer, TrainerConfig, require_actions
 
 
-def build_model(cfg: DictConfig, rendering: str) -> ColaWorldModel:
+def build_model(cfg: DictConfig, rendering: str, action_dim: int | None = None) -> ColaWorldModel:
     """The recipe's model: ``cfg.size`` with what ``cfg.model`` says otherwise.
 
     ``cfg.opensora`` gives it Open-Sora's weights, ``cfg.init`` (a model folder) those of
-    ``cfg.init_components``. Raises ColaWorldError for an unknown size.
+    ``cfg.init_components``; ``action_dim`` is that of the data. Raises ColaWorldError for an
+    unknown size.
     """
     if cfg.size not in MODEL_SIZES:
         raise ColaWorldError(f"size must be one of {', '.join(MODEL_SIZES)}, not {cfg.size}.")
-    merged = OmegaConf.merge(MODEL_SIZES[cfg.size], cfg.model, {"rendering": rendering})
+    of_data = {} if action_dim is None else {"action_dim": action_dim}
+    merged = OmegaConf.merge(MODEL_SIZES[cfg.size], of_data, cfg.model, {"rendering": rendering})
     settings: dict[str, Any] = OmegaConf.to_container(merged)  # type: ignore[assignment]
     if cfg.opensora:
         model = ColaWorldModel.from_opensora(cfg.opensora, cfg.opensora_vae, **settings)
@@ -54,26 +57,47 @@ def chosen_phases(cfg: DictConfig) -> list[str]:
     return order[order.index(cfg.start) :] if cfg.start else order
 
 
+def open_data(cfg: DictConfig) -> DataSources:
+    """What ``cfg.data`` names. Raises ColaWorldError when it cannot be read."""
+    data: Any = OmegaConf.to_container(cfg.data) if OmegaConf.is_config(cfg.data) else cfg.data
+    return DataSources(data, LoadingConfig(**cfg.loading))
+
+
+def split_data(
+    cfg: DictConfig, sources: DataSources, size: int
+) -> tuple[TrainingData, TrainingData]:
+    """Training data, as ``cfg`` wants it, and held-out data, in frames of ``size`` pixels."""
+    data = sources.split("train", size)
+    if cfg.max_episodes:
+        data = data.first(cfg.max_episodes)
+    if cfg.crops:
+        generator = torch.Generator().manual_seed(cfg.seed)
+        data = data.with_crops(cfg.crops, cfg.crop_margin, generator)
+    return data, sources.split("test", size)
+
+
 def train(cfg: DictConfig) -> None:
     """Run the recipe's phases. Raises ColaWorldError for settings or data that do not fit."""
     torch.manual_seed(cfg.seed)
     torch.set_num_threads(cfg.threads)
     phases = [instantiate(cfg.phases[name], name=name) for name in chosen_phases(cfg)]
-    clips, info = load_clips(cfg.data, "train")
-    if cfg.max_episodes:
-        clips = clips.first(cfg.max_episodes)
-    if cfg.crops:
-        clips = clips.with_crops(
-            cfg.crops, cfg.crop_margin, torch.Generator().manual_seed(cfg.seed)
-        )
-    held_out, _ = load_clips(cfg.data, "test")
-    model = build_model(cfg, info["rendering"]).to(pick_device(cfg.device))
+    sources = open_data(cfg)
+    require_actions(phases, sources.has_actions)
+    needs = any(phase.needs_actions for phase in phases)
+    model = build_model(cfg, sources.rendering, sources.action_dim if needs else None)
+    data, held_out = split_data(cfg, sources, model.config.image_size)
     out = Path(cfg.out)
     out.mkdir(parents=True, exist_ok=True)
     saved = cfg.copy()
     saved.phases = {name: cfg.phases[name] for name in cfg.order}
     OmegaConf.save(saved, out / "recipe.yaml", resolve=True)
-    Trainer(model, phases, clips, held_out, out, cfg.seed, TrainerConfig(**cfg.trainer)).run()
+    model = model.to(pick_device(cfg.device))
+    trainer = Trainer(model, phases, data, held_out, out, cfg.seed, TrainerConfig(**cfg.trainer))
+    try:
+        trainer.run()
+    finally:
+        if sources.ledger.files:
+            print(sources.ledger.summary())
 
 
 @hydra.main(config_path="conf", config_name="train", version_base=None)

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,12 @@ from tqdm import tqdm
 from cola_env.errors import ColaWorldError
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.data.clips import Clips
-from cola_train.data.latent_cache import cached_latents
-from cola_train.phases import Phase, Reconstruction
+from cola_train.data.clips import TrainingData
+from cola_train.data.damage import Unreadable
+from cola_train.data.encoding import encoded
+from cola_train.data.loader import batches, step_generator
+from cola_train.data.mixture import check_length
+from cola_train.phases import Phase
 
 
 @dataclass
@@ -43,23 +47,30 @@ class Trainer:
     """Trains ``model`` through ``phases``; everything it writes lies under ``out``.
 
     ``out/<phase>/`` is the finished model of each phase (``ColaWorldModel.from_pretrained``),
-    ``out/checkpoint.pt`` the state to resume from, ``out/history.jsonl`` the logs.
+    ``out/checkpoint.pt`` the state to resume from, ``out/history.jsonl`` the logs. The data and the
+    noise of a step are functions of the seed, the phase and the step.
+
+    Raises ColaWorldError when the data is not what a phase needs: real actions, long enough clips.
     """
 
     def __init__(
         self,
         model: ColaWorldModel,
         phases: list[Phase],
-        train: Clips,
-        held_out: Clips,
+        train: TrainingData,
+        held_out: TrainingData,
         out: Path,
         seed: int,
         config: TrainerConfig | None = None,
     ) -> None:
         self.model, self.phases, self.out = model, phases, out
-        self.train_clips, self.held_out = train, held_out
+        self.train_data, self.held_out = train, held_out
         self.config = config or TrainerConfig()
-        self.generator = torch.Generator().manual_seed(seed)
+        self.seed = seed
+        self._encoded = False
+        for phase in phases:
+            for data in (train, held_out):
+                check_data(phase, data)
         out.mkdir(parents=True, exist_ok=True)
         self.writer = SummaryWriter(str(out / "tensorboard"))
 
@@ -73,8 +84,8 @@ class Trainer:
         for index, phase in enumerate(self.phases):
             if index < first:
                 continue
-            if not isinstance(phase, Reconstruction):
-                self._encode_clips()
+            if phase.on_latents:
+                self._encode()
             self._run_phase(index, phase, saved if index == first else None)
         self.writer.close()
 
@@ -102,10 +113,17 @@ class Trainer:
             schedule.load_state_dict(saved["schedule"])
             ema.load_state_dict(saved["ema"])
         last_save = time.monotonic()
+        data = self.train_data.with_actions() if phase.needs_actions else self.train_data
+        phase.start(data)
+        drawn = batches(data, phase.draw, self.seed, phase.name, range(step, phase.steps))
         bar = tqdm(total=phase.steps, initial=step, desc=phase.name, dynamic_ncols=True)
-        while step < phase.steps:
+        for batch in drawn:
+            batch = batch.to(model.device)
+            if phase.on_latents:
+                batch = batch.encoded(model)
             with autocast(model.device):
-                loss, logs = phase.loss(model, self.train_clips, step, self.generator)
+                generator = step_generator(self.seed, phase.name, step, "loss")
+                loss, logs = phase.loss(model, batch, step, generator)
             if not torch.isfinite(loss):
                 raise ColaWorldError(
                     f"The loss of phase {phase.name} is not finite at step {step}: lower its lr; "
@@ -126,7 +144,7 @@ class Trainer:
                 ema.store(parameters)
                 ema.copy_to(parameters)
                 with torch.compiler.set_stance("force_eager"):
-                    measures = phase.evaluate(model, self.held_out)
+                    measures = self._measures(phase)
                 ema.restore(parameters)
                 self._log(phase.name, step, measures)
                 bar.write(f"{phase.name} {step}: {summary(measures)}")
@@ -136,18 +154,27 @@ class Trainer:
         bar.close()
         ema.copy_to(parameters)
         with torch.no_grad(), autocast(model.device):
-            phase.finish(model, self.train_clips)
+            phase.finish(model, data)
         model.save_pretrained(self.out / phase.name)
         self._save(index + 1, 0, None, None, None)
 
-    def _encode_clips(self) -> None:
-        if self.train_clips.latents is None:
-            self.train_clips, self.held_out = map(self._encoded, (self.train_clips, self.held_out))
+    def _measures(self, phase: Phase) -> dict[str, float]:
+        """On held-out data; none when all of it has become unreadable, which ends no training."""
+        acted = phase.needs_actions or self.model.config.conditioning == "direct"
+        try:
+            return phase.evaluate(
+                self.model, self.held_out.with_actions() if acted else self.held_out
+            )
+        except Unreadable as error:
+            tqdm.write(str(error))
+            return {}
 
-    def _encoded(self, clips: Clips) -> Clips:
-        if self.config.latent_cache is None:
-            return clips.encode(self.model)
-        return cached_latents(clips, self.model, Path(self.config.latent_cache))
+    def _encode(self) -> None:
+        if not self._encoded:
+            cache = None if self.config.latent_cache is None else Path(self.config.latent_cache)
+            self.train_data = encoded(self.train_data, self.model, cache)
+            self.held_out = encoded(self.held_out, self.model, cache)
+            self._encoded = True
 
     def _log(self, phase: str, step: int, values: dict[str, float]) -> None:
         for key, value in values.items():
@@ -160,7 +187,6 @@ class Trainer:
             "phase": phase,
             "step": step,
             "model": self.model.state_dict(),
-            "generator": self.generator.get_state(),
         }
         if optimizer is not None:
             state |= {
@@ -183,8 +209,25 @@ class Trainer:
             raise ColaWorldError(
                 f"{path} cannot be resumed from ({error}): delete it, or choose another `out`."
             ) from error
-        self.generator.set_state(saved["generator"])
         return saved
+
+
+def require_actions(phases: Sequence[Phase], has_actions: bool) -> None:
+    """Raises ColaWorldError, naming the phases, when some need the actions that the data lacks."""
+    names = [phase.name for phase in phases if phase.needs_actions]
+    if names and not has_actions:
+        kept = ",".join(phase.name for phase in phases if not phase.needs_actions)
+        raise ColaWorldError(
+            f"The data has no actions, which the phase(s) {', '.join(names)} need: add data with "
+            f"actions, or train without them with order=[{kept}] (recipe=video_mini)."
+        )
+
+
+def check_data(phase: Phase, data: TrainingData) -> None:
+    """Raises ColaWorldError when the data lacks the actions or the clips that a phase needs."""
+    require_actions([phase], data.has_actions)
+    if phase.on_latents:
+        check_length(data.with_actions() if phase.needs_actions else data, phase.clip)
 
 
 def learning_rate(step: int, phase: Phase) -> float:

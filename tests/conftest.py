@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 if sys.platform == "linux":
@@ -50,3 +51,14 @@ def vp2_goals_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         file["mask/train"] = np.array([b"demo_1", b"demo_2"])
     env.close()
     return folder.parent
+
+
+@pytest.fixture(scope="session")
+def libero_assets() -> Path:
+    """LIBERO's assets: by the environment variable, else the folder beside the repository."""
+    if not all(find_spec(name) for name in ("libero", "robosuite", "mujoco")):
+        pytest.skip("the packages of colaworld[libero] are not installed")
+    shared = Path(__file__).resolve().parents[2] / "shared" / "libero-assets"
+    if "LIBERO_ASSETS" not in os.environ and not shared.is_dir():
+        pytest.skip("LIBERO_ASSETS does not name LIBERO's assets")
+    return Path(os.environ.setdefault("LIBERO_ASSETS", str(shared)))

@@ -16,7 +16,7 @@ FLOORS = ("planners", "cola_env", "cola_train", "benchmarks")
 SIMULATORS = {"robodesk", "gym", "mujoco", "dm_control", "dm_env", "libero", "robosuite", "bddl"}
 TENSORS = {"torch", "numpy", "einops", "safetensors"}
 CORE = TENSORS | {"gymnasium", "diffusers", "huggingface_hub", "PIL"}
-SCRIPTS = CORE | {"tqdm", "hydra", "omegaconf", "av", "pyarrow", "rich"}
+SCRIPTS = CORE | {"tqdm", "hydra", "omegaconf", "av", "h5py", "pyarrow", "rich"}
 ALLOWED = {
     "planners": {"torch", "numpy"},
     "cola_env": CORE | SIMULATORS | {"h5py"},
@@ -28,11 +28,11 @@ ALLOWED = {
 ADAPTED = {"gymnasium", "tensordict", "torchrl"}  # by planners/adapters, which nothing imports
 OPTIONAL = SIMULATORS | {
     "av",
+    "h5py",
     "pyarrow",
     "hydra",
     "omegaconf",
     "rich",
-    "h5py",
     "lpips",
     "torchvision",
 }

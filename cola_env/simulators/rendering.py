@@ -20,7 +20,7 @@ from PIL import Image
 from cola_env.errors import ColaWorldError
 
 NO_OPENGL = (
-    "RoboDesk cannot draw because no OpenGL context could be made: on Debian run "
+    "The simulator cannot draw because no OpenGL context could be made: on Debian run "
     "'apt-get install libegl1 libgl1-mesa-dri libgles2' and set MUJOCO_GL=egl."
 )
 NOT_INSTALLED = (
@@ -28,8 +28,8 @@ NOT_INSTALLED = (
     "pip install 'colaworld[robodesk]'"
 )
 FORKED = (
-    "RoboDesk cannot draw in a process forked from one that has drawn already: start the workers "
-    "with the 'spawn' method, for instance AsyncVectorEnv(..., context='spawn')."
+    "The simulator cannot draw in a process forked from one that has drawn already: start the "
+    "workers with the 'spawn' method, for instance AsyncVectorEnv(..., context='spawn')."
 )
 
 
@@ -95,6 +95,20 @@ def import_dm_control() -> ModuleType:
         raise RuntimeError(f"{NO_OPENGL} ({error})") from error
 
 
+_first_drawing_process: int | None = None
+
+
+def check_drawing_process() -> None:
+    """Raises RuntimeError in a fork of a process that has drawn.
+
+    Mesa's threads are missing there, and drawing would wait for ever.
+    """
+    global _first_drawing_process
+    _first_drawing_process = _first_drawing_process or os.getpid()
+    if _first_drawing_process != os.getpid():
+        raise RuntimeError(FORKED)
+
+
 class DeskCamera:
     """The camera of VP2 (and of the robodesk package) over a RoboDesk physics.
 
@@ -105,8 +119,6 @@ class DeskCamera:
 
     RENDER_SIZE = 120
     CROP = (16.75, 25.0, 105.0, 88.75)
-
-    _first_process: int | None = None
 
     def __init__(self, physics: Any, profile: RenderingProfile, image_size: int) -> None:
         self._physics = physics
@@ -121,8 +133,7 @@ class DeskCamera:
     def frame(self) -> NDArray[np.uint8]:
         """The present state as uint8 RGB (image_size, image_size, 3).
 
-        Raises RuntimeError without OpenGL, and in a fork of a process that has drawn, where
-        Mesa's threads are missing and drawing would wait for ever.
+        Raises RuntimeError without OpenGL, and in a fork of a process that has drawn.
         """
         if self._camera is None:
             self._camera = self._make_camera()
@@ -132,9 +143,7 @@ class DeskCamera:
         return np.array(image.resize(size, resample=Image.Resampling.LANCZOS))
 
     def _make_camera(self) -> Any:
-        process = DeskCamera._first_process = DeskCamera._first_process or os.getpid()
-        if process != os.getpid():
-            raise RuntimeError(FORKED)
+        check_drawing_process()
         size = self.RENDER_SIZE * self._scale
         try:
             camera = import_dm_control().Camera(self._physics, height=size, width=size)

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cola_env.errors import ColaWorldError
-from cola_env.simulators.robodesk import RoboDeskEnv, Snapshot
+from cola_env.simulators.robodesk import RoboDeskEnv
+from cola_env.simulators.simulator_env import Snapshot
 
 if TYPE_CHECKING:
     from cola_env.simulators.desk import Desk
@@ -38,9 +39,7 @@ def from_vp2_state(env: RoboDeskEnv, state: ArrayLike) -> Snapshot:
             f"not an array of shape {vector.shape}; give the states of a RoboDesk file."
         )
     robot, robot_speed, objects, speed, hand = np.split(vector, np.cumsum([*PARTS.values()]))
-    env.desk.new_episode_at(np.r_[robot, objects], np.r_[robot_speed, speed])
-    snapshot = env.snapshot() | {"episode": np.zeros(2)}
-    env.restore(snapshot)
+    snapshot = env.begin_at(np.r_[robot, objects], np.r_[robot_speed, speed])
     off = float(np.linalg.norm(hand - hand_of(env.desk))) if len(hand) else 0.0
     if off > TOLERANCE:
         raise ColaWorldError(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -12,16 +12,67 @@ from torch import Tensor
 from cola_env.errors import ColaWorldError
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
+from cola_train.data.damage import Ledger
 from cola_train.data.joined import open_dataset
+
+
+class TrainingData(Protocol):
+    """What clips are drawn from: ``Clips``, a ``Stream`` or a ``Mixture`` of them.
+
+    What is drawn is a pure function of the generator's state (and of which files are damaged).
+    """
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+        ...
+
+    @property
+    def workers(self) -> int:
+        """Processes that should draw from it; 0: it is quick."""
+        ...
+
+    @property
+    def num_frames(self) -> int: ...
+
+    @property
+    def has_actions(self) -> bool: ...
+
+    @property
+    def ledger(self) -> Ledger: ...
+
+    def with_actions(self) -> TrainingData:
+        """What of it has actions."""
+        ...
+
+    def num_clips(self, length: int) -> int:
+        """How many clips of ``length`` frames there are (of a mixture: in its least part)."""
+        ...
+
+    def sample(self, count: int, length: int, generator: torch.Generator) -> Batch:
+        """``count`` random clips of ``length`` frames."""
+        ...
+
+    def sample_frames(self, count: int, generator: torch.Generator) -> Tensor:
+        """``count`` single frames (count, S, S, 3) uint8."""
+        ...
+
+    def first(self, episodes: int) -> Self:
+        """The first ``episodes`` (of each source)."""
+        ...
+
+    def with_crops(self, copies: int, margin: int, generator: torch.Generator) -> Self:
+        """With ``copies`` more of each episode, shifted by up to ``margin`` pixels."""
+        ...
 
 
 @dataclass(frozen=True)
 class Clips:
-    """Episodes of equal length.
+    """Episodes of equal length in memory.
 
     Attributes:
         frames: (E, T + 1, S, S, 3) uint8.
-        actions: (E, T, A) float32 in [-1, 1].
+        actions: (E, T, A) float32 in [-1, 1]; A is 0 where there are none.
         latents: (E, T + 1, C, h, w) float16 of the frames, None until an autoencoder is trained.
     """
 
@@ -29,9 +80,27 @@ class Clips:
     actions: Tensor
     latents: Tensor | None = None
 
+    name: ClassVar[str] = "The clips in memory"
+    workers: ClassVar[int] = 0
+    ledger: ClassVar[Ledger] = Ledger()  # nothing in memory is damaged
+
     @property
     def episodes(self) -> int:
         return self.frames.shape[0]
+
+    @property
+    def num_frames(self) -> int:
+        return self.frames.shape[0] * self.frames.shape[1]
+
+    @property
+    def has_actions(self) -> bool:
+        return self.actions.shape[-1] > 0
+
+    def with_actions(self) -> Clips:
+        return self
+
+    def num_clips(self, length: int) -> int:
+        return self.episodes * max(0, self.frames.shape[1] - length + 1)
 
     def first(self, episodes: int) -> Clips:
         """The first ``episodes`` of them, not encoded."""
@@ -70,22 +139,23 @@ class Clips:
 
     def sample(self, count: int, length: int, generator: torch.Generator) -> Batch:
         """``count`` random clips of ``length`` frames."""
-        if self.latents is None:
-            raise ColaWorldError("Encode the clips with an autoencoder before sampling them.")
         episode = torch.randint(self.episodes, (count,), generator=generator)
         last_start = self.frames.shape[1] - length
         start = torch.randint(last_start + 1, (count,), generator=generator)
         time = start[:, None] + torch.arange(length)
         return Batch(
             self.frames[episode[:, None], time],
-            self.latents[episode[:, None], time].float(),
+            torch.empty(count, 0)
+            if self.latents is None
+            else self.latents[episode[:, None], time].float(),
             self.actions[episode[:, None], time[:, :-1]],
         )
 
 
 @dataclass(frozen=True)
 class Batch:
-    """frames (B, T, S, S, 3) uint8, latents (B, T, C, h, w) float32, actions (B, T - 1, A)."""
+    """frames (B, T, S, S, 3) uint8, latents (B, T, C, h, w) float32, empty until they are encoded,
+    actions (B, T - 1, A), where A is 0 without any."""
 
     frames: Tensor
     latents: Tensor
@@ -93,6 +163,13 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         return Batch(self.frames.to(device), self.latents.to(device), self.actions.to(device))
+
+    def encoded(self, model: ColaWorldModel) -> Batch:
+        """With latents: those that it has, or new ones."""
+        if self.latents.numel():
+            return self
+        with torch.no_grad(), autocast(model.device):
+            return replace(self, latents=model.encode(self.frames))
 
 
 def load_clips(data: str | Sequence[str], split: str) -> tuple[Clips, dict[str, Any]]:

@@ -4,16 +4,26 @@ world model does, and the latents of a dataset do not fit in memory."""
 from __future__ import annotations
 
 import hashlib
+import json
+from dataclasses import replace
+from itertools import accumulate, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from cola_env.errors import ColaWorldError
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Clips
+from cola_train.data.damage import DamagedFile, Unreadable
+from cola_train.data.stream import Stream
+
+ENCODED_AT_ONCE = 64
+"""Frames of an episode."""
 
 
 def cached_latents(clips: Clips, model: ColaWorldModel, folder: Path) -> Clips:
@@ -25,27 +35,69 @@ def cached_latents(clips: Clips, model: ColaWorldModel, folder: Path) -> Clips:
     Raises:
         ColaWorldError: the file in ``folder`` has been damaged.
     """
-    coder = model.autoencoder if model.config.vae_config is None else model.vae
-    name = fingerprint(coder, clips.frames)
-    file, progress = folder / f"{name}.npy", folder / f"{name}.episodes"
-    done = int(progress.read_text()) if progress.exists() else 0
+    name = fingerprint(coder(model), clips.frames)
     shape = (clips.episodes, *encode(model, clips.frames[0]).shape)
-    if done:
-        try:
-            stored = np.lib.format.open_memmap(file, mode="r+")
-        except (OSError, ValueError) as error:
-            raise ColaWorldError(
-                f"The cached latents {file} are damaged ({error}): delete {folder}."
-            ) from error
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
-        stored = np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=shape)
+    stored, progress = _open(folder, name, shape)
     latents = torch.from_numpy(stored)
-    for i in range(done, clips.episodes):
+    for i in range(_done(progress), clips.episodes):
         latents[i] = encode(model, clips.frames[i])
         stored.flush()
         progress.write_text(str(i + 1))
     return Clips(clips.frames, clips.actions, latents)
+
+
+def cached_stream(stream: Stream, model: ColaWorldModel, folder: Path) -> Stream:
+    """The stream with latents (N, C, h, w) float16 of all its frames in such a file.
+
+    Pieces that cannot be read are left out; the file remembers them.
+
+    Raises:
+        ColaWorldError: the file in ``folder`` has been damaged, or no piece can be read.
+    """
+    digest = _digest(coder(model))
+    digest.update(stream.identity().encode())
+    shape = encode(model, torch.zeros(1, stream.size, stream.size, 3, dtype=torch.uint8)).shape
+    offsets = list(accumulate(map(len, stream.pieces), initial=0))
+    stored, progress = _open(folder, digest.hexdigest()[:16], (offsets[-1], *shape[1:]))
+    rows = [torch.from_numpy(stored[start:stop]) for start, stop in pairwise(offsets)]
+    done: list[bool] = json.loads(progress.read_text()) if progress.exists() else []
+    for i in tqdm(range(len(done), len(rows)), f"encoding {stream.name}", leave=False):
+        try:
+            frames = stream.whole(i)[0].split(ENCODED_AT_ONCE)
+            rows[i].copy_(torch.cat([encode(model, part) for part in frames]))
+            done.append(True)
+        except DamagedFile as error:
+            stream.ledger.add(error.file, error.reason)
+            done.append(False)
+        stored.flush()
+        progress.write_text(json.dumps(done))
+    if not any(done):
+        raise Unreadable(f"Nothing in {stream.name} can be read: {stream.ledger.summary()}")
+    return replace(stream, latents=rows).keep([i for i, read in enumerate(done) if read])
+
+
+def coder(model: ColaWorldModel) -> nn.Module:
+    return model.autoencoder if model.config.vae_config is None else model.vae
+
+
+def _done(progress: Path) -> int:
+    return int(progress.read_text()) if progress.exists() else 0
+
+
+def _open(
+    folder: Path, name: str, shape: tuple[int, ...]
+) -> tuple[np.memmap[Any, np.dtype[np.float16]], Path]:
+    """The file of this name, new or as it was left, and the one that says how far it got."""
+    file, progress = folder / f"{name}.npy", folder / f"{name}.episodes"
+    if not progress.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        return np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=shape), progress
+    try:
+        return np.lib.format.open_memmap(file, mode="r+"), progress
+    except (OSError, ValueError) as error:
+        raise ColaWorldError(
+            f"The cached latents {file} are damaged ({error}): delete {folder}."
+        ) from error
 
 
 def encode(model: ColaWorldModel, frames: Tensor) -> Tensor:
@@ -55,11 +107,17 @@ def encode(model: ColaWorldModel, frames: Tensor) -> Tensor:
 
 def fingerprint(coder: nn.Module, frames: Tensor) -> str:
     """Of an autoencoder's weights and of the frames it encodes."""
-    digest = hashlib.sha256()
-    for name, tensor in coder.state_dict().items():
-        digest.update(f"{name} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
+    digest = _digest(coder)
     digest.update(str(tuple(frames.shape)).encode())
     for episode in frames:
         digest.update(episode.contiguous().numpy())
     return digest.hexdigest()[:16]
+
+
+def _digest(coder: nn.Module) -> hashlib._Hash:
+    """Of an autoencoder's weights, to which more can be added."""
+    digest = hashlib.sha256()
+    for name, tensor in coder.state_dict().items():
+        digest.update(f"{name} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest

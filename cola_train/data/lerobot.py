@@ -116,11 +116,26 @@ class LeRobotDataset:
 
     def frames(self, index: int) -> Frames:
         """All frames of one episode, uint8 RGB (T + 1, H, W, 3)."""
+        return self.clip(index, 0, int(self.episodes[index]["length"]))
+
+    def clip(self, index: int, start: int, stop: int) -> Frames:
+        """Frames ``start`` to ``stop`` of one episode, uint8 RGB (stop - start, H, W, 3)."""
         row = self.episodes[index]
         if self.features[self.image]["dtype"] == "image":
-            images = self._columns(index)[self.image]
+            images = self._columns(index)[self.image][start:stop]
             return np.stack([decode_image(image["bytes"]) for image in images])
-        return read_clips(self._video(row), [self._clip(row)], self.fps)[0]
+        first = self._clip(row)[0] + start / self.fps
+        return read_clips(self._video(row), [(first, stop - start)], self.fps)[0]
+
+    def actions(self, index: int) -> NDArray[Any]:
+        """The actions (T + 1, A) of one episode; the last leads to no frame."""
+        return self._columns(index)[self.action]
+
+    def frames_file(self, index: int) -> Path:
+        """The file that holds the frames of an episode."""
+        row = self.episodes[index]
+        is_image = self.features[self.image]["dtype"] == "image"
+        return self._data(row) if is_image else self._video(row)
 
     def load_frames(self) -> Frames:
         """The frames of all episodes, uint8 RGB (num_frames, H, W, 3), each video read once."""
@@ -151,11 +166,14 @@ class LeRobotDataset:
             file_index=row[f"videos/{self.image}/file_index"],
         )
 
-    def _columns(self, index: int) -> dict[str, NDArray[Any]]:
-        row = self.episodes[index]
-        file = self.path / self.info["data_path"].format(
+    def _data(self, row: dict[str, Any]) -> Path:
+        return self.path / self.info["data_path"].format(
             chunk_index=row["data/chunk_index"], file_index=row["data/file_index"]
         )
+
+    def _columns(self, index: int) -> dict[str, NDArray[Any]]:
+        row = self.episodes[index]
+        file = self._data(row)
         columns = _data_file(file, file.stat().st_mtime_ns if file.exists() else 0)
         start = int(row["dataset_from_index"]) - int(columns["index"][0])
         stop = start + int(row["length"])

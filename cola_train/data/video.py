@@ -119,6 +119,70 @@ def _decode(
                     return
 
 
+def describe_video(path: Path) -> tuple[int, float, int, int]:
+    """Frames, fps, height and width of a video from its container, no frame decoded.
+
+    Where the container does not count the frames (webm), its packets are counted.
+    Raises ColaWorldError, naming the file, when it is missing, damaged or no video.
+    """
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise ValueError("it holds no video stream")
+            stream = container.streams.video[0]
+            fps = float(stream.average_rate or stream.guessed_rate or 0)
+            frames = stream.frames or sum(p.size > 0 for p in container.demux(stream))
+            height, width = stream.codec_context.height, stream.codec_context.width
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise ColaWorldError(f"The video {path} is damaged ({error}).") from error
+    if not (frames and fps > 0 and height and width):
+        raise ColaWorldError(f"The video {path} is damaged (it says nothing of its frames).")
+    return frames, fps, height, width
+
+
+def read_frames(path: Path, wanted: range, fps: float) -> Frames:
+    """Frames of a video by number, counted in steps of 1 / fps from its first: uint8 RGB
+    (len(wanted), H, W, 3).
+
+    Of a video whose frames come irregularly, the frame on show at that time. Decodes from the key
+    frame before the first on. Raises ColaWorldError when the file is damaged or shorter than asked.
+    """
+    shown: list[Frames] = []
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            stream.codec_context.options = {"err_detect": "explode"}
+            if stream.time_base is None:
+                raise ValueError("its stream has no time base")
+            begin = float((stream.start_time or 0) * stream.time_base)
+            times = [begin + number / fps for number in wanted]
+            container.seek(int(times[0] / stream.time_base), stream=stream)
+            last = None
+            for frame in container.decode(stream):
+                if frame.time is None:
+                    continue
+                while last is not None and frame.time > times[len(shown)] + 0.5 / fps:
+                    shown.append(_rgb(last))
+                    if len(shown) == len(times):
+                        return np.stack(shown)
+                last = frame
+            while last is not None and last.time > times[len(shown)] - 1.5 / fps:
+                shown.append(_rgb(last))
+                if len(shown) == len(times):
+                    return np.stack(shown)
+    except (av.error.FFmpegError, OSError, ValueError, IndexError) as error:
+        raise ColaWorldError(f"The video {path} is damaged ({error}).") from error
+    raise ColaWorldError(
+        f"The video {path} is damaged: it ends before its frame {wanted[len(shown)]}."
+    )
+
+
+def _rgb(frame: av.VideoFrame) -> Frames:
+    if frame.is_corrupt:
+        raise ValueError(f"its frame at second {frame.time:.2f} is corrupt")
+    return frame.to_ndarray(format="rgb24")
+
+
 def decode_image(data: bytes) -> Frames:
     """One encoded image (PNG, JPEG, ...) as uint8 RGB (H, W, 3)."""
     from io import BytesIO

@@ -31,7 +31,7 @@ def multi_step_psnr(
     IDM is not shown more of.
     """
     batch = clips.sample(count, context + horizon, torch.Generator().manual_seed(0))
-    batch = batch.to(model.device)
+    batch = batch.to(model.device).encoded(model)
     truth = batch.frames.float() / 255
     last, future = truth[:, context - 1 : context], truth[:, context:]
     moving = moving_pixels(last, future)
@@ -61,7 +61,7 @@ def rollout_picture(
     rows = [batch.frames[:, context - 1 :].float() / 255]
     rows += [
         torch.cat([rows[0][:, :1], frames.cpu()], dim=1)
-        for frames in imagined(model, batch.to(model.device), context, clip).values()
+        for frames in imagined(model, batch.to(model.device).encoded(model), context, clip).values()
     ]
     grid = rearrange(torch.stack(rows, dim=1), "n k t h w c -> (n k h) (t w) c")
     image = Image.fromarray((grid * 255).round().to(torch.uint8).numpy())

@@ -8,12 +8,12 @@ from torch import Tensor
 from cola_env.models.codebook import health_measures
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.data.clips import Clips
+from cola_train.data.clips import TrainingData
 from cola_train.evaluation.pixels import moving_pixels, psnr
 
 
 def obedience(
-    model: ColaWorldModel, clips: Clips, length: int, adapter: bool, count: int = 96
+    model: ColaWorldModel, clips: TrainingData, length: int, adapter: bool, count: int = 96
 ) -> dict[str, float]:
     """Teacher-forced next-frame PSNR (dB) in one sampling step, on the moving pixels.
 
@@ -23,7 +23,8 @@ def obedience(
     obeys. ``own_all`` is over all pixels. Codebook health of the IDM's codes (and the adapter's)
     is reported beside them.
     """
-    batch = clips.sample(count, length, torch.Generator().manual_seed(0)).to(model.device)
+    batch = clips.sample(count, length, torch.Generator().manual_seed(0))
+    batch = batch.to(model.device).encoded(model)
     with torch.no_grad(), autocast(model.device):
         return _measure(model, batch.frames, batch.latents, batch.actions, adapter)
 

@@ -40,7 +40,8 @@ def linear_probe(
 @torch.no_grad()
 def _pairs(model: ColaWorldModel, clips: Clips, length: int, count: int) -> tuple[Tensor, Tensor]:
     """Latent action vectors with a constant (N, D + 1) and real actions (N, A), float64."""
-    batch = clips.sample(count, length, torch.Generator().manual_seed(0)).to(model.device)
+    batch = clips.sample(count, length, torch.Generator().manual_seed(0))
+    batch = batch.to(model.device).encoded(model)
     with autocast(model.device):
         vectors = model.quantizer(model.action_tokens(batch.frames, batch.latents)).vectors
     vectors = vectors.flatten(-2).flatten(0, 1).double()

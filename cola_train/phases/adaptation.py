@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.data.clips import Batch, Clips
+from cola_train.data.clips import Batch, TrainingData
 from cola_train.evaluation.obedience import obedience
 from cola_train.phases.phase import Logs, Phase
 
@@ -19,12 +19,13 @@ from cola_train.phases.phase import Logs, Phase
 class Adaptation(Phase):
     """Two 32-way classifications (CoLA-World, appendix C.2)."""
 
-    clip: int = 8
+    @property
+    def needs_actions(self) -> bool:
+        return True
 
     def loss(
-        self, model: ColaWorldModel, clips: Clips, step: int, generator: torch.Generator
+        self, model: ColaWorldModel, batch: Batch, step: int, generator: torch.Generator
     ) -> tuple[Tensor, Logs]:
-        batch = clips.sample(self.batch_size, self.clip, generator).to(model.device)
         return self._classify(model, batch)
 
     def _classify(self, model: ColaWorldModel, batch: Batch) -> tuple[Tensor, Logs]:
@@ -36,8 +37,8 @@ class Adaptation(Phase):
         return loss, {f"accuracy_{i}": float(a) for i, a in enumerate(accuracy)}
 
     @torch.no_grad()
-    def evaluate(self, model: ColaWorldModel, held_out: Clips) -> Logs:
+    def evaluate(self, model: ColaWorldModel, held_out: TrainingData) -> Logs:
         batch = held_out.sample(256, self.clip, torch.Generator().manual_seed(0))
         with autocast(model.device):
-            _, accuracy = self._classify(model, batch.to(model.device))
+            _, accuracy = self._classify(model, batch.to(model.device).encoded(model))
         return accuracy | obedience(model, held_out, self.clip, adapter=True)

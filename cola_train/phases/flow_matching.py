@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cola_env.models.rectified_flow import add_noise, sample_clip_levels, sample_noise_levels
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.data.clips import Batch, Clips
+from cola_train.data.clips import Batch, TrainingData
 from cola_train.evaluation.obedience import obedience
 from cola_train.phases.latent_actions import LatentActionPhase
 from cola_train.phases.phase import Logs
@@ -48,10 +48,13 @@ class FlowMatching(LatentActionPhase):
     action_dropout: float = 0.1
     motion_weight: float = 2.0
 
+    @property
+    def needs_actions(self) -> bool:
+        return self.actions == "direct" or self.adapted or self.adapter_share > 0
+
     def loss(
-        self, model: ColaWorldModel, clips: Clips, step: int, generator: torch.Generator
+        self, model: ColaWorldModel, batch: Batch, step: int, generator: torch.Generator
     ) -> tuple[Tensor, Logs]:
-        batch = clips.sample(self.batch_size, self.clip, generator).to(model.device)
         vectors, quantizer_loss, logs = self._actions(model, batch, step, generator)
         keep = torch.rand(vectors.shape[:2], generator=generator) >= self.action_dropout
         vectors = vectors * keep.to(vectors)[..., None]
@@ -65,7 +68,11 @@ class FlowMatching(LatentActionPhase):
         nothing = torch.zeros((), device=model.device)
         if self.actions == "none":
             size = model.conditioner.embed.in_features
-            return torch.zeros(*batch.actions.shape[:2], size, device=model.device), nothing, {}
+            return (
+                torch.zeros(len(batch.latents), batch.latents.shape[1] - 1, size).to(model.device),
+                nothing,
+                {},
+            )
         if self.actions == "direct":
             return model.action_in(batch.actions), nothing, {}
         vectors, loss, logs = self.latent_actions(model, batch, step, generator)
@@ -117,5 +124,5 @@ class FlowMatching(LatentActionPhase):
         pick = torch.rand(latents.shape[:2], generator=generator) < self.own_predictions
         return torch.where(pick.to(latents.device)[..., None, None, None], own, previous)
 
-    def evaluate(self, model: ColaWorldModel, held_out: Clips) -> Logs:
+    def evaluate(self, model: ColaWorldModel, held_out: TrainingData) -> Logs:
         return obedience(model, held_out, self.clip, adapter=self.adapted)

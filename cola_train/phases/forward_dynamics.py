@@ -11,7 +11,7 @@ from cola_env.models.codebook import health_measures
 from cola_env.models.pictures import resized
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.data.clips import Batch, Clips
+from cola_train.data.clips import Batch, TrainingData
 from cola_train.evaluation.pixels import moving_pixels, psnr
 from cola_train.phases.latent_actions import LatentActionPhase
 from cola_train.phases.phase import Logs
@@ -27,9 +27,8 @@ class ForwardDynamics(LatentActionPhase):
     motion_weight: float = 2.0
 
     def loss(
-        self, model: ColaWorldModel, clips: Clips, step: int, generator: torch.Generator
+        self, model: ColaWorldModel, batch: Batch, step: int, generator: torch.Generator
     ) -> tuple[Tensor, Logs]:
-        batch = clips.sample(self.batch_size, self.clip, generator).to(model.device)
         vectors, quantizer_loss, logs = self.latent_actions(model, batch, step, generator)
         frames = resized(batch.frames, model.fdm.config.image_size)
         error = (model.fdm(frames[:, :-1], vectors) - frames[:, 1:]).square()
@@ -39,10 +38,10 @@ class ForwardDynamics(LatentActionPhase):
         return pixels + quantizer_loss, {"pixels": float(pixels.detach()), **logs}
 
     @torch.no_grad()
-    def evaluate(self, model: ColaWorldModel, held_out: Clips) -> Logs:
+    def evaluate(self, model: ColaWorldModel, held_out: TrainingData) -> Logs:
         """PSNR of the FDM's next frames on moving pixels under own and under shuffled actions."""
         generator = torch.Generator().manual_seed(0)
-        batch: Batch = held_out.sample(96, self.clip, generator).to(model.device)
+        batch = held_out.sample(96, self.clip, generator).to(model.device).encoded(model)
         frames = resized(batch.frames, model.fdm.config.image_size)
         moving = moving_pixels(frames[:, :-1], frames[:, 1:])
 

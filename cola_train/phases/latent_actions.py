@@ -20,7 +20,6 @@ class LatentActionPhase(Phase):
     the codebook is initialised from data by k-means, and for ``restart_steps`` dead codes are
     restarted. ``quantizer_weight`` weighs the codebook and commitment losses."""
 
-    clip: int = 8
     quantizer_weight: float = 0.05
     continuous_steps: int = 0
     fit_codes: bool = False

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.data.clips import Clips
+from cola_train.data.clips import Batch, TrainingData
 
 Logs = dict[str, float]
 
@@ -23,16 +24,21 @@ class Phase(ABC):
         steps: optimiser steps.
         learns: names of the model's components that learn; all others are frozen.
         batch_size: clips (or frames) a step.
+        clip: frames of a clip.
         lr: learning rate after a linear warm-up of ``lr_warmup`` steps; it falls to the share
             ``lr_end`` of it by a cosine over the phase (1: it stays).
         lr_scale: factor on ``lr`` by component name.
         ema_decay: of the moving average of the weights that the phase hands on.
     """
 
+    on_latents: ClassVar[bool] = True
+    """Whether the autoencoder is trained, so that batches come with latents."""
+
     name: str
     steps: int
     learns: list[str]
     batch_size: int = 16
+    clip: int = 8
     lr: float = 3e-4
     lr_warmup: int = 100
     lr_end: float = 0.1
@@ -43,15 +49,27 @@ class Phase(ABC):
     def components(self, model: ColaWorldModel) -> dict[str, nn.Module]:
         return {name: model.get_submodule(name) for name in self.learns}
 
+    @property
+    def needs_actions(self) -> bool:
+        """Whether it draws only from data with real actions."""
+        return False
+
+    def start(self, data: TrainingData) -> None:  # noqa: B027
+        """Hook before the first step, also of a resumed run."""
+
+    def draw(self, data: TrainingData, generator: torch.Generator) -> Batch:
+        """The batch of a step; runs in the processes that read the data."""
+        return data.sample(self.batch_size, self.clip, generator)
+
     @abstractmethod
     def loss(
-        self, model: ColaWorldModel, clips: Clips, step: int, generator: torch.Generator
+        self, model: ColaWorldModel, batch: Batch, step: int, generator: torch.Generator
     ) -> tuple[Tensor, Logs]:
-        """The loss (scalar) of one batch drawn from ``clips`` with ``generator``, and logs."""
+        """The loss (scalar) of one batch on the model's device, and logs."""
 
-    def evaluate(self, model: ColaWorldModel, held_out: Clips) -> Logs:
+    def evaluate(self, model: ColaWorldModel, held_out: TrainingData) -> Logs:
         """Measures on held-out clips that are logged along the way."""
         return {}
 
-    def finish(self, model: ColaWorldModel, clips: Clips) -> None:  # noqa: B027
+    def finish(self, model: ColaWorldModel, data: TrainingData) -> None:  # noqa: B027
         """Hook after the last step, with the averaged weights in place."""

@@ -8,9 +8,12 @@ import torch
 from torch import Tensor
 
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.data.clips import Clips
+from cola_train.data.clips import Batch, TrainingData
 from cola_train.evaluation.pixels import psnr
 from cola_train.phases.phase import Logs, Phase
+
+STILLS = 512
+"""At most so many frames stand for the data when a statistic of it is taken."""
 
 
 @dataclass
@@ -19,21 +22,29 @@ class Reconstruction(Phase):
     ``object_weight`` times more; Gaussian noise of ``latent_noise`` standard deviations on the
     latents makes the decoder forgive small errors of the world model."""
 
+    on_latents = False
+
     object_weight: float = 8.0
     latent_noise: float = 0.05
     latent_penalty: float = 1e-3
     _background: Tensor | None = field(default=None, init=False, repr=False)
 
+    def start(self, data: TrainingData) -> None:
+        stills = some_frames(data, 0)
+        self._background = stills.median(0).values.float() / 255
+
+    def draw(self, data: TrainingData, generator: torch.Generator) -> Batch:
+        frames = data.sample_frames(self.batch_size, generator)
+        return Batch(frames[:, None], torch.empty(0), torch.zeros(len(frames), 0, 0))
+
     def loss(
-        self, model: ColaWorldModel, clips: Clips, step: int, generator: torch.Generator
+        self, model: ColaWorldModel, batch: Batch, step: int, generator: torch.Generator
     ) -> tuple[Tensor, Logs]:
-        if self._background is None:
-            picks = clips.frames[:: max(1, clips.episodes // 64), ::5].flatten(0, 1)
-            self._background = picks.float().median(0).values / 255
-        frames = clips.sample_frames(self.batch_size, generator).float() / 255
-        differs = ((frames - self._background).abs().amax(-1, keepdim=True) > 0.1).float()
-        weight = 1 + (self.object_weight - 1) * differs
-        frames, weight = frames.to(model.device), weight.to(model.device)
+        """The batch holds single frames (B, 1, S, S, 3)."""
+        assert self._background is not None, "start() comes first"
+        frames = batch.frames[:, 0].float() / 255
+        differs = (frames - self._background.to(frames)).abs().amax(-1, keepdim=True) > 0.1
+        weight = 1 + (self.object_weight - 1) * differs.float()
         latents = model.autoencoder.encode(frames.movedim(-1, 1)).float()
         noise = torch.randn(latents.shape, generator=generator).to(latents)
         decoded = model.autoencoder.decode(latents + self.latent_noise * noise).movedim(1, -1)
@@ -43,16 +54,22 @@ class Reconstruction(Phase):
         return loss, {"psnr": float(psnr(error.detach().square().mean()))}
 
     @torch.no_grad()
-    def evaluate(self, model: ColaWorldModel, held_out: Clips) -> Logs:
-        frames = held_out.frames[:, ::4].flatten(0, 1)[:256].to(model.device)
+    def evaluate(self, model: ColaWorldModel, held_out: TrainingData) -> Logs:
+        frames = some_frames(held_out, 0)[:256].to(model.device)
         error = model.decode(model.encode(frames)) - frames.float() / 255
         return {"held_out_psnr": float(psnr(error.square().mean()))}
 
     @torch.no_grad()
-    def finish(self, model: ColaWorldModel, clips: Clips) -> None:
+    def finish(self, model: ColaWorldModel, data: TrainingData) -> None:
         """Standardise the latents with the statistics of the data."""
-        frames = clips.frames[:, ::5].flatten(0, 1)[::8].to(model.device)
-        latents = torch.cat([model.encode(part) for part in frames.split(256)])
+        stills = some_frames(data, 1)
+        latents = torch.cat([model.encode(part.to(model.device)) for part in stills.split(256)])
         coder = model.autoencoder
         coder.latent_mean += latents.mean((0, 2, 3)) * coder.latent_std
         coder.latent_std *= latents.std((0, 2, 3))
+
+
+def some_frames(data: TrainingData, seed: int) -> Tensor:
+    """Frames (n, S, S, 3) uint8, the same for every call."""
+    count = min(STILLS, data.num_frames)
+    return data.sample_frames(count, torch.Generator().manual_seed(seed))

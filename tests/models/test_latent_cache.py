@@ -1,12 +1,17 @@
 """Latents on disk: the same as in memory, resumed, and never those of another autoencoder."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from cola_env.errors import ColaWorldError
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Clips
-from cola_train.data.latent_cache import cached_latents
+from cola_train.data.latent_cache import cached_latents, cached_stream, encode
+from cola_train.data.stream import Stream
+from cola_train.data.training_data import DataSources, LoadingConfig
+from tests.train.conftest import write_videos
 
 
 @pytest.fixture
@@ -78,3 +83,21 @@ def test_a_damaged_file_is_named(model, clips, tmp_path) -> None:
     file.write_bytes(file.read_bytes()[:60])
     with pytest.raises(ColaWorldError, match="are damaged"):
         cached_latents(clips, model, tmp_path)
+
+
+def test_latents_of_streamed_episodes_leave_out_what_cannot_be_read(model, tmp_path) -> None:
+    folder = write_videos(tmp_path / "videos", [5, 9, 7, 8])
+    config = LoadingConfig(memory_gb=0, workers=0, index=str(tmp_path / "index"))
+    sources = DataSources(str(folder), config)
+    stream = sources.split("train", 64)
+    assert isinstance(stream, Stream)
+    Path(stream.entry(stream.pieces[1]).file).write_bytes(b"gone")
+    with pytest.warns(UserWarning, match="damaged and skipped"):
+        cached = cached_stream(stream, model, tmp_path / "latents")
+    assert len(cached.pieces) == 2 and len(sources.ledger.files) == 1
+    for _ in range(2):
+        batch = cached.sample(4, 3, torch.Generator().manual_seed(0))
+        expected = encode(model, batch.frames)
+        torch.testing.assert_close(batch.latents, expected, rtol=1e-2, atol=1e-2)
+        cached = cached_stream(stream, model, tmp_path / "latents")
+    assert len(list((tmp_path / "latents").glob("*.npy"))) == 1

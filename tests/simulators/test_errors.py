@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cola_env.errors import ColaWorldError
-from cola_env.simulators.rendering import DeskCamera, import_dm_control
+from cola_env.simulators.rendering import import_dm_control
 from cola_env.simulators.robodesk import RoboDeskEnv, vector_to_state
 
 Make = Callable[..., Any]
@@ -84,7 +84,7 @@ def test_drawing_in_a_fork_of_a_drawing_process_is_refused(
     pytest.importorskip("robodesk")
     env = make_env(image_size=32)
     drawing, this = 1, 2
-    monkeypatch.setattr(DeskCamera, "_first_process", drawing)
+    monkeypatch.setattr("cola_env.simulators.rendering._first_drawing_process", drawing)
     monkeypatch.setattr("cola_env.simulators.rendering.os.getpid", lambda: this)
     with pytest.raises(RuntimeError, match="forked.*'spawn'"):
         env.reset()

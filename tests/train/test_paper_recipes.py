@@ -1,6 +1,7 @@
 """The paper's recipes run as they stand, on small sizes of the paper's config."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from omegaconf import OmegaConf
 import cola_train.__main__ as cli
 from cola_env.errors import ColaWorldError
 from cola_env.models.world_model import ColaWorldModel
+from cola_train.data.damage import Ledger
 from tests.train.test_trainer import moving_square
 
 CONF = Path(cli.__file__).parent / "conf"
@@ -45,7 +47,11 @@ def settings(recipe: str, out: Path, *overrides: str, **model: object):
 @pytest.fixture(autouse=True)
 def data(monkeypatch: pytest.MonkeyPatch) -> None:
     clips = moving_square(episodes=4, steps=4)
-    monkeypatch.setattr(cli, "load_clips", lambda data, split: (clips, {"rendering": "fast"}))
+    sources = SimpleNamespace(
+        rendering="fast", action_dim=5, has_actions=True, ledger=Ledger(),
+        split=lambda name, size: clips,
+    )  # fmt: skip
+    monkeypatch.setattr(cli, "open_data", lambda cfg: sources)
 
 
 @pytest.mark.parametrize(("recipe", "model"), [("joint_paper", {}), ("two_stage_paper", TINY_FDM)])

@@ -1,0 +1,213 @@
+"""What the real simulators have in common as Gymnasium environments."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.error import ResetNeeded
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cola_env.errors import ColaWorldError
+from cola_env.rollout import Rollout
+
+if TYPE_CHECKING:
+    from cola_env.rewards import Reward, RewardName
+
+NO_GOAL = "This reward compares frames with a goal: pass reset(options={'goal': frame})."
+
+Snapshot = dict[str, NDArray[np.float64]]
+"""Everything that the next steps depend on, by name; each simulator says which names."""
+
+
+class Camera(Protocol):
+    """Draws the present state."""
+
+    def frame(self) -> NDArray[np.uint8]: ...
+
+
+class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
+    """A robot's real simulator behind the interface that planners and the dream share.
+
+    Observation: uint8 RGB (image_size, image_size, 3). Action: float32 (action_dim,) in [-1, 1],
+    clipped to it. terminated: the task succeeded during this step. info: {"success": the same}.
+
+    A simulator sets `_camera` in its constructor and says how an episode starts (`_start`), what
+    an action does (`_simulate`), and what its state is (`snapshot`, `restore`).
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}
+    simulator: ClassVar[str]
+    action_dim: ClassVar[int]
+    own_rewards: ClassVar[tuple[str, ...]]
+    reset_options: ClassVar[tuple[str, ...]] = ("state", "goal")
+
+    _camera: Camera
+
+    def __init__(
+        self,
+        task: str,
+        rendering: str,
+        image_size: int,
+        reward: "RewardName | Reward",
+        max_episode_steps: int | None,
+        render_mode: str | None,
+    ) -> None:
+        """Raises ColaWorldError for an unknown reward or render mode."""
+        self.check_choice("render mode", render_mode, (None, "rgb_array"))
+        self.task = task
+        self.rendering = rendering
+        self.render_mode = render_mode
+        self.max_episode_steps = max_episode_steps
+        self._image_shape = (image_size, image_size, 3)
+        self.observation_space = gymnasium.spaces.Box(0, 255, self._image_shape, np.uint8)
+        self.action_space = gymnasium.spaces.Box(-1, 1, (self.action_dim,), np.float32)
+        self._reward = self._make_reward(reward, task)
+        self._frame: NDArray[np.uint8] | None = None
+        self._goal: Tensor | None = None
+        self._started = False
+        self._steps = 0
+
+    @abstractmethod
+    def _start(self, options: Mapping[str, Any]) -> None:
+        """Begins an episode at a state drawn with `self.np_random`, or at options["state"]."""
+
+    @abstractmethod
+    def _simulate(self, action: NDArray[np.float32]) -> tuple[float, bool]:
+        """Runs an action; returns the simulator's own reward and whether the task succeeded."""
+
+    @abstractmethod
+    def snapshot(self) -> Snapshot:
+        """Everything that the next steps depend on, for `restore` here or elsewhere."""
+
+    @abstractmethod
+    def restore(self, state: Mapping[str, NDArray[np.float64]]) -> None:
+        """Returns to a `snapshot()` exactly, be it of another instance or process.
+
+        The random generator stays as it is. Raises ColaWorldError for a foreign snapshot.
+        """
+
+    @abstractmethod
+    def successes(self) -> dict[str, bool]:
+        """Which tasks the present state fulfils, of those that this simulation can judge."""
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+        """Starts an episode at a random state, or at options["state"], a snapshot.
+
+        options["goal"]: RGB image (image_size, image_size, 3), uint8 or float in [0, 1], for a
+        Reward; kept for later episodes. From a snapshot the steps count from 0 again.
+        """
+        super().reset(seed=seed)
+        options = options or {}
+        for name in options:
+            self.check_choice("reset option", name, self.reset_options)
+        if "goal" in options:
+            self._goal = self._to_goal(options["goal"])
+        if self._reward is not None and self._goal is None:
+            raise ColaWorldError(NO_GOAL)
+        self._start(options)
+        self._started = True
+        self._steps = 0
+        self._frame = None
+        return self.render(), {"success": False}
+
+    def step(
+        self, action: NDArray[np.float32]
+    ) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
+        reward, success = self._advance(action)
+        frame = self.render()
+        if self._reward is not None:
+            if self._goal is None:
+                raise ColaWorldError(NO_GOAL)
+            reward = float(self._reward(torch.from_numpy(frame).float() / 255, self._goal))
+        truncated = self.max_episode_steps is not None and self._steps >= self.max_episode_steps
+        return frame, reward, success, truncated, {"success": success}
+
+    def advance(self, action: NDArray[np.float32]) -> bool:
+        """A step that draws nothing; returns whether the task succeeded during it."""
+        return self._advance(action)[1]
+
+    def render(self) -> NDArray[np.uint8]:
+        """The present frame, drawn once a state: uint8 RGB (image_size, image_size, 3)."""
+        if self._frame is None:
+            self._frame = self._camera.frame()
+        return self._frame.copy()
+
+    def rollout(self, actions: NDArray[np.float32] | Tensor) -> Rollout:
+        """Tries actions (N, H, action_dim) from the present state, which stays as it is.
+
+        Returns frames uint8 (N, H, image_size, image_size, 3) and rewards float32 (N, H), as
+        `step` gives them.
+        """
+        sequences = torch.as_tensor(actions, dtype=torch.float32).cpu().numpy()
+        if sequences.ndim != 3 or sequences.shape[2] != self.action_dim:
+            raise ColaWorldError(
+                f"rollout needs actions of shape (N, H, {self.action_dim}), not {sequences.shape}."
+            )
+        start, frame = self.snapshot(), self._frame
+        frames = np.empty((*sequences.shape[:2], *self._image_shape), np.uint8)
+        rewards = np.empty(sequences.shape[:2], np.float32)
+        try:
+            for n, sequence in enumerate(sequences):
+                self.restore(start)
+                for h, action in enumerate(sequence):
+                    frames[n, h], rewards[n, h], *_ = self.step(action)
+        finally:
+            self.restore(start)
+            self._frame = frame
+        return Rollout(torch.from_numpy(frames), torch.from_numpy(rewards))
+
+    @classmethod
+    def check_choice(cls, what: str, value: Any, known: tuple[Any, ...]) -> None:
+        """Raises ColaWorldError, which lists the known values, when `value` is none of them."""
+        if value not in known:
+            raise ColaWorldError(
+                f"Unknown {what} {value!r} for {cls.simulator}: "
+                f"choose one of {', '.join(map(str, known))}."
+            )
+
+    def _advance(self, action: NDArray[np.float32]) -> tuple[float, bool]:
+        self._check_started()
+        action = np.asarray(action, dtype=np.float32)
+        if action.shape != (self.action_dim,):
+            raise ColaWorldError(
+                f"{self.simulator} takes an action of shape ({self.action_dim},), "
+                f"not {action.shape}."
+            )
+        if not np.isfinite(action).all():
+            raise ColaWorldError(f"The action {action.tolist()} holds NaN or infinity.")
+        self._frame = None
+        self._steps += 1
+        return self._simulate(action.clip(-1, 1))
+
+    def _to_goal(self, goal: Any) -> Tensor:
+        image = torch.as_tensor(np.asarray(goal))
+        if image.shape != self._image_shape:
+            raise ColaWorldError(
+                f"The goal image has shape {tuple(image.shape)} but frames have "
+                f"{self._image_shape}."
+            )
+        if image.dtype == torch.uint8:
+            return image.float() / 255
+        if not (image.min() >= 0 and image.max() <= 1):
+            raise ColaWorldError("A float goal image lies in [0, 1]; pass uint8 for 0 to 255.")
+        return image.float()
+
+    def _make_reward(self, reward: "RewardName | Reward", task: str) -> "Reward | None":
+        """None where the simulator's own reward is asked for."""
+        if isinstance(reward, str) and reward in self.own_rewards:
+            return None
+        from cola_env.rewards import REWARDS, make_reward
+
+        if isinstance(reward, str):
+            self.check_choice("reward", reward, (*self.own_rewards, *REWARDS))
+        return make_reward(reward, task)
+
+    def _check_started(self) -> None:
+        if not self._started:
+            raise ResetNeeded("Call reset() or restore() before anything else.")

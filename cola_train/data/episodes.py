@@ -1,0 +1,108 @@
+"""What every kind of training data offers: episodes of frames, some with actions."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cola_train.data.video import Frames
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One episode as its metadata tell of it, without decoding a frame.
+
+    Attributes:
+        file: the file that is named when the frames cannot be read.
+        key: which episode of the file, "" where the file is one episode.
+        frames, fps, height, width: of the video as it is stored.
+        action_dim: size of an action; None: no actions.
+        split: "train" or "test" where the data set says so.
+        rendering: profile of simulated frames, see ``cola_env.simulators.rendering``.
+    """
+
+    file: str
+    key: str
+    frames: int
+    fps: float
+    height: int
+    width: int
+    action_dim: int | None = None
+    split: str | None = None
+    rendering: str | None = None
+
+    def stride(self, fps: float | None) -> int:
+        """Stored frames from one frame to the next at ``fps``: the nearest whole number, or 1."""
+        return 1 if fps is None else max(1, round(self.fps / fps))
+
+
+class Episodes(Protocol):
+    """A source of training data; frame t of an episode is before its action t."""
+
+    path: Path
+
+    @property
+    def entries(self) -> Sequence[Entry]: ...
+
+    def frames(self, episode: int, start: int, stop: int, stride: int = 1) -> Frames:
+        """Frames start, start + stride, ... before stop, uint8 RGB (n, H, W, 3).
+
+        Raises DamagedFile when they cannot be read.
+        """
+        ...
+
+    def actions(self, episode: int, start: int, stop: int) -> NDArray[np.float32]:
+        """Actions (stop - start, A) of an episode whose entry has an ``action_dim``.
+
+        Raises DamagedFile when they cannot be read.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Frames ``start`` to ``stop`` (counted at the target fps) of an episode."""
+
+    episode: int
+    start: int
+    stop: int
+    stride: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+TEST_SHARE = 20
+"""One episode in so many is held out where a data set does not say which."""
+
+
+def pieces(entries: Sequence[Entry], split: str, fps: float | None) -> list[Piece]:
+    """What belongs to ``split`` ("train" or "test") at ``fps``.
+
+    A data set's own split holds; else a twentieth of the episodes, chosen by their names, or the
+    last tenth of a single one, is for testing.
+    """
+    whole = [
+        Piece(i, 0, -(-entry.frames // entry.stride(fps)), entry.stride(fps))
+        for i, entry in enumerate(entries)
+    ]
+    if {"train", "test"} <= {entry.split for entry in entries}:
+        return [piece for piece in whole if entries[piece.episode].split == split]
+    if len(whole) == 1:
+        (piece,) = whole
+        cut = max(1, len(piece) - max(2, len(piece) // 10))
+        first, last = (0, cut) if split == "train" else (cut, len(piece))
+        return [Piece(piece.episode, first, last, piece.stride)]
+    shuffled = sorted(whole, key=lambda piece: _digest(entries[piece.episode]))
+    held_out = {piece.episode for piece in shuffled[: max(1, len(whole) // TEST_SHARE)]}
+    return [piece for piece in whole if (piece.episode in held_out) == (split == "test")]
+
+
+def _digest(entry: Entry) -> str:
+    return hashlib.sha256(f"{Path(entry.file).name}/{entry.key}".encode()).hexdigest()

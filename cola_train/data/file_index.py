@@ -1,0 +1,96 @@
+"""What is in the files of a folder, remembered: each is opened once, until it changes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from cola_train.data.damage import DamagedFile, Ledger
+from cola_train.data.episodes import Entry
+
+VERSION = 1
+
+
+def default_folder() -> Path:
+    """Where indexes are kept: ``$XDG_CACHE_HOME/colaworld/index`` or below ``~/.cache``."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "colaworld" / "index"
+
+
+@dataclass(frozen=True)
+class FileIndex:
+    """The episodes of the files below ``root``.
+
+    Attributes:
+        scan: what a file holds, from its metadata; raises DamagedFile.
+        folder: where the index file (JSON) is kept; written atomically, also when interrupted.
+    """
+
+    root: Path
+    scan: Callable[[Path], list[Entry]]
+    folder: Path
+    ledger: Ledger
+
+    @property
+    def file(self) -> Path:
+        name = hashlib.sha256(str(self.root.resolve()).encode()).hexdigest()[:16]
+        return self.folder / f"{name}.json"
+
+    def entries(self, files: Sequence[Path]) -> list[Entry]:
+        """The episodes of ``files`` in their order; files of unchanged size and time are not
+        opened again. Damaged ones go to the ledger."""
+        known = self._load()
+        fresh = [file for file in files if known.get(str(file), {}).get("stamp") != _stamp(file)]
+        if fresh:
+            known = {str(file): known[str(file)] for file in files if str(file) in known}
+            pool = ThreadPoolExecutor(4)
+            try:
+                found = pool.map(self._record, fresh)
+                bar = tqdm(found, f"indexing {self.root}", len(fresh), unit="file", leave=False)
+                for file, record in zip(fresh, bar, strict=True):
+                    known[str(file)] = record
+            finally:
+                pool.shutdown(cancel_futures=True)
+                self._save(known)
+        entries = []
+        for name in map(str, files):
+            if known[name]["damage"] is not None:
+                self.ledger.add(name, known[name]["damage"])
+            entries += [Entry(**values) for values in known[name]["episodes"]]
+        return entries
+
+    def _record(self, file: Path) -> dict[str, Any]:
+        stamp = _stamp(file)
+        try:
+            episodes = [asdict(entry) for entry in self.scan(file)]
+            return {"stamp": stamp, "episodes": episodes, "damage": None}
+        except DamagedFile as error:
+            return {"stamp": stamp, "episodes": [], "damage": error.reason}
+
+    def _load(self) -> dict[str, Any]:
+        try:
+            stored = json.loads(self.file.read_text())
+            return dict(stored["files"]) if stored["version"] == VERSION else {}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+
+    def _save(self, files: dict[str, Any]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = self.file.with_suffix(f".{os.getpid()}.tmp")
+        partial.write_text(
+            json.dumps({"version": VERSION, "root": str(self.root), "files": files}) + "\n"
+        )
+        os.replace(partial, self.file)
+
+
+def _stamp(file: Path) -> list[int]:
+    status = file.stat()
+    return [status.st_size, status.st_mtime_ns]

@@ -1,0 +1,90 @@
+"""The batches of a training phase, drawn ahead by reader processes where that pays.
+
+What is drawn at a step depends on the seed, the phase and the step alone: a run that is resumed,
+with as many or other readers, sees what it would have seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from cola_env.errors import ColaWorldError
+from cola_train.data.clips import Batch, TrainingData
+
+Draw = Callable[[TrainingData, torch.Generator], Batch]
+T = TypeVar("T")
+AHEAD = 4
+"""Batches that each process reads ahead."""
+
+
+def step_generator(seed: int, phase: str, step: int, use: str) -> torch.Generator:
+    """The random numbers of one step, other ones for each ``use`` of them."""
+    digest = hashlib.sha256(f"{seed} {phase} {step} {use}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)
+
+
+@dataclass(frozen=True)
+class _Steps(Dataset[object]):
+    """Item ``step`` is its batch, or the error instead, and the damaged files met on the way."""
+
+    data: TrainingData
+    draw: Draw
+    seed: int
+    phase: str
+
+    def __getitem__(self, step: int) -> tuple[Batch | ColaWorldError, dict[str, str]]:
+        generator = step_generator(self.seed, self.phase, step, "data")
+        try:
+            batch: Batch | ColaWorldError = self.draw(self.data, generator)
+        except ColaWorldError as error:
+            batch = error
+        return batch, self.data.ledger.news()
+
+
+def batches(data: TrainingData, draw: Draw, seed: int, phase: str, steps: range) -> Iterator[Batch]:
+    """The batch of each of the ``steps``, in order.
+
+    Raises ColaWorldError when nothing can be read any more, or a reader has died.
+    """
+    workers = data.workers
+    loader: DataLoader[object] = DataLoader(
+        _Steps(data, draw, seed, phase),
+        batch_size=None,
+        sampler=steps,
+        num_workers=workers,
+        prefetch_factor=AHEAD if workers else None,
+        collate_fn=_as_it_is,
+        worker_init_fn=_leave_interrupts,
+        generator=torch.Generator(),
+    )
+    items = iter(loader)
+    for _ in steps:
+        try:
+            batch, damaged = next(items)
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise ColaWorldError(
+                f"A process that reads the data has died ({str(error).splitlines()[0]}): lower "
+                "loading.workers, or set it to 0."
+            ) from error
+        data.ledger.learn(damaged)
+        if isinstance(batch, ColaWorldError):
+            raise batch
+        yield batch
+
+
+def _leave_interrupts(worker: int) -> None:
+    """Ctrl-C is for the main process, which ends its readers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _as_it_is(item: T) -> T:
+    return item

@@ -1,0 +1,55 @@
+"""Which kind of training data a path holds, by what lies there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cola_env.errors import ColaWorldError
+from cola_train.data import demo_files, video_folder
+from cola_train.data.damage import Ledger
+from cola_train.data.demo_files import DemoFiles
+from cola_train.data.episodes import Episodes
+from cola_train.data.file_index import default_folder
+from cola_train.data.lerobot_episodes import LeRobotEpisodes
+from cola_train.data.video_folder import VideoFolder
+
+
+def open_source(
+    path: str | Path, ledger: Ledger | None = None, index: str | Path | None = None
+) -> Episodes:
+    """A LeRobot v3 folder (it has a ``meta``), HDF5 files, or videos; files are looked for in all
+    subfolders.
+
+    ``ledger`` takes note of damaged files, ``index`` is the folder for indexes.
+    Raises ColaWorldError when the path is missing or holds nothing that can be read.
+    """
+    path, ledger = Path(path).expanduser(), ledger or Ledger()
+    folder = Path(index).expanduser() if index else default_folder()
+    if not path.exists():
+        raise ColaWorldError(
+            f"There is no data {path}: name a folder or file, or make a data set with "
+            "'python -m cola_train.collect'."
+        )
+    if (path / "meta").is_dir():
+        return LeRobotEpisodes(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    source: DemoFiles | VideoFolder
+    if found := _with(files, demo_files.SUFFIXES):
+        source = DemoFiles(path, found, folder, ledger)
+    elif found := _with(files, video_folder.SUFFIXES):
+        source = VideoFolder(path, found, folder, ledger)
+    else:
+        raise ColaWorldError(
+            f"{path} holds nothing to train on: name a LeRobot v3 folder, HDF5 files in the layout "
+            "of VP2 and robomimic, or a folder of mp4 or webm videos."
+        )
+    if not source.entries:
+        raise ColaWorldError(
+            f"None of the {len(found)} files of {path} can be read; the first: "
+            f"{ledger.files.get(str(found[0]), 'it holds no episodes')}."
+        )
+    return source
+
+
+def _with(files: list[Path], suffixes: tuple[str, ...]) -> list[Path]:
+    return [file for file in files if file.suffix.lower() in suffixes]

@@ -1,0 +1,168 @@
+"""The data of a training run: what `data=` names, opened, split and put in memory if it fits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from cola_env.errors import ColaWorldError
+from cola_env.simulators.rendering import check_same_profile
+from cola_train.data.clips import Clips, TrainingData
+from cola_train.data.damage import Ledger
+from cola_train.data.episodes import Entry, Episodes, pieces
+from cola_train.data.lerobot_episodes import LeRobotEpisodes
+from cola_train.data.mixture import mixture
+from cola_train.data.sources import open_source
+from cola_train.data.stream import Stream
+
+OTHER_RENDERING = "video"
+"""The rendering profile of a model whose data is of no simulator of ours."""
+
+
+@dataclass
+class LoadingConfig:
+    """fps: frames a second of the clips; None: as they are stored.
+    memory_gb: frames of the smallest sources that together take no more are kept in memory;
+    workers: processes that decode the others;
+    index: folder where the contents of files are remembered; None: in the user's cache."""
+
+    fps: float | None = None
+    memory_gb: float = 4.0
+    workers: int = 2
+    index: str | None = None
+
+
+class DataSources:
+    """The sources that ``data`` names: a path, a list of paths, which are drawn from in proportion
+    to their frames, or a mapping from a path to its weight, or from a name to ``{path: ...,
+    weight: ...}`` where the path may be a list.
+
+    Raises ColaWorldError when one holds nothing that can be read, or they do not fit together.
+    """
+
+    def __init__(
+        self, data: str | Sequence[str] | Mapping[str, Any], config: LoadingConfig | None = None
+    ) -> None:
+        self.config = config or LoadingConfig()
+        if self.config.fps is not None and self.config.fps <= 0:
+            raise ColaWorldError(f"fps={self.config.fps} is no frame rate: give a positive number.")
+        self.ledger = Ledger()
+        self.groups = [
+            ([open_source(path, self.ledger, self.config.index) for path in paths], weight)
+            for paths, weight in _groups(data)
+        ]
+        self.rendering = _rendering([source for sources, _ in self.groups for source in sources])
+
+    @property
+    def entries(self) -> list[Entry]:
+        return [e for sources, _ in self.groups for source in sources for e in source.entries]
+
+    @property
+    def action_dim(self) -> int | None:
+        """The size of the actions of all that has any; None without.
+
+        Raises ColaWorldError for actions of several sizes.
+        """
+        dims = {entry.action_dim for entry in self.entries if entry.action_dim}
+        if len(dims) > 1:
+            raise ColaWorldError(
+                f"The data has actions of {' and '.join(map(str, sorted(dims)))} dimensions: train "
+                "on real actions of one kind at a time."
+            )
+        return dims.pop() if dims else None
+
+    @property
+    def has_actions(self) -> bool:
+        return any(entry.action_dim for entry in self.entries)
+
+    def split(self, name: str, size: int) -> TrainingData:
+        """What belongs to "train" or "test", as square frames of ``size`` pixels."""
+        groups = [([self._stream(s, name, size) for s in ss], w) for ss, w in self.groups]
+        streams = [stream for group, _ in groups for stream in group if stream.pieces]
+        if not streams:
+            raise ColaWorldError(f"The data has no episodes for {name!r}: name more of it.")
+        left, held = self.config.memory_gb * 1e9, dict[int, TrainingData]()
+        for stream in sorted(streams, key=lambda s: s.num_bytes):
+            left -= stream.num_bytes
+            held[id(stream)] = in_memory(stream) if left >= 0 else stream
+        parts, weights = [], []
+        for group, weight in groups:
+            members = _joined([held[id(stream)] for stream in group if stream.pieces])
+            frames = sum(member.num_frames for member in members)
+            for member in members:
+                parts.append(member)
+                share = member.num_frames / max(1, frames)
+                weights.append(float(member.num_frames) if weight is None else weight * share)
+        return mixture(parts, weights)
+
+    def _stream(self, source: Episodes, name: str, size: int) -> Stream:
+        chosen = pieces(source.entries, name, self.config.fps)
+        return Stream(source, chosen, size, self.ledger, self.config.workers)
+
+
+def in_memory(stream: Stream) -> TrainingData:
+    """All frames of a stream: ``Clips`` where its episodes are of equal length and kind."""
+    whole = stream.loaded()
+    assert whole.memory is not None
+    frames, actions = zip(*whole.memory, strict=True)
+    if len({(len(f), a.shape) for f, a in whole.memory}) > 1:
+        return whole
+    return Clips(torch.stack(frames), torch.stack(actions))
+
+
+def _joined(parts: list[TrainingData]) -> list[TrainingData]:
+    """The same, all clips in memory of the same shape as one."""
+    shapes: dict[tuple[int, ...], list[Clips]] = {}
+    others: list[TrainingData] = []
+    for part in parts:
+        if isinstance(part, Clips):
+            shape = (*part.frames.shape[1:], part.actions.shape[-1])
+            shapes.setdefault(shape, []).append(part)
+        else:
+            others.append(part)
+    return [_as_one(same) for same in shapes.values()] + others
+
+
+def _as_one(clips: list[Clips]) -> Clips:
+    if len(clips) == 1:
+        return clips[0]
+    frames, actions = ([getattr(c, name) for c in clips] for name in ("frames", "actions"))
+    return Clips(torch.cat(frames), torch.cat(actions))
+
+
+def _groups(
+    data: str | Sequence[str] | Mapping[str, Any],
+) -> list[tuple[list[str], float | None]]:
+    """Paths and weight (None: by frames) of each group of sources."""
+    if isinstance(data, str):
+        return [([data], None)]
+    if not isinstance(data, Mapping):
+        return [([str(path) for path in data], None)]
+    groups: list[tuple[list[str], float | None]] = []
+    for name, value in data.items():
+        entry = value if isinstance(value, Mapping) else {"path": name, "weight": value}
+        weight, path = entry.get("weight"), entry.get("path", name)
+        if not isinstance(weight, int | float) or not weight > 0:
+            raise ColaWorldError(f"The weight of {name} is {weight}: give it a positive number.")
+        groups.append(([path] if isinstance(path, str) else [*path], float(weight)))
+    return groups
+
+
+def _rendering(sources: list[Episodes]) -> str:
+    """The profile that all sources of our simulators share.
+
+    Raises ColaWorldError when they differ in it or in their action repeat.
+    """
+    named = [(s.path, profile) for s in sources if (profile := s.entries[0].rendering)]
+    for path, profile in named[1:]:
+        check_same_profile(named[0][1], profile, f"{named[0][0]} and {path}")
+    robots = [source.dataset.info for source in sources if isinstance(source, LeRobotEpisodes)]
+    repeats = {int(info["action_repeat"]) for info in robots if "action_repeat" in info}
+    if len(repeats) > 1:
+        raise ColaWorldError(
+            f"The data is of action repeats {sorted(repeats)}: train on one of them."
+        )
+    return named[0][1] if named else OTHER_RENDERING

@@ -1,0 +1,267 @@
+"""The real LIBERO; skipped without its packages or its assets."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.utils.env_checker import check_env
+from numpy.typing import NDArray
+
+import cola_env  # noqa: F401
+from cola_env.errors import ColaWorldError
+from cola_env.simulators.libero import LiberoEnv, state_to_vector, vector_to_state
+from cola_env.simulators.libero_tasks import find_task
+
+pytestmark = pytest.mark.usefixtures("libero_assets")
+STOVE = "libero_goal/turn_on_the_stove"
+DRAWER = (
+    "libero_spatial/pick_up_the_black_bowl_in_the_top_drawer_of_the_wooden_cabinet"
+    "_and_place_it_on_the_plate"
+)
+STILL = np.array([0, 0, 0, 0, 0, 0, -1], np.float32)
+Make = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def make_libero(libero_assets: Path) -> Iterator[Make]:
+    made: dict[Any, LiberoEnv] = {}
+
+    def make(task: str = STOVE, name: str = "first", **options: Any) -> LiberoEnv:
+        """One environment for each name and options, kept for the module: they are slow to make."""
+        key = (task, name, *sorted(options.items()))
+        if key not in made:
+            made[key] = LiberoEnv(task, **{"rendering": "fast"} | options)
+        return made[key]
+
+    yield make
+    for env in made.values():
+        env.close()
+
+
+@pytest.fixture
+def actions() -> NDArray[np.float32]:
+    """Twelve random actions (12, 7)."""
+    return np.random.default_rng(7).uniform(-1, 1, (12, 7)).astype(np.float32)
+
+
+def knob_turned(env: LiberoEnv) -> None:
+    """Turns the stove on by hand."""
+    env.physics.data.set_joint_qpos("flat_stove_1_button", 1.0)
+
+
+@pytest.mark.filterwarnings("error::UserWarning:gymnasium")
+def test_passes_the_environment_checker() -> None:
+    env = gymnasium.make("LIBERO-v0", task=STOVE, rendering="fast", action_repeat=2)
+    check_env(env.unwrapped, skip_render_check=True)
+    assert env.unwrapped.max_episode_steps == 150
+    assert env.unwrapped.metadata["render_fps"] == 10
+    env.close()
+
+
+def test_same_seed_gives_identical_episodes_and_leaves_numpys_global_state(
+    make_libero: Make, actions: NDArray[np.float32]
+) -> None:
+    first, second = make_libero(), make_libero(name="second")
+    before = np.random.get_state()[1].copy()
+    first.reset(seed=3)
+    runs = []
+    for env in (first, second):
+        frames = [env.reset(seed=11)[0]]
+        frames += [env.step(action)[0] for action in actions[:3]]
+        states = [state_to_vector(env.snapshot())]
+        frames += [env.reset()[0]]
+        states += [state_to_vector(env.snapshot())]
+        runs.append((np.stack(frames), np.stack(states)))
+    for one, other in zip(*runs, strict=True):
+        np.testing.assert_array_equal(one, other)
+    frames = runs[0][0]
+    assert not np.array_equal(frames[0], frames[-1])
+    np.testing.assert_array_equal(np.random.get_state()[1], before)
+
+
+@pytest.mark.parametrize("task", [STOVE, DRAWER])
+def test_starts_and_steps_are_those_of_the_package(
+    make_libero: Make, task: str, actions: NDArray[np.float32]
+) -> None:
+    from libero.libero.envs.env_wrapper import ControlEnv
+
+    env = make_libero(task)
+    env.reset(seed=1)
+    env.reset(seed=2)
+    seed = int(np.random.default_rng(2).integers(2**32))
+    kept = np.random.get_state()
+    np.random.seed(seed)
+    package = ControlEnv(
+        bddl_file_name=str(find_task(task).bddl_file),
+        use_camera_obs=False,
+        has_offscreen_renderer=False,
+        hard_reset=False,
+    )
+    np.random.set_state(kept)
+    for _ in range(10):
+        package.step(STILL.astype(np.float64))
+    for action in actions[:4]:
+        np.testing.assert_array_equal(env.physics.data.qpos, package.sim.data.qpos)
+        np.testing.assert_array_equal(env.physics.model.body_pos, package.sim.model.body_pos)
+        env.advance(action)
+        package.step(action.astype(np.float64))
+    package.close()
+
+
+def test_snapshot_continues_exactly_here_and_in_another_instance(
+    make_libero: Make, actions: NDArray[np.float32]
+) -> None:
+    first, second = make_libero(), make_libero(name="second")
+    first.reset(seed=1)
+    for action in actions[:5]:
+        first.advance(action)
+    saved, shown = first.snapshot(), first.render()
+    expected = [first.step(action)[0] for action in actions[5:9]]
+    end = state_to_vector(first.snapshot())
+    second.reset(seed=2)
+    second.advance(actions[9])
+    for env in (first, second):
+        env.restore(vector_to_state(state_to_vector(saved)))
+        np.testing.assert_array_equal(state_to_vector(env.snapshot()), state_to_vector(saved))
+        np.testing.assert_array_equal(env.render(), shown)
+        np.testing.assert_array_equal([env.step(a)[0] for a in actions[5:9]], expected)
+        np.testing.assert_array_equal(state_to_vector(env.snapshot()), end)
+
+
+def test_rollout_equals_stepping_and_changes_nothing(
+    make_libero: Make, actions: NDArray[np.float32]
+) -> None:
+    env, twin = make_libero(reward="sparse"), make_libero(name="second", reward="sparse")
+    for each in (env, twin):
+        each.reset(seed=5)
+        each.advance(actions[0])
+    before = state_to_vector(env.snapshot())
+    rollout = env.rollout(torch.from_numpy(actions[1:7].reshape(2, 3, 7)))
+    np.testing.assert_array_equal(state_to_vector(env.snapshot()), before)
+    assert rollout.frames.shape == (2, 3, 64, 64, 3) and rollout.frames.dtype == torch.uint8
+    assert rollout.rewards.shape == (2, 3) and rollout.rewards.dtype == torch.float32
+    for h, action in enumerate(actions[1:4]):
+        frame, reward, *_ = twin.step(action)
+        np.testing.assert_array_equal(rollout.frames[0, h], frame)
+        assert rollout.rewards[0, h] == np.float32(reward)
+
+
+def test_action_repeat_holds_an_action(make_libero: Make, actions: NDArray[np.float32]) -> None:
+    once, thrice = make_libero(), make_libero(action_repeat=3)
+    for env in (once, thrice):
+        env.reset(seed=0)
+    for _ in range(3):
+        once.advance(actions[0])
+    thrice.advance(actions[0])
+    np.testing.assert_array_equal(once.snapshot()["simulation"], thrice.snapshot()["simulation"])
+    assert (once.max_episode_steps, thrice.max_episode_steps) == (300, 100)
+
+
+def test_the_picture_is_the_right_way_up(make_libero: Make) -> None:
+    """What goes up moves up in the picture, and the robot stands at its upper edge."""
+    env = make_libero(image_size=128)
+    env.reset(seed=0)
+    plate = env.physics.model.get_joint_qpos_addr("plate_1_joint0")[0]
+    base = env.render().astype(float)
+    heights = []
+    for lift in (0.1, 0.3):
+        env.physics.data.qpos[plate + 2] = 0.9 + lift
+        env.physics.forward()
+        env._frame = None
+        changed = np.abs(env.render() - base).sum(-1) > 60
+        brighter = changed & (env.render().astype(float).sum(-1) > 500)
+        heights.append(np.nonzero(brighter)[0].mean())
+    assert heights[1] < heights[0] - 5
+    upper, lower = base[:32, 48:80], base[96:, 48:80]
+    assert upper.std() > lower.std()
+
+
+def test_the_vp2_profile_is_the_look_of_the_package(make_libero: Make) -> None:
+    env, fast = make_libero(rendering="vp2"), make_libero()
+    picture = env.reset(seed=0)[0]
+    assert np.abs(picture.astype(float) - fast.reset(seed=0)[0]).mean() > 1
+    assert (env.rendering, fast.rendering) == ("vp2", "fast")
+    assert env.physics.model._model.vis.quality.offsamples == 4
+
+
+def test_starts_of_the_benchmark(make_libero: Make) -> None:
+    env = make_libero()
+    assert env.num_starts == 50
+    shown = [env.reset(seed=0, options={"start": index})[0] for index in (0, 7, 0)]
+    np.testing.assert_array_equal(shown[0], shown[2])
+    assert not np.array_equal(shown[0], shown[1])
+    with pytest.raises(ColaWorldError, match="start 50 for LIBERO"):
+        env.reset(options={"start": 50})
+
+
+def test_success_terminates_pays_once_and_lights_the_burner(make_libero: Make) -> None:
+    env = make_libero()
+    dark = env.reset(seed=0)[0]
+    assert env.successes() == {STOVE: False}
+    knob_turned(env)
+    turned = env.snapshot()
+    _, info = env.reset(options={"state": turned})
+    assert info == {"success": False} and env.successes() == {STOVE: True}
+    frame, reward, terminated, truncated, info = env.step(STILL)
+    assert (reward, terminated, truncated, info["success"]) == (1.0, True, False, True)
+    assert np.abs(frame.astype(float) - dark).max() > 50
+    assert env.step(STILL)[1:3] == (0.0, True)
+    np.testing.assert_array_equal(env.reset(seed=0)[0], dark)
+
+
+def test_episodes_end_at_the_limit(make_libero: Make) -> None:
+    env = make_libero(action_repeat=150)
+    env.reset(seed=0)
+    assert [env.step(STILL)[3] for _ in range(2)] == [False, True]
+
+
+def test_mistakes_get_a_sentence(make_libero: Make) -> None:
+    env = make_libero()
+    env.reset(seed=0)
+    with pytest.raises(ColaWorldError, match=r"action of shape \(7,\), not \(5,\)"):
+        env.step(np.zeros(5, np.float32))
+    with pytest.raises(ColaWorldError, match="no snapshot of LIBERO"):
+        env.restore({"qpos": np.zeros(3)})
+    with pytest.raises(ColaWorldError, match="no snapshot of LIBERO"):
+        env.restore(make_libero(DRAWER).reset(seed=0) and make_libero(DRAWER).snapshot())
+    with pytest.raises(ColaWorldError, match="reset option 'init'.*state, goal, start"):
+        env.reset(options={"init": 0})
+    with pytest.raises(ColaWorldError, match="reward 'dense'.*success, sparse, vp2"):
+        LiberoEnv(STOVE, reward="dense")
+
+
+def test_a_subset_of_the_assets_says_what_is_missing(libero_assets: Path) -> None:
+    task = "libero_object/pick_up_the_ketchup_and_place_it_in_the_basket"
+    if (libero_assets / "stable_hope_objects" / "ketchup").is_dir():
+        pytest.skip("the assets hold libero_object")
+    with pytest.raises(ColaWorldError, match="libero_object/pick_up_the_ketchup.*complete copy"):
+        LiberoEnv(task)
+
+
+WITHOUT_CONFIG = """
+import os
+import cola_env, gymnasium
+env = gymnasium.make("LIBERO-v0", rendering="fast")
+env.reset(seed=0)
+assert "LIBERO_CONFIG_PATH" not in os.environ
+env.close()
+"""
+
+
+def test_importing_asks_nothing_and_writes_nothing_into_the_home(tmp_path: Path) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "LIBERO_CONFIG_PATH"}
+    environment |= {"HOME": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "numba")}
+    command = [sys.executable, "-c", WITHOUT_CONFIG]
+    done = subprocess.run(
+        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr and "Y/N" not in done.stdout
+    assert not (tmp_path / ".libero").exists()

@@ -1,0 +1,185 @@
+"""Training data of every kind: what is found in it, which frames and actions come out."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cola_env.errors import ColaWorldError
+from cola_train.data import video_folder
+from cola_train.data.damage import DamagedFile, Ledger
+from cola_train.data.episodes import pieces
+from cola_train.data.framing import square
+from cola_train.data.sources import open_source
+from tests.train.conftest import (
+    numbered,
+    numbers,
+    spoil,
+    write_demos,
+    write_lerobot,
+    write_video,
+    write_videos,
+)
+
+
+@pytest.fixture(params=["lerobot", "hdf5", "mp4", "webm"])
+def source(request: pytest.FixtureRequest, tmp_path: Path):
+    if request.param == "lerobot":
+        return open_source(write_lerobot(tmp_path / "data", [30, 12]))
+    if request.param == "hdf5":
+        return open_source(write_demos(tmp_path / "data.hdf5", [30, 12]).parent)
+    for i, length in enumerate([30, 12]):
+        write_video(tmp_path / "data" / "deep" / f"{i}.{request.param}", numbered(length))
+    return open_source(tmp_path / "data")
+
+
+def test_metadata_tell_the_episodes(source) -> None:
+    assert [entry.frames for entry in source.entries] == [30, 12]
+    assert {(e.fps, e.height, e.width) for e in source.entries} == {(20.0, 48, 64)}
+
+
+@pytest.mark.parametrize(
+    "wanted", [range(0, 30), range(0, 1), range(29, 30), range(7, 20, 4), range(13, 28)]
+)
+def test_the_frames_asked_for_come_out(source, wanted: range) -> None:
+    frames = source.frames(0, wanted.start, wanted.stop, wanted.step)
+    assert frames.dtype == np.uint8 and frames.shape[1:] == (48, 64, 3)
+    assert numbers(frames) == list(wanted)
+
+
+@pytest.mark.parametrize("kind", ["lerobot", "hdf5"])
+def test_actions_belong_to_their_frames(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "data.h5"
+    data = open_source(
+        write_lerobot(path, [9, 12, 6]) if kind == "lerobot" else write_demos(path, [9, 12, 6])
+    )
+    assert {entry.action_dim for entry in data.entries} == {5}
+    actions = data.actions(1, 4, 7)
+    assert actions.dtype == np.float32 and actions.shape == (3, 5)
+    np.testing.assert_allclose(actions[:, 0], [0.04, 0.05, 0.06], atol=1e-6)
+    np.testing.assert_allclose(actions[:, 1], 0.01, atol=1e-6)
+
+
+def test_vp2s_robosuite_camera_masks_and_rates_are_known(tmp_path: Path) -> None:
+    data = open_source(write_demos(tmp_path / "a.hdf5", [9] * 12, "agentview_shift_2_image"))
+    assert [entry.key for entry in data.entries] == [f"demo_{i}" for i in range(12)]
+    assert [entry.split for entry in data.entries] == ["train"] * 11 + ["test"]
+    assert data.entries[0].rendering == "vp2"
+    bare = open_source(write_demos(tmp_path / "b.hdf5", [9], actions=False))
+    assert bare.entries[0].action_dim is None
+
+
+def test_float_pixels_become_bytes(tmp_path: Path) -> None:
+    import h5py
+
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        file["data/demo_0/obs/camera_image"] = np.full((4, 8, 8, 3), 99.6)
+    frames = open_source(tmp_path / "a.hdf5").frames(0, 0, 2)
+    assert frames.dtype == np.uint8 and (frames == 100).all()
+
+
+def test_frames_that_come_irregularly_are_taken_by_time(tmp_path: Path) -> None:
+    import av
+
+    path, times = tmp_path / "a.mp4", [0, 1, 2, 6, 7, 8, 9]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=20)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for number, image in enumerate(numbered(len(times))):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts = times[number]
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    frames = video_folder.read_frames(path, range(0, 10), 20)
+    assert numbers(frames) == [0, 1, 2, 2, 2, 2, 3, 4, 5, 6]
+
+
+def test_an_index_is_reused_until_a_file_changes(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_videos(tmp_path / "data", [8, 9, 10])
+    opened: list[str] = []
+    describe = video_folder.describe_video
+
+    def counted(path: Path):
+        opened.append(path.name)
+        return describe(path)
+
+    monkeypatch.setattr(video_folder, "describe_video", counted)
+    first = open_source(folder)
+    assert sorted(opened) == ["00.mp4", "01.mp4", "02.mp4"]
+    (index,) = cache.rglob("*.json")
+    assert open_source(folder).entries == first.entries and len(opened) == 3
+    write_video(folder / "01.mp4", numbered(14))
+    write_video(folder / "03.mp4", numbered(5))
+    (folder / "02.mp4").unlink()
+    assert [entry.frames for entry in open_source(folder).entries] == [8, 14, 5]
+    assert sorted(opened[3:]) == ["01.mp4", "03.mp4"]
+    index.write_text(index.read_text()[:40])
+    assert [entry.frames for entry in open_source(folder).entries] == [8, 14, 5]
+    assert not list(cache.rglob("*.tmp"))
+
+
+def test_a_damaged_file_is_named_and_left_out_and_stays_so(tmp_path: Path) -> None:
+    folder = write_videos(tmp_path / "data", [8, 9, 10])
+    (folder / "01.mp4").write_bytes(b"no video")
+    for _ in range(2):  # the second time from the index
+        ledger = Ledger()
+        with pytest.warns(UserWarning, match="01.mp4 is damaged and skipped"):
+            data = open_source(folder, ledger)
+        assert [entry.frames for entry in data.entries] == [8, 10]
+        assert ledger.summary().startswith("1 damaged file(s) were skipped: ")
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "hdf5"])
+@pytest.mark.filterwarnings("ignore:.*damaged and skipped")
+def test_only_damaged_files_are_an_error(suffix: str, tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.{suffix}").write_bytes(b"nothing")
+    with pytest.raises(ColaWorldError, match="None of the 2 files"):
+        open_source(tmp_path)
+
+
+def test_nothing_to_train_on_is_told(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no data")
+    with pytest.raises(ColaWorldError, match="holds nothing to train on: name a LeRobot v3"):
+        open_source(tmp_path)
+    with pytest.raises(ColaWorldError, match="There is no data"):
+        open_source(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("kind", ["mp4", "hdf5", "lerobot"])
+def test_damage_inside_is_met_on_reading_and_names_the_file(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    if kind == "mp4":
+        noise = np.random.default_rng(0).integers(0, 256, (40, 48, 64, 3), dtype=np.uint8)
+        file = spoil(write_video(path / "a.mp4", noise), 0.5, 0.9)
+        data = open_source(path)
+    elif kind == "hdf5":
+        data = open_source(file := write_demos(path / "a.hdf5", [40, 5]))
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    else:
+        data = open_source(write_lerobot(path, [40, 5]))
+        (file,) = path.rglob("*.mp4")
+        file.write_bytes(b"no video")
+    with pytest.raises(DamagedFile) as caught:
+        data.frames(0, 0, 40)
+    assert caught.value.file == str(file)
+
+
+def test_the_middle_of_a_picture_is_resized() -> None:
+    frames = np.zeros((2, 40, 80, 3), np.uint8)
+    frames[:, :, 20:60] = 200
+    assert (square(frames, 20) == 200).all() and square(frames, 20).shape == (2, 20, 20, 3)
+    assert square(frames[:, :, 20:60], 40).numpy().tobytes() == frames[:, :, 20:60].tobytes()
+
+
+def test_a_target_rate_gives_the_stride_and_a_split_leaves_nothing_out(tmp_path: Path) -> None:
+    entries = open_source(write_videos(tmp_path / "data", [40] * 6)).entries
+    train, test = (pieces(entries, name, fps=7) for name in ("train", "test"))
+    assert {piece.stride for piece in train + test} == {3}
+    assert {len(piece) for piece in train + test} == {14}
+    assert sorted(p.episode for p in train + test) == list(range(6)) and len(test) == 1
+    (first,), (last,) = (pieces(entries[:1], name, None) for name in ("train", "test"))
+    assert (first.start, first.stop, last.start, last.stop) == (0, 36, 36, 40)
+    assert pieces(entries, "train", 100)[0].stride == 1

@@ -1,0 +1,139 @@
+"""`python -m cola_train` on data without actions and on mixtures, with models of a few weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+import cola_train.__main__ as cli
+from cola_env.errors import ColaWorldError
+from cola_env.models.world_model import ColaWorldModel
+from cola_train.phases import FlowMatching, Phase
+from tests.train.conftest import write_demos, write_videos
+from tests.train.test_trainer import SMALL, Killed
+
+CONF = Path(cli.__file__).parent / "conf"
+
+
+def settings(*overrides: str) -> DictConfig:
+    with initialize_config_dir(str(CONF), version_base=None):
+        config = compose("train", list(overrides))
+    OmegaConf.set_struct(config, False)
+    config.model = OmegaConf.merge(config.get("model", {}), SMALL)
+    for name in config.order:
+        config.phases[name].update(steps=2, batch_size=2, clip=4, lr_warmup=1)
+    config.phases.warm_up.update(continuous_steps=1, restart_steps=1, restart_every=1)
+    return config
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return ColaWorldModel.from_pretrained(folder).state_dict()
+
+
+@pytest.mark.filterwarnings("ignore:.*damaged and skipped")
+def test_a_folder_of_videos_trains_a_latent_action_world_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_videos(tmp_path / "videos", [12, 15, 9, 11])
+    (folder / "broken.mp4").write_bytes(b"no video")
+    out, cache = tmp_path / "run", tmp_path / "latents"
+    config = settings(
+        "recipe=video_mini", f"data={folder}", f"out={out}", "loading.memory_gb=0",
+        "loading.workers=0", f"trainer.latent_cache={cache}", "fps=10",
+    )  # fmt: skip
+    cli.train(config)
+    assert "1 damaged file(s) were skipped: " in capsys.readouterr().out
+    model = ColaWorldModel.from_pretrained(out / "end_to_end")
+    assert model.config.rendering == "video"
+    assert len(list(cache.glob("*.npy"))) == 2, "of the training and of the held-out videos"
+    measured = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
+    assert "gap" in measured[-1] and measured[-1]["phase"] == "end_to_end"
+
+
+def test_phases_that_need_actions_say_so_before_anything_runs(tmp_path: Path) -> None:
+    folder = write_videos(tmp_path / "videos", [12, 15])
+    config = settings("recipe=joint_mini", f"data={folder}", f"out={tmp_path / 'run'}")
+    told = "no actions, which the phase.s. adapter, finetune need: .*order=.autoencoder,pretrain,"
+    with pytest.raises(ColaWorldError, match=told):
+        cli.train(config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_adapter_draws_only_from_what_has_actions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    videos = write_videos(tmp_path / "videos", [12, 15])
+    demos = write_demos(tmp_path / "demos.hdf5", [9, 10, 11])
+    drawn: list[tuple[bool, int]] = []
+    draw = Phase.draw
+
+    def spy(phase, data, generator):
+        batch = draw(phase, data, generator)
+        drawn.append((phase.needs_actions, batch.actions.shape[-1]))
+        return batch
+
+    monkeypatch.setattr("cola_train.phases.phase.Phase.draw", spy)
+    config = settings(
+        "recipe=joint_mini", f"data={{{videos}: 1, {demos}: 1}}", f"out={tmp_path / 'run'}"
+    )
+    config.phases.finetune.steps = 8
+    cli.train(config)
+    assert {size for needs, size in drawn if needs} == {5}
+    assert len([needs for needs, _ in drawn if needs]) == 10
+    assert 0 in {size for needs, size in drawn if not needs}
+
+
+def test_clips_longer_than_the_videos_are_told_early(tmp_path: Path) -> None:
+    folder = write_videos(tmp_path / "videos", [12, 3])
+    config = settings("recipe=video_mini", f"data={folder}", f"out={tmp_path / 'run'}")
+    with pytest.raises(ColaWorldError, match="has the 4 frames of a clip: give longer"):
+        cli.train(config)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_killed_run_on_streamed_videos_resumes_to_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    folder = write_videos(tmp_path / "videos", [12, 15, 9, 11])
+
+    def run(name: str) -> None:
+        config = settings(
+            "recipe=video_mini", f"data={folder}", f"out={tmp_path / name}", "loading.memory_gb=0",
+            f"loading.workers={workers}", "trainer.save_seconds=0", "order=[pretrain,warm_up]",
+        )  # fmt: skip
+        cli.train(config)
+
+    run("whole")
+    loss, calls = FlowMatching.loss, 0
+
+    def killed(self, *args):
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise Killed
+        return loss(self, *args)
+
+    monkeypatch.setattr(FlowMatching, "loss", killed)
+    with pytest.raises(Killed):
+        run("killed")
+    run("killed")
+    expected = weights(tmp_path / "whole" / "warm_up")
+    for name, weight in weights(tmp_path / "killed" / "warm_up").items():
+        assert torch.equal(weight, expected[name]), name
+
+
+def test_the_papers_mixture_has_its_shares() -> None:
+    with initialize_config_dir(str(CONF), version_base=None):
+        config = compose("train", ["mixture=paper", "out=x"])
+    paths = [name for name in OmegaConf.missing_keys(config) if name.endswith(".path")]
+    assert len(paths) == len(config.data) == 11
+    weights = {name: part.weight for name, part in config.data.items() if name}
+    total = sum(weights.values())
+    assert weights.pop("open_x_embodiment") / total == pytest.approx(0.3)
+    assert weights.pop("agibot") / total == pytest.approx(0.2)
+    assert sum(weights.values()) / total == pytest.approx(0.5)
