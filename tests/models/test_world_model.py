@@ -162,6 +162,8 @@ def test_candidates_share_the_noise_and_leave_the_state() -> None:
     assert frames.shape == (2, 3, 4, 64, 64, 3)
     torch.testing.assert_close(frames[:, 0], frames[:, 2])
     assert torch.equal(frames, model.rollout(state, actions, seed=3))
+    latents = model.rollout(state, actions, seed=3, decoded=False)
+    torch.testing.assert_close(model.decode(latents), frames, rtol=1e-2, atol=1e-2)
     assert not torch.equal(frames, model.rollout(state, actions, seed=4))
     assert torch.equal(state.latents, latents)
 
