@@ -69,6 +69,8 @@ class Distillation(FlowMatching):
                 f"Phase {self.name} has no teacher: give the model to distil, init=FOLDER."
             )
         self._teacher = load_model(self.teacher, "cpu")
+        for name in {name for name, _ in self._teacher.named_children()} - WITH_VELOCITY:
+            delattr(self._teacher, name)
 
     def noise_levels(
         self, model: ColaWorldModel, batch: int, frames: int, generator: torch.Generator
