@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -40,8 +41,14 @@ def codebook_health(codes: Tensor, num_codes: int) -> CodebookHealth:
 
 
 def health_measures(codes: Tensor, num_codes: int, prefix: str = "") -> dict[str, float]:
-    """The health of codes (..., tokens) by name; nothing where actions have no codes."""
+    """The health of codes (..., tokens) by name; nothing where actions have no codes.
+
+    Beside that of the joint codes, ``token_*`` is the mean over the tokens, each on its own, which
+    a few dozen actions suffice for (a token's entropy is at most ln 32 = 3.47).
+    """
     if not codes.shape[-1]:
         return {}
     health = asdict(codebook_health(codes.flatten(0, -2), num_codes))
+    tokens = [asdict(codebook_health(t.reshape(-1, 1), num_codes)) for t in codes.unbind(-1)]
+    health |= {f"token_{name}": fmean(token[name] for token in tokens) for name in list(health)}
     return {f"{prefix}{name}": value for name, value in health.items()}

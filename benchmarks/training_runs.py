@@ -1,0 +1,82 @@
+"""Training runs of a study: `python -m cola_train` in processes of their own, kept when finished."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from benchmarks.vp2_protocol.records import write_text
+from cola_env.errors import ColaWorldError
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run: an arm of the study under one seed."""
+
+    arm: str
+    seed: int
+    what: str
+    overrides: tuple[str, ...]
+
+    def folder(self, out: Path) -> Path:
+        return out / f"{self.arm}_{self.seed}"
+
+
+def finish(job: Job, out: Path) -> None:
+    """Train what is not finished yet; ColaWorldError for a folder of other settings."""
+    settings = job.folder(out) / "settings.json"
+    wanted = merged(list(job.overrides))
+    known = json.loads(settings.read_text()) if settings.exists() else wanted
+    if known != wanted:
+        changed = sorted(set(known) ^ set(wanted))
+        raise ColaWorldError(
+            f"{job.folder(out)} holds a run of other settings ({', '.join(changed)}): choose "
+            "another out=FOLDER, or the same settings to go on with it."
+        )
+    write_text(settings, json.dumps(wanted, indent=1) + "\n")
+    if not finished(job, out):
+        train(job, out)
+
+
+def train(job: Job, out: Path) -> None:
+    """Run `python -m cola_train`; ColaWorldError with its last words when it fails."""
+    folder = job.folder(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    overrides = merged([*job.overrides, f"out={folder}"])
+    with open(folder / "log.txt", "w") as log:
+        command = [sys.executable, "-m", "cola_train", *overrides]
+        code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT).returncode
+    if code:
+        words = (folder / "log.txt").read_text().splitlines()[-1:]
+        raise ColaWorldError(f"The run {job.arm} (seed {job.seed}) failed: {' '.join(words)}")
+
+
+def merged(overrides: list[str]) -> list[str]:
+    """The last override of every key; keys that a phase leaves at its default are added."""
+    last = {override.partition("=")[0]: override for override in overrides}
+    return [text if key == "recipe" else f"++{text}" for key, text in last.items()]
+
+
+def history(job: Job, out: Path) -> list[dict[str, Any]]:
+    """What was logged while training: a line (``loss``) or a held-out one a phase and step.
+
+    Steps that a stopped run repeated are there once.
+    """
+    path = job.folder(out) / "history.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return list({(line["phase"], line["step"], "loss" in line): line for line in lines}.values())
+
+
+def finished(job: Job, out: Path) -> bool:
+    """Whether the last phase of its recipe was saved."""
+    recipe = job.folder(out) / "recipe.yaml"
+    if not recipe.exists():
+        return False
+    last = OmegaConf.load(recipe).order[-1]
+    return (job.folder(out) / last / "config.json").exists()
