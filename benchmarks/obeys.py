@@ -41,6 +41,7 @@ def measure(
     probe = linear_probe(
         model, train.first(PROBE_EPISODES).encode(model), clips, config.length, 2 * config.clips
     )
+    networks = Networks.of_files(config.lpips, config.fvd)
     picked = ("copy", "autoencoder", "own", "shuffled", "none", "adapter", "own_all")
     return {
         **{key: cola[key] for key in picked},
@@ -53,9 +54,7 @@ def measure(
             name: {source: cola[f"{source}_{name}"] for source in ("lam", "adapter")}
             for name in ("utilisation", "max_usage", "entropy")
         },
-        "quality": video_quality(
-            model, clips, config.horizon, Networks.of_files(config.lpips, config.fvd)
-        ),
+        "quality": video_quality(model, clips, config.horizon, networks),
         "probe_r2": probe.r2,
         "probe_l1": probe.l1,
         "psnr_by_step": {

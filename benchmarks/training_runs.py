@@ -1,4 +1,4 @@
-"""Training runs of a study: `python -m cola_train` in processes of their own, kept when finished."""
+"""Training runs of a study: processes of `python -m cola_train` that are kept when finished."""
 
 from __future__ import annotations
 

@@ -128,8 +128,8 @@ def table_4(study: Study) -> Result:
     verdict = Verdict(INCONCLUSIVE, "The two models played no pair in common.")
     if difference:
         found = difference[0]
-        percent = (100 * found[key] for key in ("difference", "ci_low", "ci_high"))
-        verdict = by_interval(*percent, unit="points", sample=f"{found['pairs']} pairs")
+        mean, low, high = (100 * found[key] for key in ("difference", "ci_low", "ci_high"))
+        verdict = by_interval(mean, low, high, "points", f"{found['pairs']} pairs")
     cells = {(row["task"], row["model"]): cell(row) for row in [*pooled(rows), *overall(rows)]}
     shown = [
         [name, *(cells.get((task, model), "") for model in ("two_stage", "joint"))]
