@@ -80,6 +80,8 @@ def main(config: DictConfig) -> None:
         reproduce(config)
     except ColaWorldError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("Stopped; the same command goes on where it was.")
 
 
 if __name__ == "__main__":

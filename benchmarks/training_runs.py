@@ -1,18 +1,25 @@
-"""Training runs of a study: processes of `python -m cola_train` that are kept when finished."""
+"""Training runs of a study, which share their data and are kept when finished."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
+import cola_train.__main__ as training
 from benchmarks.vp2_protocol.records import write_text
 from cola_env.errors import ColaWorldError
+from cola_train.data.training_data import DataSources, LoadingConfig
+
+CONF = Path(training.__file__).parent / "conf"
 
 
 @dataclass(frozen=True)
@@ -45,16 +52,27 @@ def finish(job: Job, out: Path) -> None:
 
 
 def train(job: Job, out: Path) -> None:
-    """Run `python -m cola_train`; ColaWorldError with its last words when it fails."""
-    folder = job.folder(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    overrides = merged([*job.overrides, f"out={folder}"])
-    with open(folder / "log.txt", "w") as log:
-        command = [sys.executable, "-m", "cola_train", *overrides]
-        code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT).returncode
-    if code:
-        words = (folder / "log.txt").read_text().splitlines()[-1:]
-        raise ColaWorldError(f"The run {job.arm} (seed {job.seed}) failed: {' '.join(words)}")
+    """What `python -m cola_train` does; ColaWorldError, naming the run, when it cannot."""
+    overrides = merged([*job.overrides, f"out={job.folder(out)}"])
+    torch.compiler.reset()
+    GlobalHydra.instance().clear()  # of the study's own configuration, which has been read
+    try:
+        with initialize_config_dir(str(CONF), version_base=None):
+            cfg = compose("train", overrides)
+        data = OmegaConf.to_container(cfg.data)
+        training.train(cfg, opened(data, LoadingConfig(**cfg.loading)))
+    except (ColaWorldError, HydraException) as error:
+        raise ColaWorldError(f"The run {job.arm} (seed {job.seed}) failed: {error}") from error
+
+
+def opened(data: Any, loading: LoadingConfig) -> DataSources:
+    """The data, opened and read once for all runs of this process."""
+    return _opened(json.dumps(data), json.dumps(asdict(loading)))
+
+
+@cache
+def _opened(data: str, loading: str) -> DataSources:
+    return DataSources(json.loads(data), LoadingConfig(**json.loads(loading)))
 
 
 def merged(overrides: list[str]) -> list[str]:

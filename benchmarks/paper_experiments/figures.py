@@ -26,6 +26,7 @@ from benchmarks.paper_experiments.runs import Study
 from benchmarks.paper_experiments.verdicts import (
     COLLAPSED,
     HEALTHY,
+    HealthCurve,
     expect,
     last_half,
     positive,
@@ -33,7 +34,6 @@ from benchmarks.paper_experiments.verdicts import (
     state,
 )
 from cola_env.checkpoints import load_model
-from cola_env.models.codebook import CodebookHealth
 from cola_train.evaluation.transfer import Transfer, action_transfer
 
 HEALTH_HEAD = ["run", "over the last half", *LABELS.values()]
@@ -70,7 +70,7 @@ def figure_3(study: Study) -> Result:
     curves = joint_health(study, list(WARM_UPS))
     slopes = [
         linear_regression(list(WARM_UPS.values()), entropies).slope
-        for entropies in zip(*(late_entropies(curves[run]) for run in WARM_UPS), strict=True)
+        for entropies in zip(*(late_means(curves[run], "entropy") for run in WARM_UPS), strict=True)
     ]
     claims = [
         Claim(
@@ -86,7 +86,7 @@ def figure_3(study: Study) -> Result:
     return _health_result(study, "Figure 3: steps of warm-up", curves, claims)
 
 
-def joint_health(study: Study, runs: Sequence[str]) -> dict[str, list[list[CodebookHealth]]]:
+def joint_health(study: Study, runs: Sequence[str]) -> dict[str, list[HealthCurve]]:
     """Health along joint training, by run a curve a seed."""
     return {
         run: [health_curve(study.lines(run, seed), "end_to_end") for seed in study.seeds]
@@ -94,25 +94,26 @@ def joint_health(study: Study, runs: Sequence[str]) -> dict[str, list[list[Codeb
     }
 
 
-def late_entropies(curves: Sequence[Sequence[CodebookHealth]]) -> list[float]:
-    """The mean entropy over the last half of training, a number a seed."""
-    return [fmean(health.entropy for health in last_half(each)) for each in curves]
+def late_means(curves: Sequence[HealthCurve], name: str) -> list[float]:
+    """The mean of a measure of health over the last half of training, a number a seed."""
+    return [fmean(getattr(health, name) for health in last_half(each)) for each in curves]
 
 
 def _health_result(
-    study: Study, title: str, curves: dict[str, list[list[CodebookHealth]]], claims: list[Claim]
+    study: Study, title: str, curves: dict[str, list[HealthCurve]], claims: list[Claim]
 ) -> Result:
-    lines = {run: [study.lines(run, seed) for seed in study.seeds] for run in curves}
     panels = {
         name: {
-            study.what(run): [curve(each, f"token_{name}", ("end_to_end",)) for each in lines[run]]
-            for run in curves
+            study.what(run): [
+                Curve(list(each), [getattr(health, name) for health in each.values()])
+                for each in seeds
+            ]
+            for run, seeds in curves.items()
         }
         for name in HEALTH
     }
     late = {
-        run: {name: [_late(each, name) for each in seeds] for name in HEALTH}
-        for run, seeds in curves.items()
+        run: {name: late_means(seeds, name) for name in HEALTH} for run, seeds in curves.items()
     }
     rows = [
         [
@@ -127,10 +128,6 @@ def _health_result(
     return Result(
         title, claims, numbers, HEALTH_HEAD, rows, partial(plot_health, panels=panels, title=title)
     )
-
-
-def _late(health: Sequence[CodebookHealth], name: str) -> float:
-    return fmean(getattr(each, name) for each in last_half(health))
 
 
 def figure_4a(study: Study) -> Result:

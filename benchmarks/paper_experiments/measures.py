@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from benchmarks.paper_experiments.runs import Lines, Study, as_list
+from benchmarks.paper_experiments.verdicts import HealthCurve
+from benchmarks.training_runs import opened
 from benchmarks.vp2_protocol.records import write_text
 from cola_env.checkpoints import load_model
 from cola_env.errors import ColaWorldError
 from cola_env.models.codebook import CodebookHealth
 from cola_train.data.clips import TrainingData
-from cola_train.data.training_data import DataSources
+from cola_train.data.training_data import LoadingConfig
 from cola_train.evaluation.quality import Networks, video_quality
 
 HEALTH = ("utilisation", "max_usage", "entropy")
@@ -42,18 +46,25 @@ def curve(lines: Lines, key: str, phases: tuple[str, ...], start: int = 0) -> Cu
     return Curve(steps, values)
 
 
-def health_curve(lines: Lines, phase: str) -> list[CodebookHealth]:
-    """Of the codes of every logged training batch, the mean of the tokens."""
-    return [_health(ln, "") for ln in lines if ln["phase"] == phase and "token_entropy" in ln]
+def health_curve(lines: Lines, phase: str) -> HealthCurve:
+    """Of the codes of the training batches, by the step they were logged at: mean of the tokens."""
+    own = [line for line in lines if line["phase"] == phase]
+    return {line["step"]: _health(line, "") for line in own if tokens(line, "token_", "entropy")}
 
 
 def final_health(lines: Lines, phase: str, source: str) -> CodebookHealth:
     """On held-out clips after ``phase``, under the IDM (``lam``) or the adapter (``adapter``)."""
-    return _health(last(lines, phase, f"{source}_token_entropy"), f"{source}_")
+    return _health(last(lines, phase, f"{source}_token_0_entropy"), f"{source}_")
 
 
 def _health(line: dict[str, Any], prefix: str) -> CodebookHealth:
-    return CodebookHealth(*(line[f"{prefix}token_{name}"] for name in HEALTH))
+    return CodebookHealth(*(fmean(tokens(line, f"{prefix}token_", name)) for name in HEALTH))
+
+
+def tokens(line: dict[str, Any], prefix: str, name: str) -> list[float]:
+    """A measure of every token's codes; none in a line without."""
+    pattern = re.compile(rf"{prefix}\d+_{name}")
+    return [value for key, value in line.items() if pattern.fullmatch(key)]
 
 
 def last(lines: Lines, phase: str, key: str, until: int | None = None) -> dict[str, Any]:
@@ -69,7 +80,7 @@ def last(lines: Lines, phase: str, key: str, until: int | None = None) -> dict[s
 
 def held_out(data: Any, size: int) -> TrainingData:
     """The held-out clips with actions, in frames of ``size`` pixels."""
-    return DataSources(as_list(data)).split("test", size).with_actions()
+    return opened(as_list(data), LoadingConfig()).split("test", size).with_actions()
 
 
 def quality(study: Study, run: str, seed: int, phase: str, data: Any) -> dict[str, Any]:

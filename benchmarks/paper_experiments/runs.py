@@ -72,6 +72,7 @@ def job(config: DictConfig, run: str, seed: int) -> Job:
         f"init_components=[{','.join(entry.get('keeps', PRETRAINED))}]",
         f"seed={seed}",
         f"trainer.compile={config.compile}",
+        f"trainer.latent_cache={runs_folder(config)}/latents_{seed}",
         *(f"{key}={round(n * scale.steps_per_thousand)}" for key, n in thousands.items()),
         *scale.set,
         *(scale.plain if entry.get("plain") else []),

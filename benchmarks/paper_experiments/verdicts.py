@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from statistics import fmean, median, stdev
@@ -17,6 +17,9 @@ LEAST_UTILISATION, MOST_USAGE, LEAST_ENTROPY = 0.2, 0.5, 1.0
 
 STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 """97.5 % quantiles of Student's t for 1 to 9 degrees of freedom; the last serves beyond."""
+
+HealthCurve = Mapping[int, CodebookHealth]
+"""Of a codebook along training, by step."""
 
 
 @dataclass(frozen=True)
@@ -37,18 +40,18 @@ def collapsed(health: CodebookHealth) -> bool:
     return sum(crossed) >= 2
 
 
-def last_half(curve: Sequence[CodebookHealth]) -> Sequence[CodebookHealth]:
-    return curve[len(curve) // 2 :]
+def last_half(curve: HealthCurve) -> list[CodebookHealth]:
+    return list(curve.values())[len(curve) // 2 :]
 
 
-def state(curve: Sequence[CodebookHealth]) -> str:
+def state(curve: HealthCurve) -> str:
     """Of a codebook over the last half of its training: collapsed in more than half of the
     measurements, healthy if collapsed in fewer than a tenth, else mixed."""
     share = fmean(collapsed(health) for health in last_half(curve))
     return COLLAPSED if share > 0.5 else HEALTHY if share < 0.1 else MIXED
 
 
-def expect(wanted: str, curves: Sequence[Sequence[CodebookHealth]]) -> Verdict:
+def expect(wanted: str, curves: Sequence[HealthCurve]) -> Verdict:
     """The codebook was ``wanted`` (collapsed or healthy), a curve a seed.
 
     Reproduced when it was so in all seeds, not reproduced when it was the opposite in all.

@@ -51,12 +51,16 @@ def config(*overrides: str) -> DictConfig:
 # Verdicts
 
 
+def steps(health: list[CodebookHealth]) -> dict[int, CodebookHealth]:
+    return dict(enumerate(health))
+
+
 def test_a_codebook_is_judged_by_the_last_half_of_its_training() -> None:
-    assert state([DEAD] * 10 + [LIVE] * 10) == HEALTHY
-    assert state([LIVE] * 10 + [DEAD] * 10) == COLLAPSED
-    assert state([LIVE] * 14 + [DEAD] * 6) == COLLAPSED
-    assert state([LIVE] * 16 + [DEAD] * 4) == MIXED
-    assert state([NARROW] * 20) == HEALTHY
+    assert state(steps([DEAD] * 10 + [LIVE] * 10)) == HEALTHY
+    assert state(steps([LIVE] * 10 + [DEAD] * 10)) == COLLAPSED
+    assert state(steps([LIVE] * 14 + [DEAD] * 6)) == COLLAPSED
+    assert state(steps([LIVE] * 16 + [DEAD] * 4)) == MIXED
+    assert state(steps([NARROW] * 20)) == HEALTHY
 
 
 @pytest.mark.parametrize(
@@ -69,13 +73,13 @@ def test_a_codebook_is_judged_by_the_last_half_of_its_training() -> None:
     ],
 )
 def test_all_seeds_must_agree_on_a_collapse(states: list[CodebookHealth], outcome: str) -> None:
-    verdict = expect(COLLAPSED, [[each] * 8 for each in states])
+    verdict = expect(COLLAPSED, [steps([each] * 8) for each in states])
     assert verdict.outcome == outcome
     assert verdict.reason.count(".") >= 1 and "of" in verdict.reason
 
 
 def test_a_verdict_says_its_numbers() -> None:
-    reason = expect(HEALTHY, [[LIVE] * 4, [DEAD] * 4, [LIVE] * 4]).reason
+    reason = expect(HEALTHY, [steps([each] * 4) for each in (LIVE, DEAD, LIVE)]).reason
     assert reason == (
         "collapsed in 1, healthy in 2 of 3 seeds; over the last half utilisation 80%, "
         "max usage 20%, entropy 2.50 nats (medians)."
@@ -180,8 +184,8 @@ def test_curves_go_on_over_phases() -> None:
 
 def test_health_is_the_mean_of_the_tokens() -> None:
     codes = torch.tensor([[0, 1], [0, 2], [0, 3], [0, 4]])
-    line = {"phase": "p", **health_measures(codes, num_codes=4 + 4)}
-    (health,) = health_curve([line], "p")
+    line = {"phase": "p", "step": 20, **health_measures(codes, num_codes=4 + 4)}
+    (health,) = health_curve([line], "p").values()
     assert health.utilisation == pytest.approx((1 / 8 + 4 / 8) / 2)
     assert health.max_usage == pytest.approx((1 + 1 / 4) / 2)
     assert line["max_usage"] == pytest.approx(1 / 4)
@@ -215,7 +219,7 @@ class Stored(Study):
 
 
 def trained(phase: str, health: CodebookHealth) -> Lines:
-    measures = {f"token_{k}": float(v) for k, v in vars(health).items()}
+    measures = {f"token_{i}_{k}": float(v) for i in (0, 1) for k, v in vars(health).items()}
     return [{"phase": phase, "step": step, "loss": 1.0, **measures} for step in range(1, 9)]
 
 
@@ -272,8 +276,8 @@ def test_figure_5_and_table_1_read_what_was_logged(tmp_path: Path) -> None:
     def measured(phase: str, step: int, adapter: float, probe: float) -> Lines:
         line = {"phase": phase, "step": step, "probe_l1": probe}
         for source, entropy in (("lam", 2.0), ("adapter", adapter)):
-            line |= {f"{source}_token_{name}": 0.5 for name in ("utilisation", "max_usage")}
-            line[f"{source}_token_entropy"] = entropy
+            line |= {f"{source}_token_0_{name}": 0.5 for name in ("utilisation", "max_usage")}
+            line[f"{source}_token_0_entropy"] = entropy
         return [line]
 
     logged = {

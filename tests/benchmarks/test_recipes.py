@@ -79,5 +79,6 @@ def test_a_run_is_trained_measured_and_then_finished(data: Path, tmp_path: Path)
     assert row["held_out"]["end_to_end"]["step"] == 2
     assert json.loads(json.dumps(row)) == row
     assert "| tiny | as small as can be | 0 |" in table([row])
-    with pytest.raises(ColaWorldError, match="failed"):
-        train(Job("wrong", 0, "", (*overrides, "phases.warm_up.lr=nothing")), tmp_path)
+    for wrong in ("phases.warm_up.clip=90", "recipe=nothing"):
+        with pytest.raises(ColaWorldError, match=r"The run wrong \(seed 0\) failed: "):
+            train(Job("wrong", 0, "", (*overrides, wrong)), tmp_path)
