@@ -73,7 +73,7 @@ def job(config: DictConfig, run: str, seed: int) -> Job:
         f"seed={seed}",
         f"trainer.compile={config.compile}",
         f"trainer.latent_cache={runs_folder(config)}/latents_{seed}",
-        *(f"{key}={round(n * scale.steps_per_thousand)}" for key, n in thousands.items()),
+        *(f"{key}={max(1, round(n * scale.steps_per_thousand))}" for key, n in thousands.items()),
         *scale.set,
         *(scale.plain if entry.get("plain") else []),
         *entry.get("set", []),
