@@ -86,13 +86,16 @@ def split_data(
     return data, sources.split("test", size)
 
 
-def train(cfg: DictConfig) -> None:
-    """Run the recipe's phases. Raises ColaWorldError for settings or data that do not fit."""
+def train(cfg: DictConfig, sources: DataSources | None = None) -> None:
+    """Run the recipe's phases. Raises ColaWorldError for settings or data that do not fit.
+
+    sources: what ``open_data(cfg)`` returned, to share it between runs.
+    """
     torch.manual_seed(cfg.seed)
     torch.set_num_threads(cfg.threads)
     phases = [instantiate(cfg.phases[name], name=name) for name in chosen_phases(cfg)]
     name_teachers(phases, cfg)
-    sources = open_data(cfg)
+    sources = sources or open_data(cfg)
     require_actions(phases, sources.has_actions)
     needs = any(phase.needs_actions for phase in phases)
     model = build_model(cfg, sources.rendering, sources.action_dim if needs else None)

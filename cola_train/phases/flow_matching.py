@@ -51,7 +51,8 @@ class FlowMatching(LatentActionPhase):
 
     @property
     def needs_actions(self) -> bool:
-        return self.actions == "direct" or self.adapted or self.adapter_share > 0
+        acted = self.actions == "direct" or self.adapted or self.adapter_share > 0
+        return acted or super().needs_actions
 
     def loss(
         self, model: ColaWorldModel, batch: Batch, step: int, generator: torch.Generator
@@ -132,4 +133,5 @@ class FlowMatching(LatentActionPhase):
         return torch.where(pick.to(latents.device)[..., None, None, None], own, previous)
 
     def evaluate(self, model: ColaWorldModel, held_out: TrainingData) -> Logs:
-        return obedience(model, held_out, self.clip, adapter=self.adapted)
+        measures = obedience(model, held_out, self.clip, adapter=self.adapted)
+        return measures | self.probe(model, held_out)
