@@ -21,7 +21,6 @@ from omegaconf import DictConfig
 
 from cola_env.checkpoints import load_model
 from cola_env.errors import ColaWorldError
-from cola_env.lpips_distance import LPIPS
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Clips, load_clips
 from cola_train.evaluation.horizon import multi_step_psnr, rollout_picture
