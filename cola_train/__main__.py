@@ -15,9 +15,11 @@ from cola_env.checkpoints import pick_device
 from cola_env.errors import ColaWorldError
 from cola_env.models.sizes import MODEL_SIZES
 from cola_env.models.world_model import ColaWorldModel
+from cola_train.checks import require_actions
+from cola_train.collapse import CollapseConfig
 from cola_train.data.clips import TrainingData
 from cola_train.data.training_data import DataSources, LoadingConfig
-from cola_train.trainer import Trainer, TrainerConfig, require_actions
+from cola_train.trainer import Trainer, TrainerConfig
 
 
 def build_model(cfg: DictConfig, rendering: str, action_dim: int | None = None) -> ColaWorldModel:
@@ -76,6 +78,10 @@ def split_data(
     return data, sources.split("test", size)
 
 
+def trainer_config(cfg: DictConfig) -> TrainerConfig:
+    return TrainerConfig(**cfg.trainer | {"collapse": CollapseConfig(**cfg.trainer.collapse)})
+
+
 def train(cfg: DictConfig) -> None:
     """Run the recipe's phases. Raises ColaWorldError for settings or data that do not fit."""
     torch.manual_seed(cfg.seed)
@@ -91,8 +97,9 @@ def train(cfg: DictConfig) -> None:
     saved = cfg.copy()
     saved.phases = {name: cfg.phases[name] for name in cfg.order}
     OmegaConf.save(saved, out / "recipe.yaml", resolve=True)
-    model = model.to(pick_device(cfg.device))
-    trainer = Trainer(model, phases, data, held_out, out, cfg.seed, TrainerConfig(**cfg.trainer))
+    trainer = Trainer(
+        model, phases, data, held_out, out, cfg.seed, trainer_config(cfg), pick_device(cfg.device)
+    )
     try:
         trainer.run()
     finally:

@@ -16,9 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from cola_env.errors import ColaWorldError
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.classifier import replace_files
 from cola_train.data.clips import load_clips
 from cola_train.evaluation.obedience import obedience
+from cola_train.files import replace_files
 
 CARD = """\
 ---

@@ -1,0 +1,56 @@
+"""The processes that train together, as `accelerate launch` started them; usually one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    InitProcessGroupKwargs,
+    broadcast_object_list,
+)
+from torch.distributed.fsdp import MixedPrecisionPolicy
+
+from cola_env.models.precision import fast_dtype
+
+PATIENCE = timedelta(hours=6)
+"""The others wait while the main process measures, or fills the cache of latents."""
+
+
+def make_accelerator(
+    device: torch.device, out: Path, logger: str, accumulation: int
+) -> Accelerator:
+    """Autocasts to the fast precision of ``device``, the kind to train on (its index is each
+    process's own)."""
+    accelerator = Accelerator(
+        cpu=device.type == "cpu",
+        mixed_precision="bf16" if fast_dtype(device) else "no",
+        gradient_accumulation_steps=accumulation,
+        log_with=None if logger == "none" else logger,
+        project_dir=out,
+        kwargs_handlers=[
+            # Some phases learn parameters that not every step uses; buffers are equal anyway.
+            DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False),
+            InitProcessGroupKwargs(timeout=PATIENCE),
+        ],
+    )
+    if accelerator.is_fsdp2:  # autocast chooses the precision, as without sharding
+        accelerator.state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy()
+    return accelerator
+
+
+def agreed(accelerator: Accelerator, flag: bool) -> bool:
+    """What the main process says."""
+    return bool(broadcast_object_list([flag])[0]) if accelerator.num_processes > 1 else flag
+
+
+@contextmanager
+def one_by_one(accelerator: Accelerator) -> Iterator[None]:
+    """First the main process, then one of every other machine, then all."""
+    with accelerator.main_process_first(), accelerator.local_main_process_first():
+        yield
