@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import torch
 
@@ -56,8 +57,7 @@ class Checkpoints:
         files = self.files()
         for path in reversed(files):
             try:
-                state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-                return state
+                return load(path)
             except Exception as error:
                 reason = str(error).splitlines()[0]
                 say(f"{path} is damaged ({reason}): going on from the checkpoint before it.")
@@ -73,6 +73,15 @@ class Checkpoints:
         named = [path for path in self.folder.glob("*.pt") if re.fullmatch(r".+-\d+", path.stem)]
         found = [path for path in named if place(path)[0] in self.phases]
         return sorted(found, key=lambda p: (self.phases.index(place(p)[0]), place(p)[1]))
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Raises an exception of some kind for a damaged file."""
+    with ZipFile(path) as archive:
+        if part := archive.testzip():
+            raise ColaWorldError(f"{part} has changed")
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
 
 
 def place(path: Path) -> tuple[str, int]:

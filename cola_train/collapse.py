@@ -11,8 +11,8 @@ from cola_train.phases.latent_actions import LatentActionPhase
 
 @dataclass
 class CollapseConfig:
-    """What counts as collapse, on held-out clips, when the actions have been quantised for ``after``
-    steps, and at the end of a phase.
+    """What counts as collapse, on held-out clips, once the actions have been quantised for
+    ``after`` steps, and at the end of a phase.
 
     The paper calls a codebook collapsed under 20 % utilisation, over 50 % maximum usage or under 1
     nat of entropy. Utilisation is asked of every token's codes, since the joint codes are more than

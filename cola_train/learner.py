@@ -26,8 +26,8 @@ T = TypeVar("T")
 
 
 class Through(nn.Module):
-    """A model whose forward is any function of it, so that the wrappers of DDP and FSDP2 see all that
-    a phase does with it."""
+    """A model whose forward is any function of it, so that the wrappers of DDP and FSDP2 see all
+    that a phase does with it."""
 
     def __init__(self, model: ColaWorldModel) -> None:
         super().__init__()
@@ -70,9 +70,9 @@ class Learner:
         self.micro_size, rest = divmod(phase.batch_size, processes * accumulated)
         if rest or not self.micro_size:
             raise ColaWorldError(
-                f"phases.{phase.name}.batch_size={phase.batch_size} cannot be cut into {processes} "
-                f"(processes) x {accumulated} (trainer.accumulation) equal parts: choose a multiple "
-                f"of {processes * accumulated}."
+                f"phases.{phase.name}.batch_size={phase.batch_size} cannot be cut into "
+                f"{processes} (processes) x {accumulated} (trainer.accumulation) equal parts: "
+                f"choose a multiple of {processes * accumulated}."
             )
         self.learning = copy.deepcopy(model) if accelerator.is_fsdp2 else model
         if compiled and self.learning is not model:
@@ -98,7 +98,10 @@ class Learner:
         )
 
     def step(self, step: int, batches: Sequence[Batch]) -> tuple[float, Logs]:
-        """One optimiser step on this process's micro-batches; the loss and logs of the global batch.
+        """One optimiser step on this process's micro-batches.
+
+        Returns:
+            The loss and the logs, means over all micro-batches.
 
         Raises:
             ColaWorldError: the loss is not finite; no weight has changed.

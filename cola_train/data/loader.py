@@ -1,8 +1,8 @@
 """The batches of a training phase, drawn ahead by reader processes where that pays.
 
-What is drawn for a micro-batch of a step depends on the seed, the phase, the step and the number of
-the micro-batch alone: a run that is resumed, or spread over other processes or readers, sees what it
-would have seen.
+What is drawn for a micro-batch of a step depends on the seed, the phase, the step and its number
+alone: a run that is resumed, or spread over other processes or readers, sees what it would have
+seen.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def step_generator(seed: int, phase: str, step: int, use: str, micro: int = 0) -
 
 @dataclass(frozen=True)
 class _Steps(Dataset[object]):
-    """Item ``(step, micro)`` is that micro-batch, or the error instead, and the damaged files met on
-    the way."""
+    """Item ``(step, micro)`` is that micro-batch, or the error instead, and the damaged files met
+    on the way."""
 
     data: TrainingData
     draw: Draw
