@@ -74,9 +74,7 @@ class Learner:
                 f"{processes} (processes) x {accumulated} (trainer.accumulation) equal parts: "
                 f"choose a multiple of {processes * accumulated}."
             )
-        self.learning = copy.deepcopy(model) if accelerator.is_fsdp2 else model
-        if compiled and self.learning is not model:
-            self.learning.compile_repeated_blocks()
+        self.learning = shardable_copy(model, compiled) if accelerator.is_fsdp2 else model
         # Compiled for a CPU, a block that gradients pass through is twice as slow without gradients
         # of its weights (the layouts then make matrix products copy), so that all get them.
         self.learning.requires_grad_(compiled and accelerator.device.type == "cpu")
@@ -199,6 +197,14 @@ class Learner:
         values = torch.tensor([[log[key] for key in logs[0]] for log in logs], dtype=torch.float64)
         values = self.accelerator.reduce(values.mean(0).to(self.accelerator.device), "mean")
         return dict(zip(logs[0], values.tolist(), strict=True))
+
+
+def shardable_copy(model: ColaWorldModel, compiled: bool) -> ColaWorldModel:
+    """FSDP2 takes no channels-last weights, and a copy is not compiled."""
+    copied: ColaWorldModel = copy.deepcopy(model).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    if compiled:
+        copied.compile_repeated_blocks()
+    return copied
 
 
 def infer_tokens(model: ColaWorldModel, batch: Batch) -> Tensor:

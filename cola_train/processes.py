@@ -34,8 +34,8 @@ def make_accelerator(
         log_with=None if logger == "none" else logger,
         project_dir=out,
         kwargs_handlers=[
-            # Some phases learn parameters that not every step uses; buffers are equal anyway.
-            DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False),
+            # Not every step uses all that a phase learns.
+            DistributedDataParallelKwargs(find_unused_parameters=True),
             InitProcessGroupKwargs(timeout=PATIENCE),
         ],
     )

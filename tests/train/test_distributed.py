@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from multiprocessing import get_context
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator, DistributedType, FullyShardedDataParallelPlugin, PartialState
 from torch import Tensor
 
 from cola_env.errors import ColaWorldError
@@ -18,6 +20,7 @@ from cola_train.trainer import Trainer, TrainerConfig
 from tests.train.test_trainer import moving_square, small_model
 
 Outcome = tuple[dict[str, Tensor], str]
+begin = Accelerator.__init__
 
 
 def phases() -> list[Phase]:
@@ -40,15 +43,33 @@ def train(out: Path, accumulation: int) -> Outcome:
     VectorQuantizer.track_usage.__kwdefaults__ = None
     VectorQuantizer.track_usage.__defaults__ = (0.1,)  # forgets fast, so that codes are restarted
     clips, model = moving_square(), small_model()
-    config = TrainerConfig(log_every=1, logger="none", accumulation=accumulation)
+    config = TrainerConfig(
+        log_every=1, logger="none", accumulation=accumulation, save_seconds=0, keep_last=100
+    )
     trainer = Trainer(model, phases(), clips, clips, out, seed=0, config=config)
     trainer.run()
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     return weights, (out / "history.jsonl").read_text()
 
 
-def join(rank: int, processes: int, port: int, out: Path, accumulation: int) -> None:
+def shard(self: Accelerator, *args: object, **kwargs: object) -> None:
+    """Accelerate's FSDP2, which it offers on no CPU."""
+    begin(self, *args, **kwargs)
+    self.state.fsdp_plugin = FullyShardedDataParallelPlugin(
+        fsdp_version=2,
+        auto_wrap_policy="transformer_based_wrap",
+        transformer_cls_names_to_wrap=["STDiTBlock", "IDMBlock"],
+        cpu_ram_efficient_loading=False,
+        reshard_after_forward=True,
+    )
+    for shared in (self.state.__dict__, PartialState._shared_state):
+        shared["distributed_type"] = DistributedType.FSDP
+
+
+def join(rank: int, processes: int, port: int, out: Path, accumulation: int, sharded: bool) -> None:
     """One of the processes, as a launcher starts them."""
+    if sharded:
+        Accelerator.__init__ = shard
     os.environ |= {
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes),
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true",
@@ -56,7 +77,7 @@ def join(rank: int, processes: int, port: int, out: Path, accumulation: int) -> 
     torch.save(train(out, accumulation), out.parent / f"{out.name}_{rank}.pt")
 
 
-def launch(out: Path, processes: int, accumulation: int) -> list[Outcome]:
+def launch(out: Path, processes: int, accumulation: int, sharded: bool = False) -> list[Outcome]:
     """What each of the processes ends with."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -64,7 +85,7 @@ def launch(out: Path, processes: int, accumulation: int) -> list[Outcome]:
     context = get_context("forkserver")
     context.set_forkserver_preload([__name__])
     members = [
-        context.Process(target=join, args=(rank, processes, port, out, accumulation))
+        context.Process(target=join, args=(rank, processes, port, out, accumulation, sharded))
         for rank in range(processes)
     ]
     for member in members:
@@ -76,8 +97,6 @@ def launch(out: Path, processes: int, accumulation: int) -> list[Outcome]:
 
 
 def losses(history: str) -> list[float]:
-    import json
-
     return [line["loss"] for line in map(json.loads, history.splitlines()) if "loss" in line]
 
 
@@ -94,6 +113,21 @@ def test_two_processes_train_as_one_that_accumulates(alone: Outcome, tmp_path: P
         assert torch.equal(first[0][name], second[0][name]), name
     assert losses(first[1]) == pytest.approx(losses(alone[1]), rel=1e-4)
     assert len(first[1].splitlines()) == len(alone[1].splitlines())
+
+
+def test_two_processes_that_share_out_the_weights_train_alike_and_resume(
+    alone: Outcome, tmp_path: Path
+) -> None:
+    whole = launch(tmp_path / "run", 2, 1, sharded=True)[0]
+    for name, weight in alone[0].items():
+        torch.testing.assert_close(whole[0][name], weight, rtol=1e-4, atol=1e-5, msg=name)
+    assert losses(whole[1]) == pytest.approx(losses(alone[1]), rel=1e-4)
+    for path in (tmp_path / "run" / "checkpoints").iterdir():
+        if path.stem in ("end_to_end-00000003", "adapter-00000001", "adapter-00000002"):
+            path.unlink()
+    resumed = launch(tmp_path / "run", 2, 1, sharded=True)[0]
+    assert resumed[1] == whole[1]
+    assert all(torch.equal(resumed[0][name], weight) for name, weight in whole[0].items())
 
 
 def test_a_batch_that_cannot_be_shared_out_is_an_error(tmp_path: Path) -> None:
