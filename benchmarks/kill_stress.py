@@ -14,10 +14,10 @@ import signal
 import sys
 import tempfile
 import time
-from collections import Counter
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import hydra
 import torch
@@ -32,7 +32,7 @@ from cola_train.data.clips import Clips
 from cola_train.phases import Adaptation, FlowMatching, Phase, Reconstruction
 from cola_train.trainer import Trainer, TrainerConfig
 
-TINY = {
+TINY: dict[str, Any] = {
     "stdit_config": {"hidden_size": 32, "depth": 1, "num_heads": 2, "window": 4},
     "conditioner_config": {"hidden_size": 32, "num_heads": 2},
     "autoencoder_config": {"channels": (8, 8, 16)},
@@ -52,7 +52,7 @@ class Report:
     same_weights: int = 0
     same_history: int = 0
     while_saving: int = 0
-    phases: Counter[str] = field(default_factory=Counter)
+    phases: dict[str, int] = field(default_factory=dict)
 
     @property
     def lossless(self) -> bool:
@@ -60,7 +60,7 @@ class Report:
 
 
 def phases() -> list[Phase]:
-    flow = {"batch_size": 4, "clip": 4, "lr_warmup": 2, "actions": "latent"}
+    flow: dict[str, Any] = {"batch_size": 4, "clip": 4, "lr_warmup": 2, "actions": "latent"}
     learns = ["idm", "quantizer", "conditioner"]
     return [
         Reconstruction("autoencoder", 10, ["autoencoder"], batch_size=4, lr_warmup=2),
@@ -68,7 +68,9 @@ def phases() -> list[Phase]:
             "warm_up", 20, learns, continuous_steps=5, fit_codes=True, restart_steps=15,
             restart_every=3, **flow,
         ),
-        FlowMatching("end_to_end", 30, ["stdit", *learns], restart_steps=30, restart_every=5, **flow),
+        FlowMatching(
+            "end_to_end", 30, ["stdit", *learns], restart_steps=30, restart_every=5, **flow,
+        ),
         Adaptation("adapter", 10, ["adapter"], batch_size=4, clip=4, lr_warmup=2),
     ]  # fmt: skip
 
@@ -95,7 +97,7 @@ def live(out: Path, log: Path, seconds: float | None) -> bool:
     Raises ColaWorldError when it fails by itself.
     """
     context = get_context("forkserver")
-    context.set_forkserver_preload(["benchmarks.kill_stress"])
+    context.set_forkserver_preload(["benchmarks.loader", "cola_train.trainer"])
     process = context.Process(target=train, args=(out, log))
     process.start()
     process.join(seconds)
@@ -119,7 +121,8 @@ def stress(folder: Path, kills: int, shortest: float, longest: float, seed: int)
         while live(out, log, seconds(moments, shortest, longest, report.kills < kills)):
             report.kills += 1
             report.while_saving += (out / "checkpoints" / "unfinished.tmp").exists()
-            report.phases[newest_phase(out)] += 1
+            phase = newest_phase(out)
+            report.phases[phase] = report.phases.get(phase, 0) + 1
             bar.update()
         found = result(out)
         report.finished += 1

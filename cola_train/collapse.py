@@ -43,31 +43,40 @@ def diagnosis(
         return None
     if step < phase.steps and step - phase.continuous_steps < config.after:
         return None
-    if "lam_entropy" not in measures:
+    if (found := symptom(measures, config)) is None:
         return None
-    if symptom := few_codes(measures, config) or one_code(measures, config):
-        return f"{phase.name}, step {step}: {symptom}; {advice(codebook_remedies(phase))}"
-    if (gap := measures["gap"]) < config.gap:
+    remedies = codebook_remedies if collapsed(measures, config) else action_remedies
+    causes = "; or ".join(remedies(phase))
+    return f"{phase.name}, step {step}: {found}; likely because {causes} (docs/recipe.md)."
+
+
+def symptom(measures: Mapping[str, float], config: CollapseConfig) -> str | None:
+    """What is wrong, by the measures of ``obedience`` or of ForwardDynamics; None: nothing."""
+    if found := collapsed(measures, config):
+        return found
+    if "lam_entropy" in measures and (gap := measures["gap"]) < config.gap:
         return (
-            f"{phase.name}, step {step}: the world model ignores the latent actions (its codes are "
-            f"in use, but own - shuffled is {gap:.2f} dB); {advice(action_remedies(phase))}"
+            "the world model ignores the latent actions (many codes are in use, but own - shuffled "
+            f"is {gap:.2f} dB)"
         )
     return None
 
 
-def few_codes(measures: Mapping[str, float], config: CollapseConfig) -> str | None:
-    used = [value for key, value in measures.items() if is_token_utilisation(key)]
-    if used and min(used) < config.utilisation:
-        return f"the codebook has collapsed (only {min(used):.0%} of a token's codes are in use)"
-    if (entropy := measures["lam_entropy"]) < config.entropy:
-        return f"the codebook has collapsed (the entropy of the codes is {entropy:.2f} nats)"
-    return None
-
-
-def one_code(measures: Mapping[str, float], config: CollapseConfig) -> str | None:
-    if (share := measures["lam_max_usage"]) > config.max_usage:
-        return f"the codebook has collapsed (one code stands for {share:.0%} of the actions)"
-    return None
+def collapsed(measures: Mapping[str, float], config: CollapseConfig) -> str | None:
+    """How the codebook has collapsed; None: it has not, or there is none."""
+    if "lam_entropy" not in measures:
+        return None
+    used = min(value for key, value in measures.items() if is_token_utilisation(key))
+    share, entropy = measures["lam_max_usage"], measures["lam_entropy"]
+    if used < config.utilisation:
+        why = f"only {used:.0%} of a token's codes are in use"
+    elif share > config.max_usage:
+        why = f"one code stands for {share:.0%} of the actions"
+    elif entropy < config.entropy:
+        why = f"the entropy of the codes is {entropy:.2f} nats"
+    else:
+        return None
+    return f"the codebook has collapsed ({why})"
 
 
 def is_token_utilisation(key: str) -> bool:
@@ -99,7 +108,3 @@ def action_remedies(phase: LatentActionPhase) -> list[str]:
     if isinstance(phase, FlowMatching):
         found.append("the warm-up may be short: a larger phases.warm_up.steps")
     return found or ["the clips may hardly move: lower fps, or other data"]
-
-
-def advice(remedies: list[str]) -> str:
-    return f"likely because {'; or '.join(remedies)} (docs/recipe.md)."

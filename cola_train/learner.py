@@ -201,7 +201,7 @@ class Learner:
 
 def shardable_copy(model: ColaWorldModel, compiled: bool) -> ColaWorldModel:
     """FSDP2 takes no channels-last weights, and a copy is not compiled."""
-    copied: ColaWorldModel = copy.deepcopy(model).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    copied: ColaWorldModel = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
     if compiled:
         copied.compile_repeated_blocks()
     return copied
