@@ -16,6 +16,7 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,13 @@ from benchmarks.loader import moving_disc
 from benchmarks.machine import processor
 from cola_env.errors import ColaWorldError
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.data.clips import Clips
-from cola_train.phases import Adaptation, FlowMatching, Phase, Reconstruction
+from cola_train.data.clips import Clips, TrainingData
+from cola_train.evaluation.obedience import obedience
+from cola_train.phases import FlowMatching, Phase, Reconstruction
 from cola_train.trainer import Trainer, TrainerConfig
 
+READY = 120.0
+"""Seconds in which a process is ready to train, or has failed."""
 TINY: dict[str, Any] = {
     "stdit_config": {"hidden_size": 32, "depth": 1, "num_heads": 2, "window": 4},
     "conditioner_config": {"hidden_size": 32, "num_heads": 2},
@@ -59,19 +63,23 @@ class Report:
         return self.finished > 0 and self.finished == self.same_weights == self.same_history
 
 
+class Flow(FlowMatching):
+    """With an evaluation that is quick, so that most kills hit training and saving."""
+
+    def evaluate(self, model: ColaWorldModel, held_out: TrainingData) -> dict[str, float]:
+        return obedience(model, held_out, self.clip, adapter=False, count=4)
+
+
 def phases() -> list[Phase]:
     flow: dict[str, Any] = {"batch_size": 4, "clip": 4, "lr_warmup": 2, "actions": "latent"}
     learns = ["idm", "quantizer", "conditioner"]
     return [
         Reconstruction("autoencoder", 10, ["autoencoder"], batch_size=4, lr_warmup=2),
-        FlowMatching(
+        Flow(
             "warm_up", 20, learns, continuous_steps=5, fit_codes=True, restart_steps=15,
             restart_every=3, **flow,
         ),
-        FlowMatching(
-            "end_to_end", 30, ["stdit", *learns], restart_steps=30, restart_every=5, **flow,
-        ),
-        Adaptation("adapter", 10, ["adapter"], batch_size=4, clip=4, lr_warmup=2),
+        Flow("end_to_end", 20, ["stdit", *learns], restart_steps=20, restart_every=5, **flow),
     ]  # fmt: skip
 
 
@@ -81,25 +89,30 @@ def clips() -> Clips:
     return Clips(frames, actions)
 
 
-def train(out: Path, log: Path) -> None:
+def train(out: Path, log: Path, begun: Event) -> None:
     """From the newest checkpoint in ``out`` to the end of the last phase."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     with log.open("a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
         config = TrainerConfig(log_every=2, save_seconds=0, logger="none")
         model = ColaWorldModel(**TINY)
-        Trainer(model, phases(), clips(), clips(), out, seed=0, config=config).run()
+        trainer = Trainer(model, phases(), clips(), clips(), out, seed=0, config=config)
+        begun.set()
+        trainer.run()
 
 
 def live(out: Path, log: Path, seconds: float | None) -> bool:
-    """Train in a process of its own for so long (None: to the end); whether it had to be killed.
+    """Train in a process of its own for so long (None: to the end), counted from when it is ready;
+    whether it had to be killed.
 
     Raises ColaWorldError when it fails by itself.
     """
     context = get_context("forkserver")
     context.set_forkserver_preload(["benchmarks.loader", "cola_train.trainer"])
-    process = context.Process(target=train, args=(out, log))
+    begun = context.Event()
+    process = context.Process(target=train, args=(out, log, begun))
     process.start()
+    begun.wait(READY)
     process.join(seconds)
     process.kill()
     process.join()

@@ -94,12 +94,13 @@ def train(cfg: DictConfig) -> None:
     data, held_out = split_data(cfg, sources, model.config.image_size)
     out = Path(cfg.out)
     out.mkdir(parents=True, exist_ok=True)
-    saved = cfg.copy()
-    saved.phases = {name: cfg.phases[name] for name in cfg.order}
-    OmegaConf.save(saved, out / "recipe.yaml", resolve=True)
     trainer = Trainer(
         model, phases, data, held_out, out, cfg.seed, trainer_config(cfg), pick_device(cfg.device)
     )
+    if trainer.accelerator.is_main_process:
+        saved = cfg.copy()
+        saved.phases = {name: cfg.phases[name] for name in cfg.order}
+        OmegaConf.save(saved, out / "recipe.yaml", resolve=True)
     try:
         trainer.run()
     finally:

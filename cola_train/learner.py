@@ -20,7 +20,7 @@ from cola_train.data.clips import Batch
 from cola_train.data.loader import step_generator
 from cola_train.phases import Phase
 from cola_train.phases.phase import Logs
-from cola_train.sharding import load_whole, sharded_like, whole, whole_state
+from cola_train.sharding import sharded_like, whole, whole_state
 
 T = TypeVar("T")
 
@@ -167,8 +167,8 @@ class Learner:
         )
         return state
 
-    def load_state_dict(self, weights: dict[str, Tensor], state: dict[str, Any]) -> None:
-        load_whole(self.learning, weights)
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Of ``state_dict``; the weights are those of the ``model`` that it was made with."""
         moments = state["optimizer"]["state"]
         for number, parameter in enumerate(self.parameters):
             for name, value in moments.get(number, {}).items():

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils import (
     DistributedDataParallelKwargs,
     InitProcessGroupKwargs,
-    broadcast_object_list,
+    broadcast,
 )
 from torch.distributed.fsdp import MixedPrecisionPolicy
 
@@ -46,7 +46,9 @@ def make_accelerator(
 
 def agreed(accelerator: Accelerator, flag: bool) -> bool:
     """What the main process says."""
-    return bool(broadcast_object_list([flag])[0]) if accelerator.num_processes > 1 else flag
+    if accelerator.num_processes == 1:
+        return flag
+    return bool(broadcast(torch.tensor(int(flag), device=accelerator.device)))
 
 
 @contextmanager

@@ -140,7 +140,7 @@ class Trainer:
         begun, watch = 0, CodebookWatch()
         if saved is not None:
             begun, watch = saved["step"], CodebookWatch(saved["codes"])
-            learner.load_state_dict(saved["model"], saved["learner"])
+            learner.load_state_dict(saved["learner"])
         data = self.train_data.with_actions() if phase.needs_actions else self.train_data
         phase.start(data)
         drawn = self._batches(phase, learner, data, range(begun, phase.steps))
@@ -159,7 +159,7 @@ class Trainer:
             if step % config.evaluate_every == 0 or step == phase.steps:
                 with learner.averaged(), torch.compiler.set_stance("force_eager"):
                     trouble = self._evaluate(phase, step, bar)
-            stop = agreed(self.accelerator, trouble is not None and config.collapse.stop)
+            stop = config.collapse.stop and agreed(self.accelerator, trouble is not None)
             if stop or self._due(step):
                 self._save(phase, step, learner, watch)
             if stop:

@@ -102,12 +102,12 @@ def losses(history: str) -> list[float]:
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """One process that accumulates two micro-batches."""
-    return launch(tmp_path_factory.mktemp("alone") / "run", 1, 2)[0]
+    """One process that accumulates four micro-batches."""
+    return launch(tmp_path_factory.mktemp("alone") / "run", 1, 4)[0]
 
 
 def test_two_processes_train_as_one_that_accumulates(alone: Outcome, tmp_path: Path) -> None:
-    first, second = launch(tmp_path / "run", 2, 1)
+    first, second = launch(tmp_path / "run", 2, 2)
     for name, weight in alone[0].items():
         torch.testing.assert_close(first[0][name], weight, rtol=1e-4, atol=1e-5, msg=name)
         assert torch.equal(first[0][name], second[0][name]), name
@@ -118,14 +118,14 @@ def test_two_processes_train_as_one_that_accumulates(alone: Outcome, tmp_path: P
 def test_two_processes_that_share_out_the_weights_train_alike_and_resume(
     alone: Outcome, tmp_path: Path
 ) -> None:
-    whole = launch(tmp_path / "run", 2, 1, sharded=True)[0]
+    whole = launch(tmp_path / "run", 2, 2, sharded=True)[0]
     for name, weight in alone[0].items():
         torch.testing.assert_close(whole[0][name], weight, rtol=1e-4, atol=1e-5, msg=name)
     assert losses(whole[1]) == pytest.approx(losses(alone[1]), rel=1e-4)
     for path in (tmp_path / "run" / "checkpoints").iterdir():
         if path.stem in ("end_to_end-00000003", "adapter-00000001", "adapter-00000002"):
             path.unlink()
-    resumed = launch(tmp_path / "run", 2, 1, sharded=True)[0]
+    resumed = launch(tmp_path / "run", 2, 2, sharded=True)[0]
     assert resumed[1] == whole[1]
     assert all(torch.equal(resumed[0][name], weight) for name, weight in whole[0].items())
 

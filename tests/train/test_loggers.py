@@ -1,6 +1,7 @@
 """Where logs go: history.jsonl always, and TensorBoard, Weights & Biases or nothing else."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -55,19 +56,24 @@ def test_without_a_logger_there_is_the_history_alone(tmp_path: Path) -> None:
     assert len((tmp_path / "history.jsonl").read_text().splitlines()) == 6
 
 
-def test_weights_and_biases_by_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_and_biases_by_config(tmp_path: Path) -> None:
     """With a stand-in for the package, which notes what it is told."""
-    (tmp_path / "packages" / "wandb").mkdir(parents=True)
-    (tmp_path / "packages" / "wandb" / "__init__.py").write_text(WANDB)
-    monkeypatch.syspath_prepend(str(tmp_path / "packages"))
-    monkeypatch.delitem(sys.modules, "wandb", raising=False)
-    run(tmp_path / "mine", "wandb")
-    calls = (tmp_path / "packages" / "wandb" / "calls.jsonl").read_text().splitlines()
+    package, about = tmp_path / "wandb", tmp_path / "wandb-1.0.dist-info"
+    for folder in (package, about):
+        folder.mkdir()
+    (package / "__init__.py").write_text(WANDB)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: wandb\nVersion: 1.0\n")
+    program = (
+        f"import sys; sys.path.append({str(tmp_path)!r}); from pathlib import Path; "
+        f"from tests.train.test_loggers import run; run(Path({str(tmp_path / 'mine')!r}), 'wandb')"
+    )
+    root = Path(__file__).resolve().parents[2]
+    subprocess.run([sys.executable, "-c", program], cwd=root, check=True, timeout=300)
+    calls = (package / "calls.jsonl").read_text().splitlines()
     begin, *logs, end = map(json.loads, calls)
     assert begin["project"] == "colaworld" and begin["name"] == "mine" and begin["id"]
     assert [log["step"] for log in logs if "second/loss" in log] == [3, 4]
     assert end == {"finished": True}
-    monkeypatch.delitem(sys.modules, "wandb")
 
 
 def test_a_missing_or_unknown_logger_is_an_error_before_anything_runs(
