@@ -11,11 +11,13 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import (
     DistributedDataParallelKwargs,
+    DistributedType,
     InitProcessGroupKwargs,
     broadcast,
 )
 from torch.distributed.fsdp import MixedPrecisionPolicy
 
+from cola_env.errors import ColaWorldError
 from cola_env.models.precision import fast_dtype
 
 PATIENCE = timedelta(hours=6)
@@ -26,7 +28,7 @@ def make_accelerator(
     device: torch.device, out: Path, logger: str, accumulation: int
 ) -> Accelerator:
     """Autocasts to the fast precision of ``device``, the kind to train on (its index is each
-    process's own)."""
+    process's own). Raises ColaWorldError for FSDP1."""
     accelerator = Accelerator(
         cpu=device.type == "cpu",
         mixed_precision="bf16" if fast_dtype(device) else "no",
@@ -39,8 +41,12 @@ def make_accelerator(
             InitProcessGroupKwargs(timeout=PATIENCE),
         ],
     )
-    if accelerator.is_fsdp2:  # autocast chooses the precision, as without sharding
-        accelerator.state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy()
+    if accelerator.is_fsdp2:
+        plugin = accelerator.state.fsdp_plugin
+        plugin.mixed_precision_policy = MixedPrecisionPolicy()  # autocast chooses the precision
+        plugin.cpu_ram_efficient_loading = False  # every process has the whole model anyway
+    elif accelerator.distributed_type == DistributedType.FSDP:
+        raise ColaWorldError("Of FSDP, training supports version 2 only: add --fsdp_version 2.")
     return accelerator
 
 
