@@ -8,6 +8,7 @@ the weights and the logs, to the bit, of a run that nobody killed.
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import random
 import signal
@@ -91,6 +92,7 @@ def clips() -> Clips:
 
 def train(out: Path, log: Path, begun: Event) -> None:
     """From the newest checkpoint in ``out`` to the end of the last phase."""
+    gc.freeze()  # what was there before the fork need not be looked through
     torch.set_num_threads(1)
     torch.manual_seed(0)
     with log.open("a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
@@ -101,9 +103,10 @@ def train(out: Path, log: Path, begun: Event) -> None:
         trainer.run()
 
 
-def live(out: Path, log: Path, seconds: float | None) -> bool:
-    """Train in a process of its own for so long (None: to the end), counted from when it is ready;
-    whether it had to be killed.
+def live(out: Path, log: Path, seconds: float | None) -> tuple[bool, float]:
+    """Train in a process of its own for so long (None: to the end), counted from when it is ready.
+
+    Whether it had to be killed, and how many seconds it trained.
 
     Raises ColaWorldError when it fails by itself.
     """
@@ -113,25 +116,26 @@ def live(out: Path, log: Path, seconds: float | None) -> bool:
     process = context.Process(target=train, args=(out, log, begun))
     process.start()
     begun.wait(READY)
+    start = time.monotonic()
     process.join(seconds)
     process.kill()
     process.join()
     if process.exitcode not in (0, -signal.SIGKILL):
         words = log.read_text().splitlines()[-1:]
         raise ColaWorldError(f"Training failed after it was killed: {' '.join(words)}")
-    return process.exitcode != 0
+    return process.exitcode != 0, time.monotonic() - start
 
 
-def stress(folder: Path, kills: int, shortest: float, longest: float, seed: int) -> Report:
+def stress(folder: Path, kills: int, longest: float, seed: int) -> Report:
     """Kill runs, one after another, until so many kills are done and the last run is finished."""
     moments, report = random.Random(seed), Report()
     log = folder / "log.txt"
-    live(folder / "whole", log, None)
+    longest *= live(folder / "whole", log, None)[1]
     weights, history = result(folder / "whole")
     bar = tqdm(total=kills, desc="kills", dynamic_ncols=True)
     while report.kills < kills:
         out = folder / f"run_{report.finished}"
-        while live(out, log, seconds(moments, shortest, longest, report.kills < kills)):
+        while live(out, log, moments.uniform(0, longest) if report.kills < kills else None)[0]:
             report.kills += 1
             report.while_saving += (out / "checkpoints" / "unfinished.tmp").exists()
             phase = newest_phase(out)
@@ -145,10 +149,6 @@ def stress(folder: Path, kills: int, shortest: float, longest: float, seed: int)
         report.same_history += found[1] == history
     bar.close()
     return report
-
-
-def seconds(moments: random.Random, shortest: float, longest: float, more: bool) -> float | None:
-    return moments.uniform(shortest, longest) if more else None
 
 
 def newest_phase(out: Path) -> str:
@@ -168,8 +168,7 @@ def main(config: DictConfig) -> None:
     start = time.monotonic()
     try:
         with tempfile.TemporaryDirectory() as folder:
-            settings = config.kills, config.shortest, config.longest, config.seed
-            report = stress(Path(folder), *settings)
+            report = stress(Path(folder), config.kills, config.longest, config.seed)
     except ColaWorldError as error:
         sys.exit(f"error: {error}")
     results = {
