@@ -19,6 +19,7 @@ from cola_train.checks import require_actions
 from cola_train.collapse import CollapseConfig
 from cola_train.data.clips import TrainingData
 from cola_train.data.training_data import DataSources, LoadingConfig
+from cola_train.phases import Distillation, Phase
 from cola_train.trainer import Trainer, TrainerConfig
 
 
@@ -59,6 +60,15 @@ def chosen_phases(cfg: DictConfig) -> list[str]:
     return order[order.index(cfg.start) :] if cfg.start else order
 
 
+def name_teachers(phases: list[Phase], cfg: DictConfig) -> None:
+    """The teacher of a distillation is the model of the phase before, or that of ``cfg.init``."""
+    before = cfg.init
+    for phase in phases:
+        if isinstance(phase, Distillation) and phase.teacher is None:
+            phase.teacher = before
+        before = str(Path(cfg.out) / phase.name)
+
+
 def open_data(cfg: DictConfig) -> DataSources:
     """What ``cfg.data`` names. Raises ColaWorldError when it cannot be read."""
     data: Any = OmegaConf.to_container(cfg.data) if OmegaConf.is_config(cfg.data) else cfg.data
@@ -82,12 +92,16 @@ def trainer_config(cfg: DictConfig) -> TrainerConfig:
     return TrainerConfig(**cfg.trainer | {"collapse": CollapseConfig(**cfg.trainer.collapse)})
 
 
-def train(cfg: DictConfig) -> None:
-    """Run the recipe's phases. Raises ColaWorldError for settings or data that do not fit."""
+def train(cfg: DictConfig, sources: DataSources | None = None) -> None:
+    """Run the recipe's phases. Raises ColaWorldError for settings or data that do not fit.
+
+    sources: what ``open_data(cfg)`` returned, to share it between runs.
+    """
     torch.manual_seed(cfg.seed)
     torch.set_num_threads(cfg.threads)
     phases = [instantiate(cfg.phases[name], name=name) for name in chosen_phases(cfg)]
-    sources = open_data(cfg)
+    name_teachers(phases, cfg)
+    sources = sources or open_data(cfg)
     require_actions(phases, sources.has_actions)
     needs = any(phase.needs_actions for phase in phases)
     model = build_model(cfg, sources.rendering, sources.action_dim if needs else None)

@@ -1,7 +1,7 @@
 """Who decides: a planner that imagines with some dynamics, or smooth random actions."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -13,7 +13,10 @@ from torch import Tensor
 
 from benchmarks.vp2_protocol.settings import Rules
 from benchmarks.vp2_protocol.stopwatch import Stopwatch
+from cola_env.ensembles import Combination
+from cola_env.errors import ColaWorldError
 from cola_env.rewards import Reward
+from planners import Screened
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,12 @@ Imagination = Callable[[slice, Tensor], Tensor]
 """(which b of the B problems, actions (b, N, H, A)) -> float frames (b, N, H, 64, 64, 3)."""
 
 
+Judgement = Callable[[slice, Tensor], Tensor]
+"""The same arguments -> rewards (b, N, H), or scores (b, N)."""
+Cost = Callable[[Tensor], Tensor]
+"""actions (B, N, H, A) -> costs (B, N)."""
+
+
 class Dynamics(Protocol):
     """Something that can tell what candidate actions would lead to."""
 
@@ -63,22 +72,36 @@ class Dynamics(Protocol):
     def imagine(self, situation: Situation) -> Imagination: ...
 
 
+class Screen(Protocol):
+    """Cheap rewards that choose which candidates are imagined in pixels: one of ``factor``."""
+
+    @property
+    def factor(self) -> int: ...
+
+    def rewards(self, situation: Situation) -> Judgement: ...
+
+
 class PlanningAgent:
     """Plans against the reward of imagined frames.
 
+    dynamics: one, or the members of an ensemble: each imagines and is scored, and the scores are
+        combined. The first one's frames are shown.
     planner: anything with `plan(cost, action_space, *, warm_start, seed, batch)`.
     sequences: candidates that are imagined at once, which bounds the memory; on a CPU few are
         also faster than many.
+    screen: None: every candidate is judged by the reward.
     """
 
     def __init__(
         self,
         planner: Any,
-        dynamics: Dynamics,
+        dynamics: Sequence[Dynamics],
         reward: Reward,
         action_space: Box,
         rules: Rules,
         sequences: int = 128,
+        combine: Combination | None = None,
+        screen: Screen | None = None,
     ) -> None:
         self.planner = planner
         self.dynamics = dynamics
@@ -86,27 +109,29 @@ class PlanningAgent:
         self.action_space = action_space
         self.rules = rules
         self.sequences = sequences
+        self.combine = combine or Combination()
+        self.screen = screen
 
     @torch.no_grad()
     def decide(self, situation: Situation) -> Decision:
-        began, watch = time.perf_counter(), Stopwatch(self.dynamics.device)
+        began, watch = time.perf_counter(), Stopwatch(self.dynamics[0].device)
         with watch("imagination"):
-            imagination = self.dynamics.imagine(situation)
+            imaginations = [member.imagine(situation) for member in self.dynamics]
         batch = len(situation.states)
 
-        def cost(actions: Tensor) -> Tensor:
-            group = max(1, self.sequences // actions.shape[1])
-            parts = []
-            for start in range(0, batch, group):
-                rows = slice(start, start + group)
+        def scores(rows: slice, actions: Tensor) -> Tensor:
+            found = []
+            for imagination in imaginations:
                 with watch("imagination"):
-                    frames = imagination(rows, actions[rows])
+                    frames = _checked(imagination(rows, actions), actions)
                 with watch("rewards"):
-                    parts.append(-self._score(self.reward(frames, situation.goals[rows])))
-            return torch.cat(parts).to(actions.device, torch.float32)
+                    goals = situation.goals[rows].to(frames.device)
+                    found.append(self._score(self.reward(frames, goals)))
+            return self.combine(torch.stack(found))
 
+        cost = self._in_groups(scores, batch)
         result = self.planner.plan(
-            cost,
+            cost if self.screen is None else self._screened(self.screen, cost, situation, watch),
             self.action_space,
             warm_start=situation.plans,
             seed=situation.seed,
@@ -114,15 +139,50 @@ class PlanningAgent:
         )
         plans = torch.as_tensor(result.actions).float()
         with watch("imagination"):
-            frames = imagination(slice(0, batch), plans[:, None, : self.rules.replan_every])[:, 0]
+            shown = plans[:, None, : self.rules.replan_every]
+            frames = imaginations[0](slice(0, batch), shown)[:, 0]
         imagined = (frames.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
         costs = cost(plans[:, None])[:, 0] if result.cost is None else result.cost
         watch.spent["planner"] = time.perf_counter() - began - sum(watch.spent.values())
         return Decision(plans.cpu(), imagined, costs.double().cpu().numpy(), watch.spent)
 
+    def _screened(
+        self, screen: Screen, cost: Cost, situation: Situation, watch: Stopwatch
+    ) -> Screened:
+        with watch("screening"):
+            rewards = screen.rewards(situation)
+
+        def scores(rows: slice, actions: Tensor) -> Tensor:
+            with watch("screening"):
+                return self._score(rewards(rows, actions))
+
+        return Screened(cost, self._in_groups(scores, len(situation.states)), screen.factor)
+
+    def _in_groups(self, scores: Judgement, batch: int) -> Cost:
+        """The cost of ``scores`` (b, N), computed for so many problems at once as memory allows."""
+
+        def cost(actions: Tensor) -> Tensor:
+            group = max(1, self.sequences // actions.shape[1])
+            groups = [slice(start, start + group) for start in range(0, batch, group)]
+            found = torch.cat([scores(rows, actions[rows]) for rows in groups])
+            return -found.to(actions.device, torch.float32)
+
+        return cost
+
     def _score(self, rewards: Tensor) -> Tensor:
         last = self.rules.final_weight
-        return (1 - last) * rewards.mean(-1) + last * rewards[..., -1]
+        whole = rewards.sum(-1) if self.rules.sum_over_time else rewards.mean(-1)
+        return (1 - last) * whole + last * rewards[..., -1]
+
+
+def _checked(frames: Tensor, actions: Tensor) -> Tensor:
+    wanted = (*actions.shape[:3], 64, 64, 3)
+    if frames.shape != wanted or not frames.is_floating_point():
+        raise ColaWorldError(
+            f"The model must imagine float frames of shape {wanted} in [0, 1], but it gave "
+            f"{frames.dtype} of shape {tuple(frames.shape)}."
+        )
+    return frames
 
 
 class RandomAgent:

@@ -1,4 +1,4 @@
-"""What a planner imagines with: the world model, or the real simulator (the oracle)."""
+"""What a planner imagines with: the world model, the real simulator (the oracle), or a still."""
 
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,10 @@ class WorldModelDynamics:
         self.guidance_scale = guidance_scale
 
     def imagine(self, situation: Situation) -> Imagination:
+        return self.rollouts(situation)
+
+    def rollouts(self, situation: Situation, decoded: bool = True) -> Imagination:
+        """Of frames, or of latents (b, N, H, C, h, w) which cost no decoder."""
         actions = situation.actions.to(self.device)
         start = self.model.begin(
             situation.frames.to(self.device), actions if actions.shape[1] else None
@@ -43,6 +47,7 @@ class WorldModelDynamics:
                 seed=situation.seed,
                 num_inference_steps=self.num_inference_steps,
                 guidance_scale=self.guidance_scale,
+                decoded=decoded,
             ).float()
 
         return imagination
@@ -65,5 +70,21 @@ class SimulatorDynamics:
             ]
             trials = [np.concatenate([part.result().frames for part in job]) for job in jobs]
             return torch.from_numpy(np.stack(trials)).to(self.device).float() / 255
+
+        return imagination
+
+
+class CopyDynamics:
+    """Imagines that nothing moves: every frame is the last real one. What a model must beat."""
+
+    def __init__(self, device: str | torch.device = "cpu") -> None:
+        self.device = torch.device(device)
+
+    def imagine(self, situation: Situation) -> Imagination:
+        last = situation.frames[:, -1].to(self.device).float() / 255
+
+        def imagination(rows: slice, candidates: Tensor) -> Tensor:
+            count, horizon = candidates.shape[1:3]
+            return last[rows][:, None, None].expand(-1, count, horizon, -1, -1, -1)
 
         return imagination

@@ -22,7 +22,7 @@ from cola_env.simulators.rendering import get_profile
 from cola_env.simulators.simulator_env import SimulatorEnv, Snapshot
 
 if TYPE_CHECKING:
-    from cola_env.rewards import Reward
+    from cola_env.rewards import Reward, RewardName
 
 __all__ = ["LiberoEnv", "libero_tasks", "state_to_vector", "vector_to_state"]
 
@@ -64,7 +64,7 @@ class LiberoEnv(SimulatorEnv):
         action_repeat: int = 1,
         rendering: str = "vp2",
         image_size: int = 64,
-        reward: "str | Reward" = "success",
+        reward: "RewardName | Reward" = "success",
         assets: str | Path | None = None,
         max_episode_steps: int | None = None,
         render_mode: str | None = None,

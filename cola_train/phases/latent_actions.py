@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from statistics import fmean
 
 import torch
 from torch import Tensor
 
 from cola_env.models.quantizer import VectorQuantizer
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.data.clips import Batch
+from cola_train.data.clips import Batch, TrainingData
+from cola_train.evaluation.probe import linear_probe
 from cola_train.phases.phase import Logs, Phase
 from cola_train.sharding import load_whole, whole_state
 
@@ -20,13 +22,16 @@ from cola_train.sharding import load_whole, whole_state
 class LatentActionPhase(Phase):
     """The first ``continuous_steps`` pass the IDM's tokens on unquantised. Then, if ``fit_codes``,
     the codebook is initialised from data by k-means, and for ``restart_steps`` dead codes are
-    restarted. ``quantizer_weight`` weighs the codebook and commitment losses."""
+    restarted. ``quantizer_weight`` weighs the codebook and commitment losses. Every evaluation
+    fits a linear probe of the real actions on ``probe_clips`` training clips (0: none)."""
 
     quantizer_weight: float = 0.05
     continuous_steps: int = 0
     fit_codes: bool = False
     restart_steps: int = 0
     restart_every: int = 50
+    probe_clips: int = 0
+    _train: TrainingData | None = field(default=None, init=False, repr=False)
     _seen: list[Tensor] = field(default_factory=list, init=False, repr=False)
 
     @property
@@ -35,6 +40,21 @@ class LatentActionPhase(Phase):
 
     def quantised(self, step: int) -> bool:
         return self.has_latent_actions and step >= self.continuous_steps
+
+    @property
+    def needs_actions(self) -> bool:
+        return self.probe_clips > 0
+
+    def start(self, data: TrainingData) -> None:
+        self._train = data
+
+    def probe(self, model: ColaWorldModel, held_out: TrainingData) -> Logs:
+        """``probe_l1``: the mean held-out error over the action's dimensions (Table 1, Fig. 4a)."""
+        if not self.probe_clips:
+            return {}
+        assert self._train is not None, "start() comes first"
+        found = linear_probe(model, self._train, held_out, self.clip, self.probe_clips)
+        return {"probe_l1": fmean(found.l1)}
 
     def latent_actions(
         self, model: ColaWorldModel, batch: Batch, step: int

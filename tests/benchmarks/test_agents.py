@@ -2,13 +2,16 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box
+from omegaconf import OmegaConf
 
 from benchmarks.vp2_protocol.agents import PlanningAgent, RandomAgent, Situation
-from benchmarks.vp2_protocol.dynamics import SimulatorDynamics
+from benchmarks.vp2_protocol.contestants import make_planner
+from benchmarks.vp2_protocol.dynamics import CopyDynamics, SimulatorDynamics, WorldModelDynamics
 from benchmarks.vp2_protocol.episodes import Batch, play
-from benchmarks.vp2_protocol.run import make_planner
+from benchmarks.vp2_protocol.latent_screen import LatentScreen, make_screen
 from benchmarks.vp2_protocol.settings import Rules
 from benchmarks.vp2_protocol.simulation import SimulatorPool
+from cola_env.ensembles import Combination
 from cola_env.errors import ColaWorldError
 from cola_env.rewards import MSEReward
 from planners import CEM, PlanResult
@@ -21,9 +24,12 @@ class Painter:
 
     device = torch.device("cpu")
 
+    def __init__(self, gain: float = 1.0):
+        self.gain = gain
+
     def imagine(self, situation):
         def imagination(rows, candidates):
-            level = candidates.cumsum(-2)[..., 0].clamp(0, 1)
+            level = (self.gain * candidates.cumsum(-2)[..., 0]).clamp(0, 1)
             return level[..., None, None, None].expand(*level.shape, 64, 64, 3)
 
         return imagination
@@ -48,7 +54,7 @@ def situation(batch: int, **changes) -> Situation:
 def test_planning_reaches_each_problems_goal_whatever_the_chunks(sequences):
     rules = Rules("mse", episodes=1, seed=0, replan_every=2, final_weight=0.5)
     planner = CEM(horizon=3, num_samples=48, iterations=4)
-    agent = PlanningAgent(planner, Painter(), MSEReward(), SPACE, rules, sequences)
+    agent = PlanningAgent(planner, [Painter()], MSEReward(), SPACE, rules, sequences)
     decision = agent.decide(situation(3))
     reached = decision.plans[..., 0].cumsum(1)
     assert decision.plans.shape == (3, 3, 5)
@@ -61,16 +67,124 @@ def test_planning_reaches_each_problems_goal_whatever_the_chunks(sequences):
     assert all(seconds > 0 for seconds in decision.spent.values())
 
 
-def test_a_planner_that_gives_only_actions_is_enough():
-    class Still:
-        def plan(self, cost, action_space, *, warm_start=None, seed=0, batch=1):
-            return PlanResult(torch.full((batch, 4, 5), 0.1))
+class Still:
+    """A planner of one plan."""
 
+    def plan(self, cost, action_space, *, warm_start=None, seed=0, batch=1):
+        return PlanResult(torch.full((batch, 4, 5), 0.1))
+
+
+def test_a_planner_that_gives_only_actions_is_enough():
     rules = Rules("mse", episodes=1, seed=0, replan_every=2)
-    agent = PlanningAgent(Still(), Painter(), MSEReward(), SPACE, rules, 8)
+    agent = PlanningAgent(Still(), [Painter()], MSEReward(), SPACE, rules, 8)
     decision = agent.decide(situation(2))
     error = (torch.linspace(0.1, 0.4, 4)[None] - torch.tensor([[0.2], [0.6]])).square().mean(1)
     assert decision.costs == pytest.approx(error.numpy(), abs=1e-5)
+
+
+@pytest.mark.parametrize("how", ["mean", "min", "cautious"])
+def test_an_ensembles_scores_are_combined_and_its_first_members_frames_shown(how):
+    """Of the members 0.1, 0.2 bright after a step and so on, goal 0.4."""
+    rules = Rules("mse", episodes=1, seed=0, replan_every=2)
+    painters = [Painter(1.0), Painter(2.0)]
+    combine = Combination(how, penalty=0.5)
+    agent = PlanningAgent(Still(), painters, MSEReward(), SPACE, rules, combine=combine)
+    decision = agent.decide(situation(1, goals=torch.full((1, 64, 64, 3), 0.4)))
+    steps = np.linspace(0.1, 0.4, 4)
+    scores = [-np.square(np.minimum(gain * steps, 1) - 0.4).mean() for gain in (1.0, 2.0)]
+    expected = {
+        "mean": np.mean(scores),
+        "min": min(scores),
+        "cautious": np.mean(scores) - 0.5 * np.std(scores),
+    }
+    assert -decision.costs == pytest.approx([expected[how]], abs=1e-5)
+    assert decision.imagined[0, :, 0, 0, 0] / 255 == pytest.approx([0.1, 0.2], abs=0.01)
+
+
+class LatentPainter(WorldModelDynamics):
+    """A world model whose latents are the brightness that its frames show, and who counts both."""
+
+    device = torch.device("cpu")
+
+    def __init__(self):
+        self.model, self.seen = self, {True: 0, False: 0}
+
+    def encode(self, frames):
+        return frames[:, :1, :1, :1].permute(0, 3, 1, 2)
+
+    def rollouts(self, situation, decoded=True):
+        imagination = Painter().imagine(situation)
+
+        def rollout(rows, candidates):
+            self.seen[decoded] += candidates.shape[0] * candidates.shape[1]
+            frames = imagination(rows, candidates)
+            return frames if decoded else frames[..., 0, 0, :1][..., None, None]
+
+        return rollout
+
+
+def test_a_latent_screen_decodes_only_the_candidates_nearest_to_the_goal():
+    rules = Rules("mse", episodes=1, seed=0, replan_every=1)
+    planner, painter = CEM(horizon=2, num_samples=8, iterations=1), LatentPainter()
+    screen = LatentScreen(painter, factor=16)
+    judged = []
+
+    def reward(frames, goal):
+        judged.append(frames[..., 0, 0, 0])
+        return MSEReward()(frames, goal)
+
+    plain = PlanningAgent(planner, [painter], reward, SPACE, rules)
+    far = plain.decide(situation(2)).costs
+    drawn = judged[0]
+    assert painter.seen[False] == 0
+    judged.clear()
+    screened = PlanningAgent(planner, [painter], reward, SPACE, rules, screen=screen)
+    decision = screened.decide(situation(2))
+    finalists = judged[0]
+    assert finalists.shape == drawn.shape == (2, 8, 2)
+    assert painter.seen[False] == 2 * 16 * 8, "so many were imagined, undecoded"
+    goals = torch.tensor([0.2, 0.6])[:, None, None]
+    assert (finalists - goals).abs().mean() < 0.5 * (drawn - goals).abs().mean()
+    assert decision.costs.mean() < far.mean()
+    assert decision.spent["screening"] > 0
+
+
+def test_a_screen_is_latent_of_a_world_model_or_none():
+    def config(screen, factor=4):
+        return OmegaConf.create({"screen": screen, "screen_factor": factor})
+
+    painter = LatentPainter()
+    assert make_screen(config("latent"), painter) == LatentScreen(painter, 4)
+    assert make_screen(config("latent"), Painter()) is None
+    assert make_screen(config(None), painter) is None
+    for wrong, match in ((config("pixels"), "screen=latent"), (config("latent", 1), "2 or more")):
+        with pytest.raises(ColaWorldError, match=match):
+            make_screen(wrong, painter)
+
+
+def test_scores_sum_over_time_where_the_rules_say_so():
+    costs = [
+        PlanningAgent(
+            Still(),
+            [Painter()],
+            MSEReward(),
+            SPACE,
+            Rules("mse", episodes=1, seed=0, replan_every=2, sum_over_time=sums),
+        )
+        .decide(situation(1))
+        .costs
+        for sums in (False, True)
+    ]
+    assert costs[1] == pytest.approx(4 * costs[0])
+
+
+def test_a_copy_imagines_that_nothing_moves():
+    frames = torch.randint(0, 256, (2, 2, 64, 64, 3), dtype=torch.uint8)
+    imagine = CopyDynamics().imagine(situation(2, frames=frames))
+    imagined = imagine(slice(1, 2), torch.rand(1, 3, 4, 5))
+    assert imagined.shape == (1, 3, 4, 64, 64, 3)
+    last = (frames[1, -1].float() / 255).expand(1, 3, 4, -1, -1, -1)
+    torch.testing.assert_close(imagined, last)
 
 
 def test_random_actions_are_smooth_bounded_and_go_on():
