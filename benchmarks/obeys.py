@@ -21,11 +21,11 @@ from omegaconf import DictConfig
 
 from cola_env.checkpoints import load_model
 from cola_env.errors import ColaWorldError
+from cola_env.lpips_distance import LPIPS
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Clips, load_clips
 from cola_train.evaluation.frechet import VideoFeatures
 from cola_train.evaluation.horizon import multi_step_psnr, rollout_picture
-from cola_train.evaluation.lpips_distance import LPIPS
 from cola_train.evaluation.obedience import obedience
 from cola_train.evaluation.probe import linear_probe
 from cola_train.evaluation.quality import Networks, video_quality

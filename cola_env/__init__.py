@@ -14,23 +14,35 @@ if TYPE_CHECKING:
     from cola_env.classifier import SuccessClassifier
     from cola_env.dream_env import ColaWorldEnv
     from cola_env.dream_vector import ColaWorldVectorEnv
+    from cola_env.ensembles import ClassifierEnsemble, Combination
     from cola_env.errors import ColaWorldError
     from cola_env.goals import GoalPair, GoalSet, load_goals
     from cola_env.models.world_model import ColaWorldModel
-    from cola_env.rewards import ClassifierReward, MSEReward, Reward, VP2Reward, make_reward
+    from cola_env.rewards import (
+        ClassifierReward,
+        LPIPSReward,
+        MSEReward,
+        Reward,
+        VP2Reward,
+        WeightedReward,
+        make_reward,
+    )
     from cola_env.rollout import Rollout
     from cola_env.simulators.libero import LiberoEnv
     from cola_env.simulators.libero_tasks import libero_tasks
     from cola_env.simulators.robodesk import RoboDeskEnv
 
 __all__ = [
+    "ClassifierEnsemble",
     "ClassifierReward",
     "ColaWorldEnv",
     "ColaWorldError",
     "ColaWorldModel",
     "ColaWorldVectorEnv",
+    "Combination",
     "GoalPair",
     "GoalSet",
+    "LPIPSReward",
     "LiberoEnv",
     "MSEReward",
     "Reward",
@@ -38,6 +50,7 @@ __all__ = [
     "Rollout",
     "SuccessClassifier",
     "VP2Reward",
+    "WeightedReward",
     "find_checkpoint",
     "libero_tasks",
     "load_goals",
@@ -50,10 +63,19 @@ _HOMES = {
     "classifier": ("SuccessClassifier",),
     "dream_env": ("ColaWorldEnv",),
     "dream_vector": ("ColaWorldVectorEnv",),
+    "ensembles": ("ClassifierEnsemble", "Combination"),
     "errors": ("ColaWorldError",),
     "goals": ("GoalPair", "GoalSet", "load_goals"),
     "models.world_model": ("ColaWorldModel",),
-    "rewards": ("ClassifierReward", "MSEReward", "Reward", "VP2Reward", "make_reward"),
+    "rewards": (
+        "ClassifierReward",
+        "LPIPSReward",
+        "MSEReward",
+        "Reward",
+        "VP2Reward",
+        "WeightedReward",
+        "make_reward",
+    ),
     "rollout": ("Rollout",),
     "simulators.libero": ("LiberoEnv",),
     "simulators.libero_tasks": ("libero_tasks",),

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Protocol, Self
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -9,9 +10,42 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from cola_env.errors import ColaWorldError
+from cola_env.models.precision import autocast
 from cola_env.simulators.robodesk import VP2_TASKS
+from cola_env.vp2_classifier import VP2Classifier, classifier_files, load_vp2_classifier
 
 SHIPPED = Path(__file__).parent / "assets" / "robodesk" / "classifiers"
+
+
+class TaskClassifier(Protocol):
+    """Whatever tells how likely frames show that a task is solved: ours, VP2's, or several.
+
+    rendering: profile of the frames that it knows.
+    """
+
+    @property
+    def tasks(self) -> tuple[str, ...]: ...
+
+    @property
+    def rendering(self) -> str: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def to(self, device: torch.device, /) -> Self: ...
+
+    def logit(self, frames: Tensor, task: str) -> Tensor:
+        """Success logit (...) of float frames (..., 64, 64, 3) in [0, 1] for one of `tasks`."""
+        ...
+
+
+def check_task(classifier: TaskClassifier, task: str) -> None:
+    """Raises ColaWorldError when the classifier does not know the task."""
+    if task not in classifier.tasks:
+        raise ColaWorldError(
+            f"There is no success classifier for task '{task}' (only for "
+            f"{', '.join(classifier.tasks)}); pass reward='mse' or a Reward of your own."
+        )
 
 
 class SuccessClassifier(ModelMixin, ConfigMixin):
@@ -56,12 +90,14 @@ class SuccessClassifier(ModelMixin, ConfigMixin):
 
     def head(self, task: str) -> int:
         """Index of a task's logit; ColaWorldError when the task has none."""
-        if task not in self.tasks:
-            raise ColaWorldError(
-                f"There is no success classifier for task '{task}' (only for "
-                f"{', '.join(self.tasks)}); pass reward='mse' or a Reward of your own."
-            )
+        check_task(self, task)
         return self.tasks.index(task)
+
+    def logit(self, frames: Tensor, task: str) -> Tensor:
+        """Success logit (...) of float frames (..., 64, 64, 3) in [0, 1] for one task."""
+        with autocast(frames.device):
+            logits: Tensor = self(frames)
+        return logits[..., self.head(task)].to(frames.dtype)
 
     def forward(self, frames: Tensor, chunk: int = 64) -> Tensor:
         """Logits (..., tasks) of float frames (..., 64, 64, 3) in [0, 1], `chunk` at a time: on a
@@ -77,17 +113,19 @@ class SuccessClassifier(ModelMixin, ConfigMixin):
 def find_classifier(checkpoint: str | Path | None = None) -> Path | None:
     """Folder of the classifiers that belong to a checkpoint, or None when there are none.
 
-    checkpoint: the classifiers' own folder, or a world model's folder that holds `classifiers/`
-    or lies beside it; with None, or with none there, the shipped classifiers.
+    checkpoint: the classifiers' own folder (ours, or VP2's `<task>.pt`), or a world model's folder
+    that holds `classifiers/` or lies beside it; with None, or with none there, the shipped ones.
     """
     places = [SHIPPED]
     if checkpoint is not None:
         folder = Path(checkpoint)
         places = [folder, folder / "classifiers", folder.parent / "classifiers", SHIPPED]
-    return next((place for place in places if _is_classifier(place)), None)
+    return next((place for place in places if is_classifier(place)), None)
 
 
-def load_classifier(checkpoint: str | Path | None = None) -> SuccessClassifier:
+def load_classifier(
+    checkpoint: str | Path | None = None,
+) -> SuccessClassifier | VP2Classifier:
     """Load the classifiers of a checkpoint (see find_classifier), ready for inference.
 
     Raises ColaWorldError when there are none or when their files are damaged.
@@ -100,10 +138,20 @@ def load_classifier(checkpoint: str | Path | None = None) -> SuccessClassifier:
             f"There are no success classifiers in {checkpoint or SHIPPED}; train them with "
             "'python -m cola_train.classifier data=FOLDER out=FOLDER' or pass reward='mse'."
         )
+    if classifier_files(folder):
+        return load_vp2_classifier(folder)
     return load_weights(SuccessClassifier, folder).eval().requires_grad_(False)
 
 
-def _is_classifier(folder: Path) -> bool:
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold the weights of a classifier's folder."""
+    return [*classifier_files(folder).values()] or sorted(folder.glob("*.safetensors"))
+
+
+def is_classifier(folder: Path) -> bool:
+    """Whether a folder holds classifiers, of ours or of VP2's."""
+    if classifier_files(folder):
+        return True
     try:
         config = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError):

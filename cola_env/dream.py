@@ -17,11 +17,11 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from cola_env.checkpoints import find_checkpoint, load_model, pick_device
-from cola_env.classifier import SuccessClassifier, find_classifier, load_classifier
+from cola_env.classifier import TaskClassifier, find_classifier, load_classifier
 from cola_env.errors import ColaWorldError
 from cola_env.inputs import as_actions, as_frames, real_actions
 from cola_env.models.dream_state import DreamState
-from cola_env.rewards import ClassifierReward, Reward, make_reward
+from cola_env.rewards import ClassifierReward, Reward, RewardName, make_reward
 from cola_env.rollout import Rollout
 from cola_env.simulators.rendering import check_same_profile
 from cola_env.simulators.robodesk import ROBODESK_TASKS
@@ -82,7 +82,7 @@ class Dream:
         action_mode: str | None,
         num_inference_steps: int | None,
         guidance_scale: float | None,
-        reward: Reward | str,
+        reward: Reward | RewardName,
     ) -> None:
         if task not in ROBODESK_TASKS:
             raise ColaWorldError(
@@ -281,7 +281,7 @@ class Dream:
         noise = [torch.randn(shape, generator=generator) for generator in generators]
         return torch.stack(noise).to(self.device)
 
-    def _find_classifier(self, folder: Path | None) -> SuccessClassifier | None:
+    def _find_classifier(self, folder: Path | None) -> TaskClassifier | None:
         path = find_classifier(folder)
         if path is None:
             return None

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cola_env.dream import RESET_OPTIONS, Dream, DreamSnapshot
 from cola_env.inputs import check_options, check_render_mode
-from cola_env.rewards import Reward
+from cola_env.rewards import Reward, RewardName
 from cola_env.rollout import Rollout
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ class ColaWorldEnv(gym.Env[Any, Any]):
     action_mode: "real" (through the adapter), "latent" (codes) or "direct" (a model conditioned on
         real actions); None is the checkpoint's own.
     num_inference_steps, guidance_scale: of the diffusion sampler; None is the checkpoint's own.
-    reward: "vp2", "vp2_sums", "mse", "classifier", or any Reward.
+    reward: "vp2", "vp2_sums", "mse", "mse_sums", "classifier", {name: weight} of some of these, or
+        any Reward.
     max_episode_steps: steps until truncation; None is no limit (gym.make sets its own, 15).
 
     reset(options=): "frame", uint8 (64, 64, 3) or (C, 64, 64, 3), the past up to now, with
@@ -67,7 +68,7 @@ class ColaWorldEnv(gym.Env[Any, Any]):
         action_mode: str | None = None,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
-        reward: Reward | str = "vp2",
+        reward: Reward | RewardName = "vp2",
         max_episode_steps: int | None = None,
         render_mode: str | None = None,
     ) -> None:

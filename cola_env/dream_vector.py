@@ -15,7 +15,7 @@ from torch import Tensor
 from cola_env.dream import RESET_OPTIONS, Dream, DreamSnapshot
 from cola_env.errors import ColaWorldError
 from cola_env.inputs import check_options, check_render_mode
-from cola_env.rewards import Reward
+from cola_env.rewards import Reward, RewardName
 from cola_env.rollout import Rollout
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class ColaWorldVectorEnv(VectorEnv[NDArray[np.uint8], Array, Array]):
         action_mode: str | None = None,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
-        reward: Reward | str = "vp2",
+        reward: Reward | RewardName = "vp2",
         max_episode_steps: int | None = None,
         render_mode: str | None = None,
     ) -> None:

@@ -10,7 +10,7 @@ import lzma
 import os
 import zipfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from cola_env.errors import ColaWorldError
 
 GOALS_FOLDER = Path(__file__).parent / "assets" / "robodesk" / "goals"
+DEFAULT_RENDERING = "fast"
+OWN = "own"
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +52,16 @@ class GoalPair:
 
 @dataclass(frozen=True)
 class GoalSet:
-    """Goal pairs of several tasks, all rendered with one profile and one action repeat."""
+    """Goal pairs of several tasks, all rendered with one profile and one action repeat.
+
+    source: "own" (made by `benchmarks.make_goals`) or "vp2" (VP2's files, comparable with tables
+        that used them).
+    """
 
     rendering: str
     action_repeat: int
     pairs: tuple[GoalPair, ...]
+    source: str = OWN
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -79,6 +86,7 @@ class GoalSet:
                 file,
                 rendering=self.rendering,
                 action_repeat=self.action_repeat,
+                source=self.source,
                 task=np.array([pair.task for pair in self.pairs]),
                 initial_state=np.stack([pair.initial_state for pair in self.pairs]),
                 goal_state=np.stack([pair.goal_state for pair in self.pairs]),
@@ -117,7 +125,8 @@ class GoalSet:
                 )
                 for i, task in enumerate(data["task"])
             )
-            return cls(str(data["rendering"]), int(data["action_repeat"]), pairs)
+            source = str(data.get("source", OWN))
+            return cls(str(data["rendering"]), int(data["action_repeat"]), pairs, source)
         except (
             OSError,
             KeyError,
@@ -132,28 +141,32 @@ class GoalSet:
             ) from error
 
 
-def load_goals(rendering: str, path: str | Path | None = None) -> GoalSet:
-    """Goals rendered with a profile: the shipped ones, or those of the file `path`.
+def load_goals(rendering: str | None = None, path: str | Path | None = None) -> GoalSet:
+    """Goals rendered with a profile: the shipped ones, or those of `path`.
 
+    rendering: None takes the profile of `path`, or "fast".
+    path: a file of ours, or VP2's own (see `cola_env.vp2_goals`, which needs RoboDesk).
     Raises ColaWorldError when the file is missing, damaged, or of another profile.
     """
-    goals = GoalSet.load(Path(path) if path is not None else GOALS_FOLDER / f"{rendering}.npz")
-    if goals.rendering != rendering:
+    from cola_env.vp2_goals import is_vp2_goals, load_vp2_goals
+
+    given = Path(path or GOALS_FOLDER / f"{rendering or DEFAULT_RENDERING}.npz").expanduser()
+    goals = load_vp2_goals(given) if is_vp2_goals(given) else GoalSet.load(given)
+    if goals.rendering != (rendering or goals.rendering):
         from cola_env.simulators.rendering import check_same_profile
 
-        check_same_profile(rendering, goals.rendering, f"the goals in {path}")
+        check_same_profile(str(rendering), goals.rendering, f"the goals in {given}")
     return goals
 
 
 def merge(parts: Iterable[GoalSet]) -> GoalSet:
     """One set of the pairs of several sets of the same profile and action repeat."""
     sets = list(parts)
-    if len({(part.rendering, part.action_repeat) for part in sets}) != 1:
+    if len({(part.rendering, part.action_repeat, part.source) for part in sets}) != 1:
         raise ColaWorldError(
-            "Only goal sets of one rendering profile and one action repeat can be merged."
+            "Only goal sets of one rendering profile, action repeat and source can be merged."
         )
-    pairs = tuple(pair for part in sets for pair in part.pairs)
-    return GoalSet(sets[0].rendering, sets[0].action_repeat, pairs)
+    return replace(sets[0], pairs=tuple(pair for part in sets for pair in part.pairs))
 
 
 def _encode(frames: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:

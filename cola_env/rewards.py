@@ -1,4 +1,4 @@
-"""Rewards of frames against a goal image: pixel error, success classifier, and VP2's sum of both.
+"""Rewards of frames against a goal image: pixel error, LPIPS, success classifier, sums of these.
 
 Source: Tian et al., "A Control-Centric Benchmark for Video Prediction" (ICLR 2023), repository
 s-tian/vp2: the cost of a candidate is 0.5 * squared error to the goal - 10 * classifier logit,
@@ -6,15 +6,16 @@ summed over time, pixels and channels. Here a reward belongs to one frame, so th
 environment's step as well as a planner; a candidate's reward is its sum or mean over time.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from cola_env.classifier import SuccessClassifier, load_classifier
+from cola_env.classifier import TaskClassifier, check_task, load_classifier
 from cola_env.errors import ColaWorldError
-from cola_env.models.precision import autocast
+from cola_env.lpips_distance import ALEXNET, LPIPS
 
 VP2_PIXELS = 64 * 64 * 3
 """Numbers in one VP2 image: what its sums have more than our means."""
@@ -71,20 +72,45 @@ class MSEReward:
         return -(error.sum((-3, -2, -1)) if self.sums else error.mean((-3, -2, -1)))
 
 
+class LPIPSReward:
+    """Minus the learned perceptual distance (LPIPS) to the goal image.
+
+    lpips: an LPIPS, or the file of torchvision's AlexNet weights.
+    """
+
+    def __init__(self, lpips: LPIPS | str | Path) -> None:
+        self.lpips = lpips if isinstance(lpips, LPIPS) else LPIPS(lpips)
+
+    @torch.no_grad()
+    def __call__(self, frames: Tensor, goal: Tensor, chunk: int = 128) -> Tensor:
+        self.lpips.to(frames.device)
+        goal = align_goal(frames, goal)
+        goals = torch.arange(goal.shape[:-3].numel(), device=frames.device)
+        whose = goals.reshape(goal.shape[:-3]).expand(frames.shape[:-3]).flatten()
+        images = frames.reshape(-1, *frames.shape[-3:])
+        wanted = self.lpips.features(goal.reshape(-1, *goal.shape[-3:]))
+        distances = [
+            self.lpips.distance(self.lpips.features(part), [level[rows] for level in wanted])
+            for part, rows in zip(images.split(chunk), whose.split(chunk), strict=True)
+        ]
+        return -torch.cat(distances).reshape(frames.shape[:-3])
+
+
 class ClassifierReward:
     """The success classifier's logit for one task; the goal image is not looked at.
 
     task: one of the classifier's tasks.
-    checkpoint: a SuccessClassifier, its folder, or a world model's folder (which may hold one
-        under classifiers/); None takes the shipped classifiers.
+    checkpoint: a TaskClassifier (SuccessClassifier, VP2Classifier, ClassifierEnsemble), its
+        folder, or a world model's folder (which may hold one under classifiers/); None takes the
+        shipped classifiers.
     """
 
-    def __init__(self, task: str, checkpoint: SuccessClassifier | str | Path | None = None) -> None:
-        if not isinstance(checkpoint, SuccessClassifier):
+    def __init__(self, task: str, checkpoint: TaskClassifier | str | Path | None = None) -> None:
+        if checkpoint is None or isinstance(checkpoint, str | Path):
             checkpoint = load_classifier(checkpoint)
-        self.classifier = checkpoint
+        check_task(checkpoint, task)
+        self.classifier: TaskClassifier = checkpoint
         self.task = task
-        self.head = self.classifier.head(task)
 
     def __call__(self, frames: Tensor, goal: Tensor) -> Tensor:
         return self.logit(frames)
@@ -94,8 +120,7 @@ class ClassifierReward:
         """Success logit (...) of float frames (..., 64, 64, 3) in [0, 1]."""
         if self.classifier.device != frames.device:
             self.classifier.to(frames.device)
-        with autocast(frames.device):
-            return self.classifier(frames)[..., self.head].to(frames.dtype)
+        return self.classifier.logit(frames, self.task)
 
     def success_probability(self, frames: Tensor) -> Tensor:
         return self.logit(frames).sigmoid()
@@ -112,7 +137,7 @@ class VP2Reward:
     def __init__(
         self,
         task: str,
-        checkpoint: SuccessClassifier | str | Path | None = None,
+        checkpoint: TaskClassifier | str | Path | None = None,
         *,
         sums: bool = False,
         mse_weight: float = 0.5,
@@ -131,32 +156,81 @@ class VP2Reward:
         return self.classifier.success_probability(frames)
 
 
-REWARDS = ("vp2", "vp2_sums", "mse", "classifier")
+class WeightedReward:
+    """A weighted sum of rewards."""
+
+    def __init__(self, parts: Sequence[tuple[float, Reward]]) -> None:
+        if not parts:
+            raise ColaWorldError("A weighted reward needs at least one part, e.g. {mse: 1}.")
+        self.parts = list(parts)
+
+    def __call__(self, frames: Tensor, goal: Tensor) -> Tensor:
+        terms = [weight * reward(frames, goal) for weight, reward in self.parts]
+        return torch.stack(terms).sum(0)
+
+
+REWARDS = ("vp2", "vp2_sums", "mse", "mse_sums", "classifier", "lpips")
+JUDGED = ("vp2", "vp2_sums", "classifier")
+"""The rewards that ask a success classifier."""
+
+RewardName = str | Mapping[str, float]
+"""One of REWARDS, or {name: weight} of some."""
+
+
+def check_reward(reward: RewardName) -> dict[str, float]:
+    """{name: weight} of a reward's parts; ColaWorldError for an unknown name or a bad weight."""
+    parts = {reward: 1.0} if isinstance(reward, str) else dict(reward)
+    for name, weight in parts.items():
+        if name not in REWARDS:
+            raise ColaWorldError(f"Unknown reward '{name}'; choose one of {', '.join(REWARDS)}.")
+        if isinstance(weight, bool) or not isinstance(weight, int | float):
+            raise ColaWorldError(f"The weight of reward '{name}' must be a number, not {weight!r}.")
+    return parts
 
 
 def make_reward(
-    reward: Reward | str,
+    reward: Reward | RewardName,
     task: str,
-    checkpoint: SuccessClassifier | str | Path | None = None,
+    checkpoint: TaskClassifier | str | Path | None = None,
+    *,
+    lpips: LPIPS | str | Path | None = None,
 ) -> Reward:
-    """Build a reward by name ("vp2", "vp2_sums", "mse", "classifier"), or pass a Reward through.
+    """Build a reward by name or as {name: weight}, or pass a Reward through.
 
+    checkpoint: of the success classifier, see ClassifierReward.
+    lpips: an LPIPS or the file of torchvision's AlexNet weights, for the reward "lpips".
     Raises ColaWorldError for an unknown name, a task without a classifier or missing weights.
     """
-    if not isinstance(reward, str):
+    if not isinstance(reward, str | Mapping):
         if not callable(reward):
             raise ColaWorldError(
                 f"reward must be a callable of (frames, goal) or one of {', '.join(REWARDS)}, "
                 f"not {type(reward).__name__}."
             )
         return reward
-    match reward:
-        case "vp2":
-            return VP2Reward(task, checkpoint)
-        case "vp2_sums":
-            return VP2Reward(task, checkpoint, sums=True)
-        case "mse":
-            return MSEReward()
+    parts = [
+        (weight, _named(name, task, checkpoint, lpips))
+        for name, weight in check_reward(reward).items()
+    ]
+    return parts[0][1] if isinstance(reward, str) else WeightedReward(parts)
+
+
+def _named(
+    name: str,
+    task: str,
+    checkpoint: TaskClassifier | str | Path | None,
+    lpips: LPIPS | str | Path | None,
+) -> Reward:
+    match name:
+        case "vp2" | "vp2_sums":
+            return VP2Reward(task, checkpoint, sums=name == "vp2_sums")
+        case "mse" | "mse_sums":
+            return MSEReward(sums=name == "mse_sums")
         case "classifier":
             return ClassifierReward(task, checkpoint)
-    raise ColaWorldError(f"Unknown reward '{reward}'; choose one of {', '.join(REWARDS)}.")
+    if lpips is None:
+        raise ColaWorldError(
+            f"The reward 'lpips' needs torchvision's weights {ALEXNET}: give their file as lpips=, "
+            "or pass an LPIPSReward(file)."
+        )
+    return LPIPSReward(lpips)

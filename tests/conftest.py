@@ -1,5 +1,6 @@
 """Settings that must stand before the first import of mujoco or torch."""
 
+import json
 import os
 import sys
 from importlib.util import find_spec
@@ -10,6 +11,7 @@ if sys.platform == "linux":
 os.environ.setdefault("LP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
@@ -25,3 +27,38 @@ def libero_assets() -> Path:
     if "LIBERO_ASSETS" not in os.environ and not shared.is_dir():
         pytest.skip("LIBERO_ASSETS does not name LIBERO's assets")
     return Path(os.environ.setdefault("LIBERO_ASSETS", str(shared)))
+
+
+@pytest.fixture(scope="session")
+def vp2_goals_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as VP2's: robodesk_push_red/goals.hdf5 with two short demonstrations, recorded in
+    the real simulator; the second has a start_index."""
+    h5py = pytest.importorskip("h5py")
+    pytest.importorskip("robodesk")
+    from cola_env.simulators.robodesk import RoboDeskEnv
+    from cola_env.simulators.vp2_state import to_vp2_state
+
+    folder = tmp_path_factory.mktemp("vp2") / "robodesk_push_red"
+    folder.mkdir()
+    env = RoboDeskEnv("push_red", rendering="vp2")
+    rng = np.random.default_rng(0)
+    with h5py.File(folder / "goals.hdf5", "w") as file:
+        data = file.create_group("data")
+        for number, start in ((1, None), (2, 2)):
+            frame, _ = env.reset(seed=number)
+            states, images, actions = [to_vp2_state(env)], [frame], []
+            for _ in range(4):
+                actions.append(rng.uniform(-0.5, 0.5, 5).astype(np.float32))
+                images.append(env.step(actions[-1])[0])
+                states.append(to_vp2_state(env))
+            demo = data.create_group(f"demo_{number}")
+            demo["states"] = np.stack(states)
+            demo["actions"] = np.stack([*actions, np.zeros(5, np.float32)])
+            demo["obs/camera_image"] = np.stack(images)
+            if start is not None:
+                demo["start_index"] = start
+        data.attrs["env_args"] = json.dumps({"env_name": "robodesk", "type": 1, "env_kwargs": {}})
+        data.attrs["total"] = 10
+        file["mask/train"] = np.array([b"demo_1", b"demo_2"])
+    env.close()
+    return folder.parent

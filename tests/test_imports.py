@@ -19,7 +19,7 @@ CORE = TENSORS | {"gymnasium", "diffusers", "huggingface_hub", "PIL"}
 SCRIPTS = CORE | {"tqdm", "hydra", "omegaconf", "av", "h5py", "pyarrow", "rich"}
 ALLOWED = {
     "planners": {"torch", "numpy"},
-    "cola_env": CORE | SIMULATORS,
+    "cola_env": CORE | SIMULATORS | {"h5py"},
     "cola_train": SCRIPTS | SIMULATORS | {"accelerate", "tensorboard", "lpips", "cola_env"},
     "benchmarks": SCRIPTS
     | SIMULATORS

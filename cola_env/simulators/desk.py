@@ -97,6 +97,17 @@ class Desk(RoboDesk):
         rest = np.array([-0.30, -0.4, 0.28, -2.5, 0.13, 1.87, 0.91, 0.01, 0.01])
         self._data.qpos[ROBOT] = rest + 0.15 * rng.uniform(*self.joint_bounds[ROBOT].T)
         self._data.qvel[ROBOT] = 0
+        self._begin()
+
+    def new_episode_at(self, qpos: NDArray[np.float64], qvel: NDArray[np.float64]) -> None:
+        """Starts where all joints have these positions (38,) and velocities (35,)."""
+        self.success = False
+        self.simulation.reset()
+        self._data.qpos[:] = qpos
+        self._data.qvel[:] = qvel
+        self._begin()
+
+    def _begin(self) -> None:
         self.simulation.forward()
         positions = self.physics.named.data.xpos
         blocks = ("ball", "upright_block", "flat_block")

@@ -16,7 +16,8 @@ from cola_env.simulators.rendering import DeskCamera, get_profile, import_dm_con
 from cola_env.simulators.simulator_env import SimulatorEnv, Snapshot
 
 if TYPE_CHECKING:
-    from cola_env.rewards import Reward
+    from cola_env.rewards import Reward, RewardName
+    from cola_env.simulators.desk import Desk
 
 VP2_TASKS = (
     "push_red",
@@ -79,8 +80,8 @@ class RoboDeskEnv(SimulatorEnv):
     action_repeat: control ticks an action is held for; VP2 uses 50.
     rendering: "vp2" (the package's look) or "fast" (no shadows, reflections or multisampling).
     reward: "success" (1 at the first success of an episode), "sparse" or "dense" (the package's
-        own, summed over the ticks); or a Reward, or its name for `make_reward`, of the frame and
-        the goal in `reset(options={"goal": frame})`.
+        own, summed over the ticks); or a Reward, or what `make_reward` makes one of, of the frame
+        and the goal in `reset(options={"goal": frame})`.
     max_episode_steps: truncates after so many steps; under `gym.make` its own keyword of that
         name does the same.
     """
@@ -96,7 +97,7 @@ class RoboDeskEnv(SimulatorEnv):
         action_repeat: int = 50,
         rendering: str = "vp2",
         image_size: int = 64,
-        reward: "str | Reward" = "success",
+        reward: "RewardName | Reward" = "success",
         max_episode_steps: int | None = None,
         render_mode: str | None = None,
     ) -> None:
@@ -113,6 +114,11 @@ class RoboDeskEnv(SimulatorEnv):
         self._camera = DeskCamera(self._desk.simulation, profile, image_size)
 
     @property
+    def desk(self) -> "Desk":
+        """The simulation without pixels."""
+        return self._desk
+
+    @property
     def physics(self) -> Any:
         """The dm_control Physics, with named access; read it, write through `restore`."""
         return self._desk.simulation
@@ -121,6 +127,13 @@ class RoboDeskEnv(SimulatorEnv):
         """Which of ROBODESK_TASKS the present state fulfils."""
         self._check_started()
         return {task: self._desk.succeeds(task) for task in ROBODESK_TASKS}
+
+    def start_at(self, qpos: NDArray[np.float64], qvel: NDArray[np.float64]) -> None:
+        """Starts an episode where all joints have these positions (38,) and velocities (35,)."""
+        self._desk.new_episode_at(qpos, qvel)
+        self._steps = 0
+        self._frame = None
+        self._started = True
 
     def snapshot(self) -> Snapshot:
         """`episode` (2,): steps taken, success so far; `original_positions` (3, 3) of the objects

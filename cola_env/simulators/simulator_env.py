@@ -15,7 +15,7 @@ from cola_env.errors import ColaWorldError
 from cola_env.rollout import Rollout
 
 if TYPE_CHECKING:
-    from cola_env.rewards import Reward
+    from cola_env.rewards import Reward, RewardName
 
 NO_GOAL = "This reward compares frames with a goal: pass reset(options={'goal': frame})."
 
@@ -52,7 +52,7 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
         task: str,
         rendering: str,
         image_size: int,
-        reward: "str | Reward",
+        reward: "RewardName | Reward",
         max_episode_steps: int | None,
         render_mode: str | None,
     ) -> None:
@@ -198,7 +198,7 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
             raise ColaWorldError("A float goal image lies in [0, 1]; pass uint8 for 0 to 255.")
         return image.float()
 
-    def _make_reward(self, reward: "str | Reward", task: str) -> "Reward | None":
+    def _make_reward(self, reward: "RewardName | Reward", task: str) -> "Reward | None":
         """None where the simulator's own reward is asked for."""
         if isinstance(reward, str) and reward in self.own_rewards:
             return None

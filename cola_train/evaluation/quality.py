@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cola_env.lpips_distance import LPIPS
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Clips
 from cola_train.evaluation.frechet import VideoFeatures, frechet_video_distance
 from cola_train.evaluation.horizon import imagined
-from cola_train.evaluation.lpips_distance import LPIPS
 from cola_train.evaluation.pixels import moving_pixels, psnr
 from cola_train.evaluation.ssim import WINDOW, ssim_map
 

@@ -3,7 +3,8 @@ import torch
 
 from cola_env.classifier import SuccessClassifier
 from cola_env.errors import ColaWorldError
-from cola_env.rewards import ClassifierReward, MSEReward, VP2Reward, make_reward
+from cola_env.lpips_distance import CONVOLUTIONS, LPIPS
+from cola_env.rewards import ClassifierReward, LPIPSReward, MSEReward, VP2Reward, make_reward
 
 
 @pytest.fixture
@@ -70,8 +71,56 @@ def test_make_reward_by_name(classifier):
     assert make_reward(own, "push_red") is own
 
 
+def test_named_rewards_are_summed_with_their_weights(classifier):
+    frames, goal = frames_and_goal()
+    parts = {"mse": 0.5, "classifier": 10}
+    rewards = make_reward(parts, "push_red", classifier)(frames, goal)
+    expected = 0.5 * MSEReward()(frames, goal) + 10 * ClassifierReward("push_red", classifier)(
+        frames, goal
+    )
+    torch.testing.assert_close(rewards, expected)
+    sums = make_reward({"mse_sums": 0.5, "classifier": 10}, "push_red", classifier)
+    vp2 = make_reward("vp2_sums", "push_red", classifier)
+    torch.testing.assert_close(sums(frames, goal), vp2(frames, goal))
+
+
+def test_lpips_is_each_frames_distance_to_its_own_goal():
+    frames, goal = frames_and_goal()
+    network = tiny_lpips()
+    reward = LPIPSReward(network)
+    rewards = reward(frames, goal, chunk=5)
+    assert rewards.shape == (2, 3, 4)
+    for b in range(2):
+        expected = -network(frames[b, 2, 1][None], goal[b][None])[0]
+        torch.testing.assert_close(rewards[b, 2, 1], expected)
+    assert (reward(goal, goal) == 0).all() and (rewards < 0).all()
+    again = make_reward({"lpips": 2}, "push_red", lpips=network)(frames, goal)
+    torch.testing.assert_close(again, 2 * rewards)
+
+
+def tiny_lpips() -> LPIPS:
+    """LPIPS with random weights: no file and no package is needed."""
+    torch.manual_seed(0)
+    network = LPIPS.__new__(LPIPS)
+    torch.nn.Module.__init__(network)
+    network.convolutions = torch.nn.ModuleList(
+        torch.nn.Conv2d(into, out, kernel, stride, padding)
+        for into, out, kernel, stride, padding in CONVOLUTIONS
+    )
+    network.heads = [torch.rand(1, out, 1, 1) for _, out, *_ in CONVOLUTIONS]
+    return network.requires_grad_(False).eval()
+
+
 def test_bad_rewards_say_what_to_do(classifier):
-    with pytest.raises(ColaWorldError, match="Unknown reward 'lpips'.*vp2_sums"):
+    with pytest.raises(ColaWorldError, match="Unknown reward 'joy'.*vp2_sums"):
+        make_reward("joy", "push_red")
+    with pytest.raises(ColaWorldError, match="Unknown reward 'joy'"):
+        make_reward({"mse": 1, "joy": 2}, "push_red")
+    with pytest.raises(ColaWorldError, match="weight of reward 'mse' must be a number"):
+        make_reward({"mse": "much"}, "push_red")
+    with pytest.raises(ColaWorldError, match="at least one part"):
+        make_reward({}, "push_red")
+    with pytest.raises(ColaWorldError, match="alexnet-owt.*lpips="):
         make_reward("lpips", "push_red")
     with pytest.raises(
         ColaWorldError, match="no success classifier for task 'stack'.*reward='mse'"

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from cola_env import lpips_distance
 from cola_env.errors import ColaWorldError
-from cola_train.evaluation import lpips_distance
+from cola_env.lpips_distance import CONVOLUTIONS, LPIPS, TORCHVISION_PLACES
 from cola_train.evaluation.frechet import VideoFeatures, frechet_distance, frechet_video_distance
-from cola_train.evaluation.lpips_distance import CONVOLUTIONS, LPIPS, TORCHVISION_PLACES
 from cola_train.evaluation.quality import Networks, measures
 from cola_train.evaluation.ssim import ssim_map
 

@@ -15,6 +15,9 @@ SHIFT, TURN = 0.05, 0.5
 GAIN = 2.0
 """How much farther ahead than the target a target is asked for: the hand lags behind."""
 
+SPEED, TURN_SPEED = 0.013, 0.11
+"""Metres and radians that the hand moves in a control step of a held action of 1."""
+
 OPEN, CLOSED = -1.0, 1.0
 """Gripper actions."""
 
@@ -46,7 +49,8 @@ def rotation_vector(rotation: np.ndarray) -> Vector:
 class Phase:
     """Bring the fingertips to `target(scene)` until within `tolerance` of it, or `done(scene)`.
 
-    A phase also ends after `patience` actions. With `steps` it lasts exactly so many.
+    A phase also ends after `patience` control steps. With `steps` it lasts exactly so many, in
+    whole actions.
     `angle`: the hand's turn about the vertical; at 0 the fingers open along y.
     """
 
@@ -59,17 +63,21 @@ class Phase:
     steps: int | None = None
 
     def is_done(self, scene: Scene, taken: int) -> bool:
+        """taken: actions since the phase began."""
+        repeat = scene.action_repeat
         if self.steps is not None:
-            return taken >= self.steps
-        if taken >= self.patience:
+            return taken >= max(1, round(self.steps / repeat))
+        if taken * repeat >= self.patience:
             return True
         if self.done is not None:
             return self.done(scene)
         return bool(np.linalg.norm(self.target(scene) - scene.tip) < self.tolerance)
 
     def action(self, scene: Scene) -> np.ndarray:
-        shift = GAIN * (self.target(scene) - scene.tip) / SHIFT
-        turn = rotation_vector(turned(self.angle(scene)) @ scene.hand.T) / TURN
+        held = scene.action_repeat
+        shift = (self.target(scene) - scene.tip) * min(GAIN / SHIFT, 1 / (SPEED * held))
+        turn = rotation_vector(turned(self.angle(scene)) @ scene.hand.T)
+        turn *= min(1 / TURN, 1 / (TURN_SPEED * held))
         shift /= max(1.0, float(np.abs(shift).max()))
         return np.clip([*shift, *turn, self.gripper], -1.0, 1.0)
 

@@ -16,12 +16,20 @@ class Simulator(Protocol):
     @property
     def physics(self) -> Any: ...
 
+    @property
+    def action_repeat(self) -> int: ...
+
 
 class Scene:
     """Named, read-only access to the state (metres; x away from the robot, y right, z up)."""
 
     def __init__(self, env: Simulator) -> None:
         self._env = env
+
+    @property
+    def action_repeat(self) -> int:
+        """Control steps that an action is held for."""
+        return self._env.action_repeat
 
     @property
     def tip(self) -> Vector:

@@ -57,14 +57,19 @@ class LPIPS(nn.Module):
 
     def forward(self, frames: Tensor, truth: Tensor) -> Tensor:
         """frames, truth (B, S, S, 3) in [0, 1] -> distances (B,), 0 for equal frames."""
-        distance = frames.new_zeros(len(frames))
-        pairs = zip(self._features(frames), self._features(truth), self.heads, strict=True)
-        for first, second, head in pairs:
-            change = (first - second).square() * head.to(first)
-            distance = distance + change.sum(1).mean((1, 2))
-        return distance
+        return self.distance(self.features(frames), self.features(truth))
 
-    def _features(self, frames: Tensor) -> list[Tensor]:
+    def distance(self, first: list[Tensor], second: list[Tensor]) -> Tensor:
+        """Distances (B,) between what `features` made of B images each."""
+        parts = (
+            ((x - y).square() * head.to(x)).sum(1).mean((1, 2))
+            for x, y, head in zip(first, second, self.heads, strict=True)
+        )
+        return torch.stack([*parts]).sum(0)
+
+    def features(self, frames: Tensor) -> list[Tensor]:
+        """Of images (B, S, S, 3) in [0, 1]: what every convolution sees, of unit length at every
+        place."""
         x = frames.movedim(-1, 1) * 2 - 1
         shift, scale = (x.new_tensor(part)[:, None, None] for part in (MEAN, STD))
         x, found = (x - shift) / scale, []
