@@ -109,9 +109,10 @@ class LiberoEnv(SimulatorEnv):
         return super().reset(seed=seed, options=options)
 
     def successes(self) -> dict[str, bool]:
-        """Whether the present state fulfils the task: {task: bool}."""
+        """Which tasks the present state fulfils: this one and those of the suite that have the same
+        scene, as all ten of libero_goal do."""
         self._check_started()
-        return {self.task: self._scene.succeeds()}
+        return self._scene.successes()
 
     def snapshot(self) -> Snapshot:
         """`episode` (2,): steps taken, success so far; and the scene's `controller` (21,),
