@@ -95,8 +95,8 @@ class Controller:
         env: the simulator; its true state is read at every action.
         script: what to do.
         rng: source of the noise; not used when `noise` is 0.
-        noise: standard deviation of the temporally correlated noise on the hand's shift, and a fifth
-            of it on the turn.
+        noise: standard deviation of the temporally correlated noise on the hand's shift, a fifth
+            of that on its turn.
     """
 
     def __init__(
