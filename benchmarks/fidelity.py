@@ -58,11 +58,14 @@ def measure(config: DictConfig, problems: list[Problem]) -> list[dict[str, Any]]
     from benchmarks.vp2_protocol.settings import names
     from cola_env.checkpoints import find_checkpoint, load_model
     from cola_env.classifier import find_classifier, load_classifier
+    from cola_env.errors import ColaWorldError
     from cola_env.rewards import make_reward
 
     rows: list[dict[str, Any]] = []
     tasks = list(dict.fromkeys(problem.task for problem in problems))
     for label, name in names(config.model).items():
+        if not isinstance(name, str):
+            raise ColaWorldError(f"model={label} must be a checkpoint here.")
         model = load_model(name, config.device)
         dynamics = WorldModelDynamics(model, num_inference_steps=config.num_inference_steps)
         classifier = load_classifier(

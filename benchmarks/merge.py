@@ -1,5 +1,6 @@
 """One results file from several runs: `python -m benchmarks.merge RUN [RUN ...] --out FILE`.
 
+It prints how the first model does against each of the others on the pairs and seeds of both.
 The committed result is made so: `python -m benchmarks.merge runs/full --out
 docs/results/vp2_robodesk.json`.
 """
@@ -9,6 +10,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.vp2_protocol.paired import comparisons
 from benchmarks.vp2_protocol.records import write_text
 from benchmarks.vp2_protocol.table import Row, results_json
 from cola_env.errors import ColaWorldError
@@ -46,7 +48,7 @@ def main() -> None:
     except ColaWorldError as error:
         parser.error(str(error))
     write_text(given.out, results_json(rows))
-    print(f"{given.out}: {len(rows)} rows")
+    print(*comparisons(rows), f"{given.out}: {len(rows)} rows", sep="\n")
 
 
 if __name__ == "__main__":

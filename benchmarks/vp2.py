@@ -74,10 +74,12 @@ def play(benchmark: "Run") -> None:
 
 
 def report(benchmark: "Run") -> None:
-    """Write results.json, results.csv and index.html, and print the table."""
+    """Write results.json, results.csv and index.html; print the table and paired differences."""
     from rich.console import Console
 
     from benchmarks.vp2_protocol.page import write_page
+    from benchmarks.vp2_protocol.paired import comparisons
+    from benchmarks.vp2_protocol.published import verdict
     from benchmarks.vp2_protocol.stopwatch import shares
     from benchmarks.vp2_protocol.table import make_rows, terminal_table, write_results
 
@@ -90,6 +92,8 @@ def report(benchmark: "Run") -> None:
     page = write_page(benchmark.folder, records, rows, complete)
     console = Console()
     console.print(terminal_table(rows))
+    for told in (*comparisons(rows), verdict(rows[0]["settings"])):
+        console.print(told, soft_wrap=True)
     for model in dict.fromkeys(record.model for record in records):
         told = shares(record.spent for record in records if record.model == model)
         console.print(f"Time of {model}: {told}.")

@@ -150,13 +150,25 @@ def load_goals(rendering: str | None = None, path: str | Path | None = None) -> 
     """
     from cola_env.vp2_goals import is_vp2_goals, load_vp2_goals
 
-    given = Path(path or GOALS_FOLDER / f"{rendering or DEFAULT_RENDERING}.npz").expanduser()
+    given = _place(rendering, path)
     goals = load_vp2_goals(given) if is_vp2_goals(given) else GoalSet.load(given)
     if goals.rendering != (rendering or goals.rendering):
         from cola_env.simulators.rendering import check_same_profile
 
         check_same_profile(str(rendering), goals.rendering, f"the goals in {given}")
     return goals
+
+
+def goals_files(rendering: str | None = None, path: str | Path | None = None) -> list[Path]:
+    """The files that `load_goals` of the same arguments reads."""
+    from cola_env.vp2_goals import goal_files, is_vp2_goals
+
+    given = _place(rendering, path)
+    return [*goal_files(given).values()] if is_vp2_goals(given) else [given]
+
+
+def _place(rendering: str | None, path: str | Path | None) -> Path:
+    return Path(path or GOALS_FOLDER / f"{rendering or DEFAULT_RENDERING}.npz").expanduser()
 
 
 def merge(parts: Iterable[GoalSet]) -> GoalSet:

@@ -19,17 +19,6 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
-def libero_assets() -> Path:
-    """LIBERO's assets: by the environment variable, else the folder beside the repository."""
-    if not all(find_spec(name) for name in ("libero", "robosuite", "mujoco")):
-        pytest.skip("the packages of colaworld[libero] are not installed")
-    shared = Path(__file__).resolve().parents[2] / "shared" / "libero-assets"
-    if "LIBERO_ASSETS" not in os.environ and not shared.is_dir():
-        pytest.skip("LIBERO_ASSETS does not name LIBERO's assets")
-    return Path(os.environ.setdefault("LIBERO_ASSETS", str(shared)))
-
-
-@pytest.fixture(scope="session")
 def vp2_goals_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as VP2's: robodesk_push_red/goals.hdf5 with two short demonstrations, recorded in
     the real simulator; the second has a start_index."""
@@ -62,3 +51,14 @@ def vp2_goals_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         file["mask/train"] = np.array([b"demo_1", b"demo_2"])
     env.close()
     return folder.parent
+
+
+@pytest.fixture(scope="session")
+def libero_assets() -> Path:
+    """LIBERO's assets: by the environment variable, else the folder beside the repository."""
+    if not all(find_spec(name) for name in ("libero", "robosuite", "mujoco")):
+        pytest.skip("the packages of colaworld[libero] are not installed")
+    shared = Path(__file__).resolve().parents[2] / "shared" / "libero-assets"
+    if "LIBERO_ASSETS" not in os.environ and not shared.is_dir():
+        pytest.skip("LIBERO_ASSETS does not name LIBERO's assets")
+    return Path(os.environ.setdefault("LIBERO_ASSETS", str(shared)))

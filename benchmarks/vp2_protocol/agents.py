@@ -1,7 +1,7 @@
 """Who decides: a planner that imagines with some dynamics, or smooth random actions."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -13,6 +13,8 @@ from torch import Tensor
 
 from benchmarks.vp2_protocol.settings import Rules
 from benchmarks.vp2_protocol.stopwatch import Stopwatch
+from cola_env.ensembles import Combination
+from cola_env.errors import ColaWorldError
 from cola_env.rewards import Reward
 
 
@@ -66,6 +68,8 @@ class Dynamics(Protocol):
 class PlanningAgent:
     """Plans against the reward of imagined frames.
 
+    dynamics: one, or the members of an ensemble: each imagines and is scored, and the scores are
+        combined. The first one's frames are shown.
     planner: anything with `plan(cost, action_space, *, warm_start, seed, batch)`.
     sequences: candidates that are imagined at once, which bounds the memory; on a CPU few are
         also faster than many.
@@ -74,11 +78,12 @@ class PlanningAgent:
     def __init__(
         self,
         planner: Any,
-        dynamics: Dynamics,
+        dynamics: Sequence[Dynamics],
         reward: Reward,
         action_space: Box,
         rules: Rules,
         sequences: int = 128,
+        combine: Combination | None = None,
     ) -> None:
         self.planner = planner
         self.dynamics = dynamics
@@ -86,12 +91,13 @@ class PlanningAgent:
         self.action_space = action_space
         self.rules = rules
         self.sequences = sequences
+        self.combine = combine or Combination()
 
     @torch.no_grad()
     def decide(self, situation: Situation) -> Decision:
-        began, watch = time.perf_counter(), Stopwatch(self.dynamics.device)
+        began, watch = time.perf_counter(), Stopwatch(self.dynamics[0].device)
         with watch("imagination"):
-            imagination = self.dynamics.imagine(situation)
+            imaginations = [member.imagine(situation) for member in self.dynamics]
         batch = len(situation.states)
 
         def cost(actions: Tensor) -> Tensor:
@@ -99,10 +105,14 @@ class PlanningAgent:
             parts = []
             for start in range(0, batch, group):
                 rows = slice(start, start + group)
-                with watch("imagination"):
-                    frames = imagination(rows, actions[rows])
-                with watch("rewards"):
-                    parts.append(-self._score(self.reward(frames, situation.goals[rows])))
+                scores = []
+                for imagination in imaginations:
+                    with watch("imagination"):
+                        frames = _checked(imagination(rows, actions[rows]), actions[rows])
+                    with watch("rewards"):
+                        goals = situation.goals[rows].to(frames.device)
+                        scores.append(self._score(self.reward(frames, goals)))
+                parts.append(-self.combine(torch.stack(scores)))
             return torch.cat(parts).to(actions.device, torch.float32)
 
         result = self.planner.plan(
@@ -114,7 +124,8 @@ class PlanningAgent:
         )
         plans = torch.as_tensor(result.actions).float()
         with watch("imagination"):
-            frames = imagination(slice(0, batch), plans[:, None, : self.rules.replan_every])[:, 0]
+            shown = plans[:, None, : self.rules.replan_every]
+            frames = imaginations[0](slice(0, batch), shown)[:, 0]
         imagined = (frames.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
         costs = cost(plans[:, None])[:, 0] if result.cost is None else result.cost
         watch.spent["planner"] = time.perf_counter() - began - sum(watch.spent.values())
@@ -122,7 +133,18 @@ class PlanningAgent:
 
     def _score(self, rewards: Tensor) -> Tensor:
         last = self.rules.final_weight
-        return (1 - last) * rewards.mean(-1) + last * rewards[..., -1]
+        whole = rewards.sum(-1) if self.rules.sum_over_time else rewards.mean(-1)
+        return (1 - last) * whole + last * rewards[..., -1]
+
+
+def _checked(frames: Tensor, actions: Tensor) -> Tensor:
+    wanted = (*actions.shape[:3], 64, 64, 3)
+    if frames.shape != wanted or not frames.is_floating_point():
+        raise ColaWorldError(
+            f"The model must imagine float frames of shape {wanted} in [0, 1], but it gave "
+            f"{frames.dtype} of shape {tuple(frames.shape)}."
+        )
+    return frames
 
 
 class RandomAgent:

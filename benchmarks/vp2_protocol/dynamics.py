@@ -1,4 +1,4 @@
-"""What a planner imagines with: the world model, or the real simulator (the oracle)."""
+"""What a planner imagines with: the world model, the real simulator (the oracle), or a still."""
 
 from typing import TYPE_CHECKING
 
@@ -65,5 +65,21 @@ class SimulatorDynamics:
             ]
             trials = [np.concatenate([part.result().frames for part in job]) for job in jobs]
             return torch.from_numpy(np.stack(trials)).to(self.device).float() / 255
+
+        return imagination
+
+
+class CopyDynamics:
+    """Imagines that nothing moves: every frame is the last real one. What a model must beat."""
+
+    def __init__(self, device: str | torch.device = "cpu") -> None:
+        self.device = torch.device(device)
+
+    def imagine(self, situation: Situation) -> Imagination:
+        last = situation.frames[:, -1].to(self.device).float() / 255
+
+        def imagination(rows: slice, candidates: Tensor) -> Tensor:
+            count, horizon = candidates.shape[1:3]
+            return last[rows][:, None, None].expand(-1, count, horizon, -1, -1, -1)
 
         return imagination

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.vp2_protocol.agents import Agent, Situation
+from benchmarks.vp2_protocol.agents import Agent, Decision, Situation
 from benchmarks.vp2_protocol.settings import Rules
 from benchmarks.vp2_protocol.simulation import SimulatorPool
 from benchmarks.vp2_protocol.stopwatch import Stopwatch
@@ -71,16 +71,17 @@ class Batch:
         self.rules = rules
         self.live = [Episode.start(index, pair) for index, pair in pairs]
         self._first = pairs[0][0]
-        self._step = 0
+        self._step = -rules.warmup_steps
         self._plans: torch.Tensor | None = None
 
     def advance(self) -> list[Episode]:
         """Decide for every live episode and let the simulators act; returns those that are over."""
         began = time.perf_counter()
-        decision = self.agent.decide(self._situation())
+        still = self._step < self.rules.idle_steps
+        decision = self._stand_still() if still else self.agent.decide(self._situation())
         seconds = (time.perf_counter() - began) / len(self.live)
         acting = Stopwatch()
-        count = min(self.rules.replan_every, self.rules.steps - self._step)
+        count = 1 if still else min(self.rules.replan_every, self.rules.steps - self._step)
         chosen = decision.plans[:, :count].numpy()
         jobs = [
             self.pool.advance(self.task, episode.state, actions)
@@ -102,7 +103,14 @@ class Batch:
         for episode in self.live:
             for name, spent in {**decision.spent, **acting.spent}.items():
                 episode.spent[name] += spent / len(self.live)
-        return self._move_on(decision.plans, count)
+        over = self._move_on(decision.plans, count)
+        if still:
+            self._plans = None
+        return over
+
+    def _stand_still(self) -> Decision:
+        size = self.live[0].pair.expert_actions.shape[-1]
+        return Decision(torch.zeros(len(self.live), 1, size))
 
     def _move_on(self, plans: torch.Tensor, count: int) -> list[Episode]:
         self._step += count
@@ -114,7 +122,7 @@ class Batch:
         return over
 
     def _situation(self) -> Situation:
-        context = min(self.rules.context, self._step + 1)
+        context = min(self.rules.context, len(self.live[0].frames))
         frames = np.stack([np.stack(e.frames[-context:]) for e in self.live])
         goals = np.stack([e.pair.goal_frame for e in self.live])
         size = self.live[0].pair.expert_actions.shape[-1]

@@ -6,6 +6,8 @@ from html import escape
 from pathlib import Path
 from string import Template
 
+from benchmarks.vp2_protocol.paired import comparisons
+from benchmarks.vp2_protocol.published import verdict
 from benchmarks.vp2_protocol.records import EpisodeRecord, RunFolder, write_text
 from benchmarks.vp2_protocol.table import Row, overall
 
@@ -31,6 +33,7 @@ def write_page(
     page = Template(TEMPLATE.read_text()).substitute(
         summary=escape(_summary(common) + state),
         table=_table(rows),
+        paired=_paired(rows),
         settings=_settings(rows),
         models=_options(r.model for r in records),
         tasks=_options(r.task for r in records),
@@ -50,7 +53,7 @@ def _summary(common: dict[str, object]) -> str:
         f"image; it succeeds when the simulator says so within {common['steps']} steps. "
         f"{common['episodes']} episodes a task, seed {common['seed']}, a new plan every "
         f"{common['replan_every']} steps, reward {common['reward']}, "
-        f"rendering profile {common['rendering']}."
+        f"rendering profile {common['rendering']}. {verdict(common)}"
     )
 
 
@@ -79,6 +82,11 @@ def _cell(row: Row | None) -> str:
         f'<u style="left:{low:.1f}%;width:{high - low:.1f}%"></u></div>'
         f"<small>{low:.0f} to {high:.0f}</small></td>"
     )
+
+
+def _paired(rows: Sequence[Row]) -> str:
+    items = "".join(f"<li>{escape(told)}</li>" for told in comparisons(rows))
+    return f"<h2>Differences of success, paired</h2><ul>{items}</ul>" if items else ""
 
 
 def _settings(rows: Sequence[Row]) -> str:

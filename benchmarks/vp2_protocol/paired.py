@@ -7,20 +7,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 Row = dict[str, Any]
+Episode = tuple[Any, ...]
+"""(set of problems and rules, task, pair, seed)."""
+
+SAME = ("goals", "steps", "judge", "warmup_steps", "idle_steps")
+"""The settings that two rows must share for their pairs of one number to be the same problem."""
 
 
-def rates(rows: Sequence[Row], model: str) -> dict[tuple[str, int], float]:
-    """Success rate over the planner seeds of every (task, pair)."""
-    found: dict[tuple[str, int], list[int]] = {}
+def outcomes(rows: Sequence[Row], model: str) -> dict[Episode, int]:
+    """1 or 0 for every episode that the model played."""
+    found: dict[Episode, int] = {}
     for row in rows:
         if row["model"] == model:
+            settings = row.get("settings", {})
+            problems = tuple(settings.get(name) for name in SAME)
             for pair, outcome in enumerate(row.get("outcomes", "")):
-                found.setdefault((row["task"], pair), []).append(int(outcome))
-    return {key: sum(values) / len(values) for key, values in found.items()}
+                if outcome != "-":
+                    found[problems, row["task"], pair, row["seed"]] = int(outcome)
+    return found
 
 
 def paired_differences(rows: Sequence[Row]) -> list[Row]:
-    """Success of the first model minus that of every other, over the pairs both played.
+    """Success of the first model minus that of every other, over the episodes that both played.
 
     The 95 % interval is a percentile bootstrap over pairs, since the seeds of one pair are no
     independent trials. Rows of before outcomes were kept are left out.
@@ -28,11 +36,13 @@ def paired_differences(rows: Sequence[Row]) -> list[Row]:
     models = list(dict.fromkeys(row["model"] for row in rows))
     results = []
     for other in models[1:]:
-        first, second = rates(rows, models[0]), rates(rows, other)
-        shared = sorted(first.keys() & second.keys())
-        if not shared:
+        first, second = outcomes(rows, models[0]), outcomes(rows, other)
+        by_pair: dict[Episode, list[int]] = {}
+        for episode in first.keys() & second.keys():
+            by_pair.setdefault(episode[:-1], []).append(first[episode] - second[episode])
+        if not by_pair:
             continue
-        differences = np.array([first[key] - second[key] for key in shared])
+        differences = np.array([np.mean(by_pair[pair]) for pair in sorted(by_pair, key=repr)])
         low, high = np.quantile(_resampled_means(differences), [0.025, 0.975])
         results.append(
             {
@@ -40,10 +50,21 @@ def paired_differences(rows: Sequence[Row]) -> list[Row]:
                 "difference": round(float(differences.mean()), 4),
                 "ci_low": round(float(low), 4),
                 "ci_high": round(float(high), 4),
-                "pairs": len(shared),
+                "pairs": len(by_pair),
+                "episodes": sum(map(len, by_pair.values())),
             }
         )
     return results
+
+
+def comparisons(rows: Sequence[Row]) -> list[str]:
+    """`paired_differences` in words, one line each."""
+    return [
+        f"{' - '.join(each['models'])}: {100 * each['difference']:+.1f} points of success "
+        f"(95 % interval {100 * each['ci_low']:+.1f} to {100 * each['ci_high']:+.1f}; paired, "
+        f"n = {each['pairs']} pairs, {each['episodes']} episodes of each)"
+        for each in paired_differences(rows)
+    ]
 
 
 def _resampled_means(values: NDArray[np.float64], resamples: int = 4000) -> NDArray[np.float64]:

@@ -56,11 +56,20 @@ class SimulatorPool:
 
     tasks: how many tasks are under way at a time; a process keeps a simulator (about 0.2 GB) for
         each.
+    judge: what counts as a success, see `Rules`.
     Raises ColaWorldError when the simulator cannot start or draw.
     """
 
-    def __init__(self, workers: int, rendering: str, action_repeat: int, tasks: int = 1) -> None:
+    def __init__(
+        self,
+        workers: int,
+        rendering: str,
+        action_repeat: int,
+        tasks: int = 1,
+        judge: str = "tick",
+    ) -> None:
         self.workers = workers
+        self.judge = judge
         self.profile = (rendering, action_repeat)
         for name, value in ONE_THREAD.items():
             os.environ.setdefault(name, value)
@@ -81,7 +90,7 @@ class SimulatorPool:
 
     def advance(self, task: str, state: State, actions: NDArray[np.float32]) -> Future[Outcome]:
         """Execute actions (k, A) from a state until success."""
-        return self._executor.submit(_advance, self.profile, task, state, actions)
+        return self._executor.submit(_advance, self.profile, self.judge, task, state, actions)
 
     def roll_out(
         self, task: str, state: State, actions: NDArray[np.float32]
@@ -138,8 +147,11 @@ def _check(profile: Profile) -> None:
     _environment(profile, "push_red").reset(seed=0)
 
 
-def _advance(profile: Profile, task: str, state: State, actions: NDArray[np.float32]) -> Outcome:
+def _advance(
+    profile: Profile, judge: str, task: str, state: State, actions: NDArray[np.float32]
+) -> Outcome:
     from cola_env.simulators.robodesk import state_to_vector, vector_to_state
+    from cola_env.simulators.vp2_state import vp2_success
 
     env = _environment(profile, task)
     env.restore(vector_to_state(state))
@@ -148,6 +160,8 @@ def _advance(profile: Profile, task: str, state: State, actions: NDArray[np.floa
     for action in actions:
         frame, _, success, _, _ = env.step(action)
         frames.append(frame)
+        if judge == "vp2":
+            success = vp2_success(env)
         if success:
             break
     return Outcome(np.stack(frames), state_to_vector(env.snapshot()), bool(success))

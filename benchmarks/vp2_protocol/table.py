@@ -12,9 +12,14 @@ from rich.table import Table
 
 from benchmarks.vp2_protocol.intervals import wilson
 from benchmarks.vp2_protocol.paired import paired_differences
+from benchmarks.vp2_protocol.published import obstacles
 from benchmarks.vp2_protocol.records import EpisodeRecord, RunFolder, write_text
+from cola_env.goals import OWN
 
-ROW_KEYS = ("task", "model", "planner", "successes", "episodes", "seed", "ci_low", "ci_high")
+ROW_KEYS = (
+    *("task", "model", "planner", "successes", "episodes", "seed", "ci_low", "ci_high"),
+    *("problems", "comparable"),
+)
 
 Row = dict[str, Any]
 
@@ -38,6 +43,8 @@ def make_rows(records: Iterable[EpisodeRecord], settings: Mapping[str, Any]) -> 
     """One row a model and task, in the order of the records.
 
     settings: as RunFolder.settings returns it.
+    A row's "outcomes" has "1", "0" or "-" (not played) for every pair; "problems" says whose they
+    are, "own" or "vp2"; "comparable" is whether VP2's published results may stand beside it.
     """
     groups: dict[tuple[str, str], list[EpisodeRecord]] = {}
     for record in records:
@@ -46,15 +53,22 @@ def make_rows(records: Iterable[EpisodeRecord], settings: Mapping[str, Any]) -> 
         rate_row(
             sum(record.success for record in group),
             len(group),
-            outcomes="".join(str(int(r.success)) for r in sorted(group, key=lambda r: r.pair)),
+            outcomes=_outcomes(group),
             task=task,
             model=model,
             planner=settings["models"][model]["planner"],
             seed=settings["common"]["seed"],
+            problems=settings["common"].get("goals_source", OWN),
+            comparable=not obstacles(settings["common"]),
             settings={**settings["common"], **settings["models"][model]},
         )
         for (model, task), group in groups.items()
     ]
+
+
+def _outcomes(records: Iterable[EpisodeRecord]) -> str:
+    known = {record.pair: str(int(record.success)) for record in records}
+    return "".join(known.get(pair, "-") for pair in range(max(known) + 1))
 
 
 def pooled(rows: Sequence[Row]) -> list[Row]:
@@ -106,7 +120,7 @@ def terminal_table(rows: Sequence[Row]) -> Table:
 def results_json(rows: Sequence[Row]) -> str:
     """The results file: {"benchmark": "vp2_robodesk", "rows", "overall", "paired"}, one row a line.
 
-    "paired" compares the first model with each of the others on the same pairs.
+    "paired" compares the first model with each of the others on the same pairs and seeds.
     """
     sections = {"rows": rows, "overall": overall(rows), "paired": paired_differences(rows)}
     parts = [' "benchmark": "vp2_robodesk"']

@@ -128,13 +128,6 @@ class RoboDeskEnv(SimulatorEnv):
         self._check_started()
         return {task: self._desk.succeeds(task) for task in ROBODESK_TASKS}
 
-    def start_at(self, qpos: NDArray[np.float64], qvel: NDArray[np.float64]) -> None:
-        """Starts an episode where all joints have these positions (38,) and velocities (35,)."""
-        self._desk.new_episode_at(qpos, qvel)
-        self._steps = 0
-        self._frame = None
-        self._started = True
-
     def snapshot(self) -> Snapshot:
         """`episode` (2,): steps taken, success so far; `original_positions` (3, 3) of the objects
         at the episode's start in metres; `simulation` (S,): MuJoCo's integration state."""
@@ -161,6 +154,15 @@ class RoboDeskEnv(SimulatorEnv):
         self._steps = int(steps)
         self._frame = None
         self._started = True
+
+    def begin_at(self, qpos: NDArray[np.float64], qvel: NDArray[np.float64]) -> Snapshot:
+        """Begins an episode where all joints have these positions (38,) and velocities (35,); the
+        random generator stays as it is. Returns its snapshot."""
+        self._desk.new_episode_at(qpos, qvel)
+        self._started = True
+        self._steps = 0
+        self._frame = None
+        return self.snapshot()
 
     def close(self) -> None:
         """Frees the simulation and its OpenGL context."""

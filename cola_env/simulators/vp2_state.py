@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cola_env.errors import ColaWorldError
-from cola_env.simulators.robodesk import RoboDeskEnv, Snapshot
+from cola_env.simulators.robodesk import RoboDeskEnv
+from cola_env.simulators.simulator_env import Snapshot
 
 if TYPE_CHECKING:
     from cola_env.simulators.desk import Desk
@@ -38,14 +39,14 @@ def from_vp2_state(env: RoboDeskEnv, state: ArrayLike) -> Snapshot:
             f"not an array of shape {vector.shape}; give the states of a RoboDesk file."
         )
     robot, robot_speed, objects, speed, hand = np.split(vector, np.cumsum([*PARTS.values()]))
-    env.start_at(np.r_[robot, objects], np.r_[robot_speed, speed])
+    snapshot = env.begin_at(np.r_[robot, objects], np.r_[robot_speed, speed])
     off = float(np.linalg.norm(hand - hand_of(env.desk))) if len(hand) else 0.0
     if off > TOLERANCE:
         raise ColaWorldError(
             f"The hand of this VP2 state lies {100 * off:.1f} cm from where its joint angles put "
             "it; its parts are in another order, or it comes from another robot."
         )
-    return env.snapshot()
+    return snapshot
 
 
 def to_vp2_state(env: RoboDeskEnv) -> NDArray[np.float64]:
@@ -60,3 +61,17 @@ def hand_of(desk: "Desk") -> NDArray[np.float64]:
     """Where the end effector is, float64 (3,) in metres."""
     position: NDArray[np.float64] = desk.physics.named.data.site_xpos["end_effector"]
     return position.copy()
+
+
+def vp2_success(env: RoboDeskEnv) -> bool:
+    """Whether VP2 would count the present state as a success of the environment's task.
+
+    It judges the state after a step alone: the other blocks may have been moved before.
+    """
+    desk = env.desk
+    original = desk.original_pos
+    try:
+        desk.original_pos = {name: desk.physics.named.data.xpos[name] for name in original}
+        return desk.succeeds(env.task)
+    finally:
+        desk.original_pos = original

@@ -4,11 +4,12 @@ import torch
 from gymnasium.spaces import Box
 
 from benchmarks.vp2_protocol.agents import PlanningAgent, RandomAgent, Situation
-from benchmarks.vp2_protocol.dynamics import SimulatorDynamics
+from benchmarks.vp2_protocol.contestants import make_planner
+from benchmarks.vp2_protocol.dynamics import CopyDynamics, SimulatorDynamics
 from benchmarks.vp2_protocol.episodes import Batch, play
-from benchmarks.vp2_protocol.run import make_planner
 from benchmarks.vp2_protocol.settings import Rules
 from benchmarks.vp2_protocol.simulation import SimulatorPool
+from cola_env.ensembles import Combination
 from cola_env.errors import ColaWorldError
 from cola_env.rewards import MSEReward
 from planners import CEM, PlanResult
@@ -21,9 +22,12 @@ class Painter:
 
     device = torch.device("cpu")
 
+    def __init__(self, gain: float = 1.0):
+        self.gain = gain
+
     def imagine(self, situation):
         def imagination(rows, candidates):
-            level = candidates.cumsum(-2)[..., 0].clamp(0, 1)
+            level = (self.gain * candidates.cumsum(-2)[..., 0]).clamp(0, 1)
             return level[..., None, None, None].expand(*level.shape, 64, 64, 3)
 
         return imagination
@@ -48,7 +52,7 @@ def situation(batch: int, **changes) -> Situation:
 def test_planning_reaches_each_problems_goal_whatever_the_chunks(sequences):
     rules = Rules("mse", episodes=1, seed=0, replan_every=2, final_weight=0.5)
     planner = CEM(horizon=3, num_samples=48, iterations=4)
-    agent = PlanningAgent(planner, Painter(), MSEReward(), SPACE, rules, sequences)
+    agent = PlanningAgent(planner, [Painter()], MSEReward(), SPACE, rules, sequences)
     decision = agent.decide(situation(3))
     reached = decision.plans[..., 0].cumsum(1)
     assert decision.plans.shape == (3, 3, 5)
@@ -61,16 +65,63 @@ def test_planning_reaches_each_problems_goal_whatever_the_chunks(sequences):
     assert all(seconds > 0 for seconds in decision.spent.values())
 
 
-def test_a_planner_that_gives_only_actions_is_enough():
-    class Still:
-        def plan(self, cost, action_space, *, warm_start=None, seed=0, batch=1):
-            return PlanResult(torch.full((batch, 4, 5), 0.1))
+class Still:
+    """A planner of one plan."""
 
+    def plan(self, cost, action_space, *, warm_start=None, seed=0, batch=1):
+        return PlanResult(torch.full((batch, 4, 5), 0.1))
+
+
+def test_a_planner_that_gives_only_actions_is_enough():
     rules = Rules("mse", episodes=1, seed=0, replan_every=2)
-    agent = PlanningAgent(Still(), Painter(), MSEReward(), SPACE, rules, 8)
+    agent = PlanningAgent(Still(), [Painter()], MSEReward(), SPACE, rules, 8)
     decision = agent.decide(situation(2))
     error = (torch.linspace(0.1, 0.4, 4)[None] - torch.tensor([[0.2], [0.6]])).square().mean(1)
     assert decision.costs == pytest.approx(error.numpy(), abs=1e-5)
+
+
+@pytest.mark.parametrize("how", ["mean", "min", "cautious"])
+def test_an_ensembles_scores_are_combined_and_its_first_members_frames_shown(how):
+    """Of the members 0.1, 0.2 bright after a step and so on, goal 0.4."""
+    rules = Rules("mse", episodes=1, seed=0, replan_every=2)
+    painters = [Painter(1.0), Painter(2.0)]
+    combine = Combination(how, penalty=0.5)
+    agent = PlanningAgent(Still(), painters, MSEReward(), SPACE, rules, combine=combine)
+    decision = agent.decide(situation(1, goals=torch.full((1, 64, 64, 3), 0.4)))
+    steps = np.linspace(0.1, 0.4, 4)
+    scores = [-np.square(np.minimum(gain * steps, 1) - 0.4).mean() for gain in (1.0, 2.0)]
+    expected = {
+        "mean": np.mean(scores),
+        "min": min(scores),
+        "cautious": np.mean(scores) - 0.5 * np.std(scores),
+    }
+    assert -decision.costs == pytest.approx([expected[how]], abs=1e-5)
+    assert decision.imagined[0, :, 0, 0, 0] / 255 == pytest.approx([0.1, 0.2], abs=0.01)
+
+
+def test_scores_sum_over_time_where_the_rules_say_so():
+    costs = [
+        PlanningAgent(
+            Still(),
+            [Painter()],
+            MSEReward(),
+            SPACE,
+            Rules("mse", episodes=1, seed=0, replan_every=2, sum_over_time=sums),
+        )
+        .decide(situation(1))
+        .costs
+        for sums in (False, True)
+    ]
+    assert costs[1] == pytest.approx(4 * costs[0])
+
+
+def test_a_copy_imagines_that_nothing_moves():
+    frames = torch.randint(0, 256, (2, 2, 64, 64, 3), dtype=torch.uint8)
+    imagine = CopyDynamics().imagine(situation(2, frames=frames))
+    imagined = imagine(slice(1, 2), torch.rand(1, 3, 4, 5))
+    assert imagined.shape == (1, 3, 4, 64, 64, 3)
+    last = (frames[1, -1].float() / 255).expand(1, 3, 4, -1, -1, -1)
+    torch.testing.assert_close(imagined, last)
 
 
 def test_random_actions_are_smooth_bounded_and_go_on():

@@ -90,6 +90,15 @@ def test_the_agent_sees_the_last_frames_the_actions_between_and_its_moved_plan(p
     assert len({situation.seed for situation in agent.seen}) == 3
 
 
+def test_zero_actions_come_first_and_only_the_idle_ones_count():
+    agent = Walker()
+    rules = Rules("mse", episodes=1, seed=5, steps=4, replan_every=2, warmup_steps=2, idle_steps=1)
+    (episode,) = play([Batch([(0, pair(20.0))], agent, Counter(), rules)], at_once=1)
+    assert [action[0] for action in episode.actions] == [0, 0, 0, 1, 1, 1]
+    assert len(agent.seen) == 2 and agent.seen[0].plans is None
+    assert agent.seen[0].frames.shape[1] == 2 and agent.seen[0].actions.tolist() == [[[0.0] * 5]]
+
+
 def test_batches_at_once_play_as_one_after_the_other():
     rules = Rules("mse", episodes=4, seed=5, steps=4, replan_every=2)
 

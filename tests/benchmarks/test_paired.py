@@ -3,13 +3,16 @@
 import pytest
 
 from benchmarks.vp2_protocol.intervals import wilson
-from benchmarks.vp2_protocol.paired import paired_differences
+from benchmarks.vp2_protocol.paired import comparisons, paired_differences
 from benchmarks.vp2_protocol.table import overall, pooled, rate_row
 
 
-def row(model: str, outcomes: str, seed: int = 0, task: str = "push_red") -> dict:
+def row(
+    model: str, outcomes: str, seed: int = 0, task: str = "push_red", **settings: object
+) -> dict:
     about = {"model": model, "task": task, "seed": seed, "outcomes": outcomes}
-    return rate_row(outcomes.count("1"), len(outcomes), **about)
+    played = len(outcomes) - outcomes.count("-")
+    return rate_row(outcomes.count("1"), played, settings=settings, **about)
 
 
 def test_a_pair_counts_once_however_many_seeds_played_it() -> None:
@@ -38,3 +41,21 @@ def test_only_pairs_that_both_played_are_compared() -> None:
     assert result["pairs"] == 2 and result["difference"] == 0.5
     old = [row("a", "11"), {k: v for k, v in row("b", "01").items() if k != "outcomes"}]
     assert paired_differences(old) == []
+
+
+def test_only_the_same_problems_under_the_same_seed_are_pairs() -> None:
+    first = row("a", "1111", goals="x", steps=15)
+    assert paired_differences([first, row("b", "0000", goals="y", steps=15)]) == []
+    assert paired_differences([first, row("b", "0000", goals="x", steps=20)]) == []
+    assert paired_differences([first, row("b", "0000", seed=1, goals="x", steps=15)]) == []
+    seeds = [row("a", "1-10"), row("a", "00", seed=1), row("b", "0100"), row("b", "1-", seed=1)]
+    (result,) = paired_differences(seeds)
+    assert (result["pairs"], result["episodes"]) == (3, 4)
+    assert result["difference"] == pytest.approx((0 + 1 + 0) / 3, abs=1e-4)
+
+
+def test_the_comparison_is_told_with_its_interval_and_its_n() -> None:
+    rows = [row("a", "1" * 12 + "0" * 18), row("b", "1" * 6 + "0" * 24)]
+    (told,) = comparisons(rows)
+    assert told.startswith("a - b: +20.0 points of success (95 % interval +")
+    assert told.endswith("n = 30 pairs, 30 episodes of each)")

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from benchmarks.merge import merge_results
+from benchmarks.merge import main, merge_results
 from benchmarks.vp2_protocol.records import EpisodeRecord, RunFolder
 from benchmarks.vp2_protocol.settings import Rules, choose_tasks, names
 from benchmarks.vp2_protocol.table import make_rows, overall, results_json
@@ -53,6 +53,27 @@ def test_rows_count_successes_with_intervals_and_settings():
     assert (totals["cola"]["successes"], totals["cola"]["episodes"]) == (8, 15)
     parsed = json.loads(results_json(rows))
     assert parsed["rows"] == rows and parsed["benchmark"] == "vp2_robodesk"
+
+
+def test_pairs_that_were_not_played_keep_their_place():
+    records = [record("cola", "push_red", pair, pair == 3) for pair in (3, 1)]
+    settings = {"common": {"seed": 0}, "models": {"cola": {"planner": "cem"}}}
+    (row,) = make_rows(records, settings)
+    assert row["outcomes"] == "-0-1" and (row["successes"], row["episodes"]) == (1, 2)
+
+
+def test_merge_prints_the_paired_differences(tmp_path, monkeypatch, capsys):
+    settings = {"common": {"seed": 0}, "models": {m: {"planner": "cem"} for m in "ab"}}
+    for model in "ab":
+        records = [record(model, "push_red", pair, model == "a") for pair in range(3)]
+        (tmp_path / f"{model}.json").write_text(results_json(make_rows(records, settings)))
+    out = tmp_path / "both.json"
+    given = [str(tmp_path / "a.json"), str(tmp_path / "b.json"), "--out", str(out)]
+    monkeypatch.setattr("sys.argv", ["merge", *given])
+    main()
+    assert "a - b: +100.0 points" in capsys.readouterr().out
+    (paired,) = json.loads(out.read_text())["paired"]
+    assert (paired["models"], paired["pairs"]) == (["a", "b"], 3)
 
 
 def test_results_of_runs_merge_unless_they_contradict(tmp_path):

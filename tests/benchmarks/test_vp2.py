@@ -43,7 +43,10 @@ def test_a_run_ends_with_table_page_and_videos(finished):
     )
     with open(folder / "results.csv") as file:
         assert [row["model"] for row in csv.DictReader(file)] == ["tiny", "random"]
+    (paired,) = results["paired"]
+    assert (paired["models"], paired["pairs"]) == (["tiny", "random"], 2)
     page = (folder / "index.html").read_text()
+    assert "<li>tiny - random:" in page and "n = 2 pairs" in page
     assert page.count("<article") == page.count("data:video/mp4;base64,") == 4
     assert "http://" not in page and "https://" not in page
     with av.open(folder / "episodes/tiny/push_red/000.mp4") as video:

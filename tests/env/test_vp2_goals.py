@@ -7,7 +7,7 @@ import pytest
 from cola_env.errors import ColaWorldError
 from cola_env.goals import GoalSet, load_goals
 from cola_env.simulators.robodesk import RoboDeskEnv, vector_to_state
-from cola_env.simulators.vp2_state import PARTS, from_vp2_state, to_vp2_state
+from cola_env.simulators.vp2_state import PARTS, from_vp2_state, to_vp2_state, vp2_success
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +66,24 @@ def test_saved_goals_keep_their_source(vp2_goals_folder, tmp_path):
 
 def test_the_layout_is_that_of_vp2(demos):
     assert sum(PARTS.values()) + 3 == demos[0]["states"].shape[1] == 76
+
+
+def test_vp2_judges_a_state_wherever_the_other_blocks_were_before():
+    env = RoboDeskEnv("flat_block_off_table", rendering="vp2")
+    try:
+        env.reset(seed=0)
+        assert not vp2_success(env)
+        state = to_vp2_state(env)
+        before = env.desk.original_pos
+        fallen = state.copy()
+        flat = 18 + env.desk.simulation.model.joint("flat_block").qposadr[0] - 9
+        fallen[flat : flat + 3] = 2.0, 0.0, 0.1
+        from_vp2_state(env, fallen)
+        assert vp2_success(env) and env.desk.succeeds(env.task)
+        env.desk.original_pos = {name: where + 0.5 for name, where in before.items()}
+        assert vp2_success(env) and not env.desk.succeeds(env.task)
+    finally:
+        env.close()
 
 
 def test_states_of_another_layout_are_refused(env, demos):

@@ -1,0 +1,191 @@
+"""The models of a run: what each imagines with, plans with, and is known by."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from benchmarks.vp2_protocol.agents import Dynamics
+from benchmarks.vp2_protocol.dynamics import CopyDynamics, SimulatorDynamics, WorldModelDynamics
+from benchmarks.vp2_protocol.foreign import make_foreign
+from benchmarks.vp2_protocol.settings import WITHOUT_CHECKPOINT, ModelSpec, fingerprint, members
+from benchmarks.vp2_protocol.simulation import SimulatorPool
+from cola_env.checkpoints import WEIGHTS, find_checkpoint, load_model
+from cola_env.classifier import (
+    TaskClassifier,
+    find_classifier,
+    is_classifier,
+    load_classifier,
+    weight_files,
+)
+from cola_env.ensembles import ClassifierEnsemble, Combination
+from cola_env.errors import ColaWorldError
+from cola_env.models.world_model import ColaWorldModel
+from cola_env.rewards import JUDGED, check_reward
+from cola_env.simulators.rendering import check_same_profile
+
+MakeDynamics = Callable[[SimulatorPool], Sequence[Dynamics]]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A model of the run: its label, its planner for every task, and its dynamics, several for an
+    ensemble (None acts at random).
+
+    settings: what decides its results, as JSON values.
+    """
+
+    label: str
+    planners: Mapping[str, Any]
+    make_dynamics: MakeDynamics | None
+    classifier: TaskClassifier | None
+    settings: dict[str, Any]
+
+
+class Models:
+    """The checkpoints that a run names, each loaded once."""
+
+    def __init__(self, specs: Mapping[str, ModelSpec], device: torch.device) -> None:
+        self.folders: dict[str, Path] = {}
+        self.loaded: dict[str, ColaWorldModel] = {}
+        for spec in specs.values():
+            for name in members(spec) if isinstance(spec, str) else []:
+                if name not in (*WITHOUT_CHECKPOINT, *self.loaded):
+                    self.folders[name] = find_checkpoint(name)
+                    self.loaded[name] = load_model(self.folders[name], device)
+
+    def compile(self) -> None:
+        torch._dynamo.config.recompile_limit = 64  # a graph for each length of past and future
+        for model in self.loaded.values():
+            model.compile_repeated_blocks()
+
+    def rendering(self, wanted: str | None) -> str | None:
+        """The profile of all of them and of `wanted`; None when none of them has one."""
+        for name, model in self.loaded.items():
+            own = str(model.config.rendering)
+            wanted = wanted or own
+            check_same_profile(wanted, own, f"run and its model '{name}'")
+        return wanted
+
+
+def make_contestant(
+    label: str,
+    spec: ModelSpec,
+    models: Models,
+    config: DictConfig,
+    tasks: Sequence[str],
+    rendering: str,
+    device: torch.device,
+) -> Contestant:
+    """Everything of one model of the run, checked; ColaWorldError for what does not fit."""
+    if spec == "random":
+        return Contestant(label, {}, None, None, {"planner": "none", "checkpoint": None})
+    make_dynamics, settings = _dynamics(spec, models, config, device)
+    planner = plain(config.planner)
+    if spec == "simulator":
+        planner |= plain(config.oracle) or {}
+    by_task = plain(config.planner_by_task) or {}
+    planners = {task: make_planner(planner | by_task.get(task, {})) for task in tasks}
+    settings["planner"] = type(next(iter(planners.values()))).__name__.lower()
+    settings["planner_settings"] = planner
+    if by_task:
+        settings["planner_by_task"] = by_task
+    classifier = None
+    if any(name in JUDGED for name in check_reward(plain(config.reward))):
+        name = members(spec)[0] if isinstance(spec, str) else ""
+        places = _classifier_places(config.classifier, models.folders.get(name))
+        classifier = _classifier(places, ensemble(config)).to(device)
+        check_same_profile(rendering, classifier.rendering, "goals and the classifier")
+        prints = [fingerprint(*weight_files(place)) for place in places]
+        settings["classifier"] = prints if len(prints) > 1 else prints[0]
+        if len(prints) > 1:
+            settings["ensemble"] = plain(config.ensemble)
+    return Contestant(label, planners, make_dynamics, classifier, settings)
+
+
+def ensemble(config: DictConfig) -> Combination:
+    """How a run combines the members of its ensembles."""
+    return Combination(str(config.ensemble.how), float(config.ensemble.penalty))
+
+
+def _dynamics(
+    spec: ModelSpec, models: Models, config: DictConfig, device: torch.device
+) -> tuple[MakeDynamics, dict[str, Any]]:
+    if spec == "simulator":
+        return lambda pool: [SimulatorDynamics(pool, device)], {"checkpoint": None}
+    if spec == "copy":
+        return lambda _: [CopyDynamics(device)], {"checkpoint": None}
+    if isinstance(spec, Mapping):
+        foreign = make_foreign(spec, device)
+        return lambda _: [foreign], {"checkpoint": None, "model": dict(spec)}
+    listed = members(spec)
+    for name in listed:
+        if name in WITHOUT_CHECKPOINT:
+            raise ColaWorldError(f"'{name}' cannot be in the ensemble {spec}: it needs no model.")
+    sampling = {k: config[k] for k in ("num_inference_steps", "guidance_scale")}
+    prints = [fingerprint(models.folders[name] / WEIGHTS) for name in listed]
+    settings = {"checkpoint": spec, "weights": "+".join(prints), **sampling}
+    if len(listed) > 1:
+        settings["ensemble"] = plain(config.ensemble)
+    worlds = [WorldModelDynamics(models.loaded[name], **sampling) for name in listed]
+    return lambda _: worlds, settings
+
+
+def _classifier_places(given: str | Sequence[str] | None, folder: Path | None) -> list[Path]:
+    """Folders of the classifiers that were asked for, or of the one that belongs to a model."""
+    if given is None:
+        place = find_classifier(folder)
+        if place is None:
+            raise ColaWorldError("There are no shipped classifiers; give classifier=FOLDER.")
+        return [place]
+    listed = [Path(name).expanduser() for name in ([given] if isinstance(given, str) else given)]
+    places = [find_classifier(place) if place.is_dir() else None for place in listed]
+    for place, found in zip(listed, places, strict=True):
+        if found is None or not (is_classifier(place) or found.is_relative_to(place.parent)):
+            raise ColaWorldError(
+                f"There is no classifier in {place}; classifier= takes a folder that holds one of "
+                "ours or VP2's <task>.pt files."
+            )
+    return [place for place in places if place is not None]
+
+
+def _classifier(places: Sequence[Path], combine: Combination) -> TaskClassifier:
+    loaded: list[TaskClassifier] = [load_classifier(place) for place in places]
+    return loaded[0] if len(loaded) == 1 else ClassifierEnsemble(loaded, combine)
+
+
+def plain(config: Any) -> Any:
+    """A setting without OmegaConf's wrapping."""
+    return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+
+
+def make_planner(settings: dict[str, Any]) -> Any:
+    """Build the planner of `_target_`.
+
+    A planner of the user's own gets only those settings that its constructor takes, so that
+    `planner._target_=my_package.MyPlanner` runs without a config file of its own.
+    Raises ColaWorldError when it cannot be built or has no `plan`.
+    """
+    try:
+        target = hydra.utils.get_class(settings["_target_"])
+        taken = inspect.signature(target).parameters
+        takes_all = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in taken.values())
+        if not takes_all and not target.__module__.startswith("planners."):
+            given = settings.items()
+            settings = {k: v for k, v in given if k in taken or k.startswith("_")}
+        planner = hydra.utils.instantiate(settings)
+    except Exception as error:
+        raise ColaWorldError(
+            f"The planner {settings.get('_target_')} cannot be built: {error}".splitlines()[0]
+        ) from error
+    if not callable(getattr(planner, "plan", None)):
+        raise ColaWorldError(
+            f"The planner {settings['_target_']} has no method plan(cost, action_space, *, "
+            "warm_start, seed, batch)."
+        )
+    return planner
