@@ -28,7 +28,8 @@ class WorldInfo:
     tasks: what the simulator judges a state by, whichever of them it was made for.
     goal_tasks: those with planning problems and success classifiers; the first is the default.
     actions: names of an action's components.
-    action_repeat: control steps of a planned action; episode_steps: planned actions of an episode.
+    action_repeat: control steps of a planned action.
+    problem_steps: actions that the script needs at most in a planning problem.
     rendering: profile of the data that models are trained on.
     """
 
@@ -39,7 +40,7 @@ class WorldInfo:
     goal_tasks: tuple[str, ...]
     actions: tuple[str, ...]
     action_repeat: int
-    episode_steps: int = 15
+    problem_steps: int
     rendering: str = "fast"
 
     @property
@@ -80,6 +81,7 @@ ROBODESK = WorldInfo(
     goal_tasks=VP2_TASKS,
     actions=("x", "y", "z", "wrist", "gripper"),
     action_repeat=50,
+    problem_steps=12,
 )
 LIBERO = WorldInfo(
     name="libero",
@@ -98,6 +100,7 @@ LIBERO = WorldInfo(
     ),
     actions=("x", "y", "z", "roll", "pitch", "yaw", "gripper"),
     action_repeat=10,
+    problem_steps=6,
 )
 WORLDS = {world.name: world for world in (ROBODESK, LIBERO)}
 

@@ -1,6 +1,7 @@
 """The real simulators as the collector sees them."""
 
 from importlib import import_module
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,11 @@ CONTROLLERS = {
     "robodesk": "cola_train.controllers",
     "libero": "cola_train.controllers.libero",
 }
-"""Packages with the Scene, the scripts and the play policy of a world."""
+
+
+def controllers(world: WorldInfo) -> ModuleType:
+    """The package with the Scene, the scripts and the play policy of a world."""
+    return import_module(CONTROLLERS[world.name])
 
 
 class SimulatedWorld:
@@ -21,7 +26,7 @@ class SimulatedWorld:
 
     def __init__(self, world: WorldInfo, rendering: str, action_repeat: int) -> None:
         self._world = world
-        self._controllers = import_module(CONTROLLERS[world.name])
+        self._controllers = controllers(world)
         self._env = world.make(
             world.goal_tasks[0], rendering=rendering, action_repeat=action_repeat
         )

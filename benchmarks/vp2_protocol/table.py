@@ -104,7 +104,7 @@ def terminal_table(rows: Sequence[Row]) -> Table:
     models = list(dict.fromkeys(row["model"] for row in rows))
     cells = {(row["task"], row["model"]): cell(row) for row in [*pooled(rows), *overall(rows)]}
     table = Table(
-        title="Successes on the real RoboDesk (95 % interval)", title_style="bold", box=SIMPLE_HEAD
+        title="Successes in the real simulator (95 % interval)", title_style="bold", box=SIMPLE_HEAD
     )
     table.add_column("task", no_wrap=True)
     for model in models:

@@ -87,7 +87,7 @@ def goals(
         for i in range(3)
     )
     goals = GoalSet("fast", 50, pairs)
-    folder = tmp_path_factory.mktemp("goals")
-    goals.save(folder / "fast.npz")
-    monkeypatch.setattr("cola_env.goals.GOALS_FOLDER", folder)
+    assets = tmp_path_factory.mktemp("assets")
+    goals.save(assets / "robodesk" / "goals" / "fast.npz")
+    monkeypatch.setattr("cola_env.worlds.ASSETS", assets)
     return goals
