@@ -109,6 +109,12 @@ class Dream:
                 f"This checkpoint has no action_mode '{action_mode}'; it offers "
                 f"{' and '.join(repr(mode) for mode in self.model.action_modes)}."
             )
+        if self.action_mode != "latent" and self.config["action_dim"] != self.world.action_dim:
+            raise ColaWorldError(
+                f"This checkpoint takes {self.config['action_dim']} actions, but those of "
+                f"{self.world.simulator} have {self.world.action_dim} components: choose a "
+                f"checkpoint trained on it, or action_mode='latent'."
+            )
         classifier = self._find_classifier(folder)
         self.reward = make_reward(reward, task, classifier)
         self.success: ClassifierReward | None = None

@@ -283,7 +283,7 @@ def test_bad_arguments(checkpoints):
         ({"action_mode": "direct"}, "no action_mode 'direct'.*'real' and 'latent'"),
         ({"checkpoint": checkpoints["direct"], "action_mode": "real"}, "it offers 'direct'"),
         ({"task": "stack"}, "no success classifier for task 'stack'"),
-        ({"reward": "lpips"}, "Unknown reward"),
+        ({"reward": "beauty"}, "Unknown reward"),
         ({"num_inference_steps": 0}, "num_inference_steps"),
         ({"render_mode": "human"}, "render_mode"),
     ):
