@@ -21,10 +21,8 @@ from omegaconf import DictConfig
 
 from cola_env.checkpoints import load_model
 from cola_env.errors import ColaWorldError
-from cola_env.lpips_distance import LPIPS
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Clips, load_clips
-from cola_train.evaluation.frechet import VideoFeatures
 from cola_train.evaluation.horizon import multi_step_psnr, rollout_picture
 from cola_train.evaluation.obedience import obedience
 from cola_train.evaluation.probe import linear_probe
@@ -43,6 +41,7 @@ def measure(
     probe = linear_probe(
         model, train.first(PROBE_EPISODES).encode(model), clips, config.length, 2 * config.clips
     )
+    networks = Networks.of_files(config.lpips, config.fvd)
     picked = ("copy", "autoencoder", "own", "shuffled", "none", "adapter", "own_all")
     return {
         **{key: cola[key] for key in picked},
@@ -55,7 +54,7 @@ def measure(
             name: {source: cola[f"{source}_{name}"] for source in ("lam", "adapter")}
             for name in ("utilisation", "max_usage", "entropy")
         },
-        "quality": video_quality(model, clips, config.horizon, networks(config)),
+        "quality": video_quality(model, clips, config.horizon, networks),
         "probe_r2": probe.r2,
         "probe_l1": probe.l1,
         "psnr_by_step": {
@@ -65,11 +64,6 @@ def measure(
             ),
         },
     }
-
-
-def networks(config: DictConfig) -> Networks:
-    lpips = None if config.lpips is None else LPIPS(config.lpips)
-    return Networks(lpips, None if config.fvd is None else VideoFeatures(config.fvd))
 
 
 def plan(config: DictConfig) -> list[dict[str, Any]]:

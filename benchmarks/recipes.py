@@ -9,10 +9,7 @@ on where it was stopped.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,8 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
+from benchmarks.training_runs import Job, finish, finished, history
+from benchmarks.vp2_protocol.records import write_text
 from cola_env.errors import ColaWorldError
 
 COLUMNS = {
@@ -33,19 +32,6 @@ COLUMNS = {
     "lam_entropy": "entropy",
     "adapter_max_usage": "adapter's max usage",
 }
-
-
-@dataclass(frozen=True)
-class Job:
-    """One training run: an arm of the study under one seed."""
-
-    arm: str
-    seed: int
-    what: str
-    overrides: tuple[str, ...]
-
-    def folder(self, out: Path) -> Path:
-        return out / f"{self.arm}_{self.seed}"
 
 
 def jobs(config: DictConfig) -> list[Job]:
@@ -62,46 +48,13 @@ def jobs(config: DictConfig) -> list[Job]:
     for arm, entry in study.items():
         if "all" not in wanted and not any(arm.startswith(name) for name in wanted):
             continue
-        overrides = [*common, *(config.plain if entry.get("plain") else [])]
+        overrides = [*common]
         if entry.get("scratch"):
             overrides.append("init_components=[autoencoder]")
         overrides += entry.get("set", [])
         for seed in entry.get("seeds", [0]):
             found.append(Job(arm, seed, entry.what, (*overrides, f"seed={seed}")))
     return sorted(found, key=lambda job: job.seed)
-
-
-def train(job: Job, out: Path) -> None:
-    """Run `python -m cola_train`; ColaWorldError with its last words when it fails."""
-    folder = job.folder(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    overrides = merged([*job.overrides, f"out={folder}"])
-    with open(folder / "log.txt", "w") as log:
-        command = [sys.executable, "-m", "cola_train", *overrides]
-        code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT).returncode
-    if code:
-        words = (folder / "log.txt").read_text().splitlines()[-1:]
-        raise ColaWorldError(f"The run {job.arm} (seed {job.seed}) failed: {' '.join(words)}")
-
-
-def merged(overrides: list[str]) -> list[str]:
-    """The last override of every key; keys that a phase leaves at its default are added."""
-    last = {override.partition("=")[0]: override for override in overrides}
-    return [text if key == "recipe" else f"++{text}" for key, text in last.items()]
-
-
-def history(job: Job, out: Path) -> list[dict[str, Any]]:
-    path = job.folder(out) / "history.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def finished(job: Job, out: Path) -> bool:
-    """Whether the last phase of its recipe was saved."""
-    recipe = job.folder(out) / "recipe.yaml"
-    if not recipe.exists():
-        return False
-    last = OmegaConf.load(recipe).order[-1]
-    return (job.folder(out) / last / "config.json").exists()
 
 
 def measures(job: Job, out: Path) -> dict[str, Any]:
@@ -125,11 +78,6 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write(path: Path, text: str) -> None:
-    path.with_suffix(".tmp").write_text(text)
-    os.replace(path.with_suffix(".tmp"), path)
-
-
 @hydra.main(version_base=None, config_path="conf", config_name="recipes")
 def main(config: DictConfig) -> None:
     try:
@@ -139,11 +87,10 @@ def main(config: DictConfig) -> None:
         out = Path(config.out)
         todo = jobs(config)
         for job in tqdm(todo, desc="runs", dynamic_ncols=True):
-            if not finished(job, out):
-                train(job, out)
+            finish(job, out)
             rows = [measures(each, out) for each in todo if finished(each, out)]
-            write(out / "recipes.json", json.dumps(rows, indent=1) + "\n")
-            write(out / "recipes.md", table(rows))
+            write_text(out / "recipes.json", json.dumps(rows, indent=1) + "\n")
+            write_text(out / "recipes.md", table(rows))
         print(table(rows))
     except ColaWorldError as error:
         sys.exit(f"error: {error}")

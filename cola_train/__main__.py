@@ -17,6 +17,7 @@ from cola_env.models.sizes import MODEL_SIZES
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import TrainingData
 from cola_train.data.training_data import DataSources, LoadingConfig
+from cola_train.phases import Distillation, Phase
 from cola_train.trainer import Trainer, TrainerConfig, require_actions
 
 
@@ -57,6 +58,15 @@ def chosen_phases(cfg: DictConfig) -> list[str]:
     return order[order.index(cfg.start) :] if cfg.start else order
 
 
+def name_teachers(phases: list[Phase], cfg: DictConfig) -> None:
+    """The teacher of a distillation is the model of the phase before, or that of ``cfg.init``."""
+    before = cfg.init
+    for phase in phases:
+        if isinstance(phase, Distillation) and phase.teacher is None:
+            phase.teacher = before
+        before = str(Path(cfg.out) / phase.name)
+
+
 def open_data(cfg: DictConfig) -> DataSources:
     """What ``cfg.data`` names. Raises ColaWorldError when it cannot be read."""
     data: Any = OmegaConf.to_container(cfg.data) if OmegaConf.is_config(cfg.data) else cfg.data
@@ -76,12 +86,16 @@ def split_data(
     return data, sources.split("test", size)
 
 
-def train(cfg: DictConfig) -> None:
-    """Run the recipe's phases. Raises ColaWorldError for settings or data that do not fit."""
+def train(cfg: DictConfig, sources: DataSources | None = None) -> None:
+    """Run the recipe's phases. Raises ColaWorldError for settings or data that do not fit.
+
+    sources: what ``open_data(cfg)`` returned, to share it between runs.
+    """
     torch.manual_seed(cfg.seed)
     torch.set_num_threads(cfg.threads)
     phases = [instantiate(cfg.phases[name], name=name) for name in chosen_phases(cfg)]
-    sources = open_data(cfg)
+    name_teachers(phases, cfg)
+    sources = sources or open_data(cfg)
     require_actions(phases, sources.has_actions)
     needs = any(phase.needs_actions for phase in phases)
     model = build_model(cfg, sources.rendering, sources.action_dim if needs else None)

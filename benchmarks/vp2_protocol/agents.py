@@ -16,6 +16,7 @@ from benchmarks.vp2_protocol.stopwatch import Stopwatch
 from cola_env.ensembles import Combination
 from cola_env.errors import ColaWorldError
 from cola_env.rewards import Reward
+from planners import Screened
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,27 @@ Imagination = Callable[[slice, Tensor], Tensor]
 """(which b of the B problems, actions (b, N, H, A)) -> float frames (b, N, H, 64, 64, 3)."""
 
 
+Judgement = Callable[[slice, Tensor], Tensor]
+"""The same arguments -> rewards (b, N, H), or scores (b, N)."""
+Cost = Callable[[Tensor], Tensor]
+"""actions (B, N, H, A) -> costs (B, N)."""
+
+
 class Dynamics(Protocol):
     """Something that can tell what candidate actions would lead to."""
 
     device: torch.device
 
     def imagine(self, situation: Situation) -> Imagination: ...
+
+
+class Screen(Protocol):
+    """Cheap rewards that choose which candidates are imagined in pixels: one of ``factor``."""
+
+    @property
+    def factor(self) -> int: ...
+
+    def rewards(self, situation: Situation) -> Judgement: ...
 
 
 class PlanningAgent:
@@ -73,6 +89,7 @@ class PlanningAgent:
     planner: anything with `plan(cost, action_space, *, warm_start, seed, batch)`.
     sequences: candidates that are imagined at once, which bounds the memory; on a CPU few are
         also faster than many.
+    screen: None: every candidate is judged by the reward.
     """
 
     def __init__(
@@ -84,6 +101,7 @@ class PlanningAgent:
         rules: Rules,
         sequences: int = 128,
         combine: Combination | None = None,
+        screen: Screen | None = None,
     ) -> None:
         self.planner = planner
         self.dynamics = dynamics
@@ -92,6 +110,7 @@ class PlanningAgent:
         self.rules = rules
         self.sequences = sequences
         self.combine = combine or Combination()
+        self.screen = screen
 
     @torch.no_grad()
     def decide(self, situation: Situation) -> Decision:
@@ -100,23 +119,19 @@ class PlanningAgent:
             imaginations = [member.imagine(situation) for member in self.dynamics]
         batch = len(situation.states)
 
-        def cost(actions: Tensor) -> Tensor:
-            group = max(1, self.sequences // actions.shape[1])
-            parts = []
-            for start in range(0, batch, group):
-                rows = slice(start, start + group)
-                scores = []
-                for imagination in imaginations:
-                    with watch("imagination"):
-                        frames = _checked(imagination(rows, actions[rows]), actions[rows])
-                    with watch("rewards"):
-                        goals = situation.goals[rows].to(frames.device)
-                        scores.append(self._score(self.reward(frames, goals)))
-                parts.append(-self.combine(torch.stack(scores)))
-            return torch.cat(parts).to(actions.device, torch.float32)
+        def scores(rows: slice, actions: Tensor) -> Tensor:
+            found = []
+            for imagination in imaginations:
+                with watch("imagination"):
+                    frames = _checked(imagination(rows, actions), actions)
+                with watch("rewards"):
+                    goals = situation.goals[rows].to(frames.device)
+                    found.append(self._score(self.reward(frames, goals)))
+            return self.combine(torch.stack(found))
 
+        cost = self._in_groups(scores, batch)
         result = self.planner.plan(
-            cost,
+            cost if self.screen is None else self._screened(self.screen, cost, situation, watch),
             self.action_space,
             warm_start=situation.plans,
             seed=situation.seed,
@@ -130,6 +145,29 @@ class PlanningAgent:
         costs = cost(plans[:, None])[:, 0] if result.cost is None else result.cost
         watch.spent["planner"] = time.perf_counter() - began - sum(watch.spent.values())
         return Decision(plans.cpu(), imagined, costs.double().cpu().numpy(), watch.spent)
+
+    def _screened(
+        self, screen: Screen, cost: Cost, situation: Situation, watch: Stopwatch
+    ) -> Screened:
+        with watch("screening"):
+            rewards = screen.rewards(situation)
+
+        def scores(rows: slice, actions: Tensor) -> Tensor:
+            with watch("screening"):
+                return self._score(rewards(rows, actions))
+
+        return Screened(cost, self._in_groups(scores, len(situation.states)), screen.factor)
+
+    def _in_groups(self, scores: Judgement, batch: int) -> Cost:
+        """The cost of ``scores`` (b, N), computed for so many problems at once as memory allows."""
+
+        def cost(actions: Tensor) -> Tensor:
+            group = max(1, self.sequences // actions.shape[1])
+            groups = [slice(start, start + group) for start in range(0, batch, group)]
+            found = torch.cat([scores(rows, actions[rows]) for rows in groups])
+            return -found.to(actions.device, torch.float32)
+
+        return cost
 
     def _score(self, rewards: Tensor) -> Tensor:
         last = self.rules.final_weight

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from benchmarks.vp2_protocol.agents import Dynamics
 from benchmarks.vp2_protocol.dynamics import CopyDynamics, SimulatorDynamics, WorldModelDynamics
 from benchmarks.vp2_protocol.foreign import make_foreign
+from benchmarks.vp2_protocol.latent_screen import check_screen
 from benchmarks.vp2_protocol.settings import WITHOUT_CHECKPOINT, ModelSpec, fingerprint, members
 from benchmarks.vp2_protocol.simulation import SimulatorPool
 from cola_env.checkpoints import WEIGHTS, find_checkpoint, load_model
@@ -134,6 +135,7 @@ def _dynamics(
     sampling = {k: config[k] for k in ("num_inference_steps", "guidance_scale")}
     prints = [fingerprint(models.folders[name] / WEIGHTS) for name in listed]
     settings = {"checkpoint": spec, "weights": "+".join(prints), **sampling}
+    settings |= check_screen(config)
     if len(listed) > 1:
         settings["ensemble"] = plain(config.ensemble)
     worlds = [WorldModelDynamics(models.loaded[name], **sampling) for name in listed]

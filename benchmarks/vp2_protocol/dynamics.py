@@ -30,6 +30,10 @@ class WorldModelDynamics:
         self.guidance_scale = guidance_scale
 
     def imagine(self, situation: Situation) -> Imagination:
+        return self.rollouts(situation)
+
+    def rollouts(self, situation: Situation, decoded: bool = True) -> Imagination:
+        """Of frames, or of latents (b, N, H, C, h, w) which cost no decoder."""
         actions = situation.actions.to(self.device)
         start = self.model.begin(
             situation.frames.to(self.device), actions if actions.shape[1] else None
@@ -43,6 +47,7 @@ class WorldModelDynamics:
                 seed=situation.seed,
                 num_inference_steps=self.num_inference_steps,
                 guidance_scale=self.guidance_scale,
+                decoded=decoded,
             ).float()
 
         return imagination

@@ -18,6 +18,7 @@ from benchmarks.vp2_protocol.contestants import (
     plain,
 )
 from benchmarks.vp2_protocol.episodes import Batch, Episode, play
+from benchmarks.vp2_protocol.latent_screen import make_screen
 from benchmarks.vp2_protocol.published import protocol_identity
 from benchmarks.vp2_protocol.records import EpisodeRecord, RunFolder
 from benchmarks.vp2_protocol.settings import Rules, choose_tasks, fingerprint, names
@@ -112,14 +113,16 @@ class Run:
         space = Box(-1, 1, self.goals.pairs[0].expert_actions.shape[1:])
         if contestant.make_dynamics is None:
             return RandomAgent(space, self.rules.steps)
+        dynamics = contestant.make_dynamics(pool)
         return PlanningAgent(
             contestant.planners[task],
-            contestant.make_dynamics(pool),
+            dynamics,
             make_reward(self.rules.reward, task, contestant.classifier, lpips=self.lpips),
             space,
             self.rules,
             sequences=128 if self.device.type == "cpu" else 4096,
             combine=self.combine,
+            screen=make_screen(self.config, dynamics[0]),
         )
 
     def _save(self, label: str, episode: Episode) -> EpisodeRecord:

@@ -167,6 +167,7 @@ class ColaWorldModel(LatentActionDiffusion):
         guidance_scale: float | None = None,
         seed: int | None = None,
         together: bool = False,
+        decoded: bool = True,
     ) -> Tensor:
         """Imagine N candidate action sequences for each of B dreams.
 
@@ -178,9 +179,10 @@ class ColaWorldModel(LatentActionDiffusion):
                 random numbers); None draws fresh noise.
             together: denoise all frames of the horizon at once, as Open-Sora and the paper do,
                 and not frame after frame.
+            decoded: False for the latents, which cost no decoder.
 
         Returns:
-            Frames (B, N, H, S, S, 3) float32 in [0, 1].
+            Frames (B, N, H, S, S, 3) float32 in [0, 1], or latents (B, N, H, C, h, w) float32.
 
         Raises:
             ColaWorldError: actions of another shape, an action mode that this model does not
@@ -209,14 +211,28 @@ class ColaWorldModel(LatentActionDiffusion):
                 )
             vectors, noise = self._conditions(actions, mode), noise.transpose(0, 1)
             latents = denoise(self, candidates, 0, noise, noise, vectors, sampling)
-            return self.decode(latents).unflatten(0, (batch, samples))
-        current = state.latents.repeat_interleave(samples, dim=0)
+        else:
+            latents = self._one_by_one(candidates, state, actions, noise, mode, sampling)
+        found = self.decode(latents) if decoded else latents
+        return found.unflatten(0, (batch, samples))
+
+    def _one_by_one(
+        self,
+        candidates: Candidates,
+        state: DreamState,
+        actions: Tensor,
+        noise: Tensor,
+        mode: str,
+        sampling: Sampling,
+    ) -> Tensor:
+        """Latents (R, H, C, h, w) under actions (R, H, ...) from noise (H, R, C, h, w)."""
+        current = state.latents.repeat_interleave(len(actions) // state.batch_size, dim=0)
         imagined = []
-        for t in range(horizon):
+        for t, frame_noise in enumerate(noise):
             vectors, _ = self.condition(actions[:, t], current, mode)
-            current = self._next(candidates, t, current, vectors, noise[t], sampling)
+            current = self._next(candidates, t, current, vectors, frame_noise, sampling)
             imagined.append(current)
-        return self.decode(torch.stack(imagined, dim=1)).unflatten(0, (batch, samples))
+        return torch.stack(imagined, dim=1)
 
     def sees_frames(self, mode: str) -> bool:
         """Whether a frame needs the clean frame before it."""

@@ -55,6 +55,7 @@ class DataSources:
             for paths, weight in _groups(data)
         ]
         self.rendering = _rendering([source for sources, _ in self.groups for source in sources])
+        self._splits: dict[tuple[str, int], TrainingData] = {}
 
     @property
     def entries(self) -> list[Entry]:
@@ -79,7 +80,12 @@ class DataSources:
         return any(entry.action_dim for entry in self.entries)
 
     def split(self, name: str, size: int) -> TrainingData:
-        """What belongs to "train" or "test", as square frames of ``size`` pixels."""
+        """What belongs to "train" or "test", as square frames of ``size`` pixels; read once."""
+        if (name, size) not in self._splits:
+            self._splits[name, size] = self._read(name, size)
+        return self._splits[name, size]
+
+    def _read(self, name: str, size: int) -> TrainingData:
         groups = [([self._stream(s, name, size) for s in ss], w) for ss, w in self.groups]
         streams = [stream for group, _ in groups for stream in group if stream.pieces]
         if not streams:

@@ -29,9 +29,10 @@ def obedience(
         return _measure(model, batch.frames, batch.latents, batch.actions, adapter)
 
 
-def _condition_vectors(
+def condition_vectors(
     model: ColaWorldModel, frames: Tensor, latents: Tensor, actions: Tensor, adapter: bool
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Vectors (B, T - 1, D) of the actions of clips, "own" and the "adapter"'s, and their codes."""
     if model.config.conditioning == "direct":
         return {"own": model.action_in(actions)}, {}
     own = model.quantizer(model.action_tokens(frames, latents))
@@ -48,7 +49,7 @@ def _measure(
 ) -> dict[str, float]:
     truth = frames.float() / 255
     moving = moving_pixels(truth[:, :-1], truth[:, 1:])
-    vectors, codes = _condition_vectors(model, frames, latents, actions, adapter)
+    vectors, codes = condition_vectors(model, frames, latents, actions, adapter)
     vectors["shuffled"] = vectors["own"].roll(1, 0)
     if "adapter" in vectors:
         vectors["adapter_shuffled"] = vectors["adapter"].roll(1, 0)

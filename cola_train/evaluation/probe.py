@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.data.clips import Clips
+from cola_train.data.clips import TrainingData
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,11 @@ class Probe:
 
 
 def linear_probe(
-    model: ColaWorldModel, train: Clips, held_out: Clips, length: int, count: int = 1024
+    model: ColaWorldModel,
+    train: TrainingData,
+    held_out: TrainingData,
+    length: int,
+    count: int = 1024,
 ) -> Probe:
     """Fit one linear layer from the quantised latent actions (of ``count`` training clips) to the
     real ones and measure it on held-out clips.
@@ -38,7 +42,9 @@ def linear_probe(
 
 
 @torch.no_grad()
-def _pairs(model: ColaWorldModel, clips: Clips, length: int, count: int) -> tuple[Tensor, Tensor]:
+def _pairs(
+    model: ColaWorldModel, clips: TrainingData, length: int, count: int
+) -> tuple[Tensor, Tensor]:
     """Latent action vectors with a constant (N, D + 1) and real actions (N, A), float64."""
     batch = clips.sample(count, length, torch.Generator().manual_seed(0))
     batch = batch.to(model.device).encoded(model)
@@ -56,6 +62,7 @@ def _ridge(inputs: Tensor, targets: Tensor, penalty: float = 1e-3) -> Tensor:
     return torch.linalg.solve(gram, inputs.T @ targets / len(inputs))
 
 
+@torch.enable_grad()
 def _least_absolute(inputs: Tensor, targets: Tensor, steps: int = 1000) -> Tensor:
     weight = torch.zeros(inputs.shape[1], targets.shape[1], dtype=inputs.dtype, requires_grad=True)
     optimizer = torch.optim.Adam([weight], lr=1e-2)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cola_env.lpips_distance import LPIPS
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.data.clips import Clips
+from cola_train.data.clips import TrainingData
 from cola_train.evaluation.frechet import VideoFeatures, frechet_video_distance
 from cola_train.evaluation.horizon import imagined
 from cola_train.evaluation.pixels import moving_pixels, psnr
@@ -18,15 +18,22 @@ from cola_train.evaluation.ssim import WINDOW, ssim_map
 
 @dataclass(frozen=True)
 class Networks:
-    """The networks of the learned measures, from the user's files; without one, no such measure."""
+    """The networks of the learned measures; without one, no such measure."""
 
     lpips: LPIPS | None = None
     video: VideoFeatures | None = None
 
+    @classmethod
+    def of_files(cls, lpips: str | None, fvd: str | None) -> Networks:
+        """From the user's files of AlexNet and of I3D. ColaWorldError where one does not fit."""
+        return cls(
+            None if lpips is None else LPIPS(lpips), None if fvd is None else VideoFeatures(fvd)
+        )
+
 
 def video_quality(
     model: ColaWorldModel,
-    clips: Clips,
+    clips: TrainingData,
     horizon: int,
     networks: Networks,
     context: int = 2,

@@ -1,9 +1,17 @@
 """The training phases of the recipes: what each learns and by which loss."""
 
 from cola_train.phases.adaptation import Adaptation
+from cola_train.phases.distillation import Distillation
 from cola_train.phases.flow_matching import FlowMatching
 from cola_train.phases.forward_dynamics import ForwardDynamics
 from cola_train.phases.phase import Phase
 from cola_train.phases.reconstruction import Reconstruction
 
-__all__ = ["Adaptation", "FlowMatching", "ForwardDynamics", "Phase", "Reconstruction"]
+__all__ = [
+    "Adaptation",
+    "Distillation",
+    "FlowMatching",
+    "ForwardDynamics",
+    "Phase",
+    "Reconstruction",
+]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from cola_env.models.rectified_flow import add_noise, sample_clip_levels, sample_noise_levels
+from cola_env.models.noised_clip import NoisedClip
+from cola_env.models.rectified_flow import sample_clip_levels, sample_noise_levels
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Batch, TrainingData
 from cola_train.evaluation.obedience import obedience
@@ -50,7 +51,8 @@ class FlowMatching(LatentActionPhase):
 
     @property
     def needs_actions(self) -> bool:
-        return self.actions == "direct" or self.adapted or self.adapter_share > 0
+        acted = self.actions == "direct" or self.adapted or self.adapter_share > 0
+        return acted or super().needs_actions
 
     def loss(
         self, model: ColaWorldModel, batch: Batch, step: int, generator: torch.Generator
@@ -88,26 +90,32 @@ class FlowMatching(LatentActionPhase):
     ) -> Tensor:
         """vectors (B, T - 1, D) lead to the frames 1.. of latents (B, T, C, h, w)."""
         batch, frames = latents.shape[:2]
-        if self.levels == "clip":
-            t = sample_clip_levels(batch, frames, model.noise_shift(frames), generator)
-        else:
-            t = sample_noise_levels(batch, frames, self.pure_noise, generator)
-        t = t.to(latents)
+        t = self.noise_levels(model, batch, frames, generator).to(latents)
         noise = torch.randn(latents.shape, generator=generator).to(latents)
-        noised = add_noise(latents, noise, t)
-        previous = torch.cat([latents[:, :1], latents[:, :-1]], dim=1)
-        moved = (latents - previous).square().mean(2)
+        clip = NoisedClip.of(latents, noise, t, vectors)
+        moved = (latents - clip.previous).square().mean(2)
         if self.own_predictions:
-            previous = self._own_previous(model, latents, vectors, previous, generator)
-        actions = torch.cat([torch.zeros_like(vectors[:, :1]), vectors], dim=1)
-        context = model.clip_context(frames)
-        velocity, _ = model.velocity(noised, t, actions, previous, context)
-        error = (velocity - (latents - noise)).square().mean(2)
+            previous = self._own_previous(model, latents, vectors, clip.previous, generator)
+            clip = replace(clip, previous=previous)
+        target = self.target(model, clip, latents - noise)
+        error = (clip.velocity(model) - target).square().mean(2)
         if model.residual:
             error = error * t[..., None, None].square()
         weight = 1 + self.motion_weight * (moved / moved.mean().clamp_min(1e-6)).clamp(max=10)
         weight = weight * (t > 0)[..., None, None]
         return (weight * error).sum() / weight.sum().clamp_min(1)
+
+    def noise_levels(
+        self, model: ColaWorldModel, batch: int, frames: int, generator: torch.Generator
+    ) -> Tensor:
+        """Levels (batch, frames) in [0, 1] to learn at."""
+        if self.levels == "clip":
+            return sample_clip_levels(batch, frames, model.noise_shift(frames), generator)
+        return sample_noise_levels(batch, frames, self.pure_noise, generator)
+
+    def target(self, model: ColaWorldModel, clip: NoisedClip, straight: Tensor) -> Tensor:
+        """The velocity to learn; ``straight`` is that from the clip's noise to its frames."""
+        return straight
 
     @torch.no_grad()
     def _own_previous(
@@ -125,4 +133,5 @@ class FlowMatching(LatentActionPhase):
         return torch.where(pick.to(latents.device)[..., None, None, None], own, previous)
 
     def evaluate(self, model: ColaWorldModel, held_out: TrainingData) -> Logs:
-        return obedience(model, held_out, self.clip, adapter=self.adapted)
+        measures = obedience(model, held_out, self.clip, adapter=self.adapted)
+        return measures | self.probe(model, held_out)

@@ -53,4 +53,5 @@ class ForwardDynamics(LatentActionPhase):
             own = model.quantizer(model.action_tokens(batch.frames, batch.latents))
             results = {"own": score(own.vectors), "shuffled": score(own.vectors.roll(1, 0))}
         results["gap"] = results["own"] - results["shuffled"]
-        return results | health_measures(own.codes, model.quantizer.config.num_codes, "lam_")
+        results |= health_measures(own.codes, model.quantizer.config.num_codes, "lam_")
+        return results | self.probe(model, held_out)

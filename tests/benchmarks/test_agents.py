@@ -2,11 +2,13 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box
+from omegaconf import OmegaConf
 
 from benchmarks.vp2_protocol.agents import PlanningAgent, RandomAgent, Situation
 from benchmarks.vp2_protocol.contestants import make_planner
-from benchmarks.vp2_protocol.dynamics import CopyDynamics, SimulatorDynamics
+from benchmarks.vp2_protocol.dynamics import CopyDynamics, SimulatorDynamics, WorldModelDynamics
 from benchmarks.vp2_protocol.episodes import Batch, play
+from benchmarks.vp2_protocol.latent_screen import LatentScreen, make_screen
 from benchmarks.vp2_protocol.settings import Rules
 from benchmarks.vp2_protocol.simulation import SimulatorPool
 from cola_env.ensembles import Combination
@@ -97,6 +99,67 @@ def test_an_ensembles_scores_are_combined_and_its_first_members_frames_shown(how
     }
     assert -decision.costs == pytest.approx([expected[how]], abs=1e-5)
     assert decision.imagined[0, :, 0, 0, 0] / 255 == pytest.approx([0.1, 0.2], abs=0.01)
+
+
+class LatentPainter(WorldModelDynamics):
+    """A world model whose latents are the brightness that its frames show, and who counts both."""
+
+    device = torch.device("cpu")
+
+    def __init__(self):
+        self.model, self.seen = self, {True: 0, False: 0}
+
+    def encode(self, frames):
+        return frames[:, :1, :1, :1].permute(0, 3, 1, 2)
+
+    def rollouts(self, situation, decoded=True):
+        imagination = Painter().imagine(situation)
+
+        def rollout(rows, candidates):
+            self.seen[decoded] += candidates.shape[0] * candidates.shape[1]
+            frames = imagination(rows, candidates)
+            return frames if decoded else frames[..., 0, 0, :1][..., None, None]
+
+        return rollout
+
+
+def test_a_latent_screen_decodes_only_the_candidates_nearest_to_the_goal():
+    rules = Rules("mse", episodes=1, seed=0, replan_every=1)
+    planner, painter = CEM(horizon=2, num_samples=8, iterations=1), LatentPainter()
+    screen = LatentScreen(painter, factor=16)
+    judged = []
+
+    def reward(frames, goal):
+        judged.append(frames[..., 0, 0, 0])
+        return MSEReward()(frames, goal)
+
+    plain = PlanningAgent(planner, [painter], reward, SPACE, rules)
+    far = plain.decide(situation(2)).costs
+    drawn = judged[0]
+    assert painter.seen[False] == 0
+    judged.clear()
+    screened = PlanningAgent(planner, [painter], reward, SPACE, rules, screen=screen)
+    decision = screened.decide(situation(2))
+    finalists = judged[0]
+    assert finalists.shape == drawn.shape == (2, 8, 2)
+    assert painter.seen[False] == 2 * 16 * 8, "so many were imagined, undecoded"
+    goals = torch.tensor([0.2, 0.6])[:, None, None]
+    assert (finalists - goals).abs().mean() < 0.5 * (drawn - goals).abs().mean()
+    assert decision.costs.mean() < far.mean()
+    assert decision.spent["screening"] > 0
+
+
+def test_a_screen_is_latent_of_a_world_model_or_none():
+    def config(screen, factor=4):
+        return OmegaConf.create({"screen": screen, "screen_factor": factor})
+
+    painter = LatentPainter()
+    assert make_screen(config("latent"), painter) == LatentScreen(painter, 4)
+    assert make_screen(config("latent"), Painter()) is None
+    assert make_screen(config(None), painter) is None
+    for wrong, match in ((config("pixels"), "screen=latent"), (config("latent", 1), "2 or more")):
+        with pytest.raises(ColaWorldError, match=match):
+            make_screen(wrong, painter)
 
 
 def test_scores_sum_over_time_where_the_rules_say_so():

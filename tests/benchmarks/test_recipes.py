@@ -8,7 +8,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from benchmarks.recipes import Job, finished, jobs, measures, merged, table, train
+from benchmarks.recipes import jobs, measures, table
+from benchmarks.training_runs import Job, finish, finished, merged, train
 from cola_env.errors import ColaWorldError
 from cola_train.data.lerobot_writer import LeRobotWriter
 
@@ -26,9 +27,8 @@ def test_an_arm_is_the_base_with_what_it_changes() -> None:
     assert {job.seed for job in others if job.arm == "base"} == {1, 2}
     changed = set(others[0].overrides) - set(base.overrides)
     assert changed == {"model.idm_config.motion=false"}
-    (plain,) = jobs(config("arms=plain_both"))
-    assert "init_components=[autoencoder]" in plain.overrides
-    assert "model.quantizer_config.normalize=false" in plain.overrides
+    (scratch, _) = jobs(config("arms=scratch"))
+    assert "init_components=[autoencoder]" in scratch.overrides
 
 
 def test_the_last_override_of_a_key_wins_and_new_keys_are_added() -> None:
@@ -68,11 +68,17 @@ def test_a_run_is_trained_measured_and_then_finished(data: Path, tmp_path: Path)
     overrides = (*start, *sizes, *steps, "phases.warm_up.continuous_steps=1", f"data=[{data}]")
     job = Job("tiny", 0, "as small as can be", overrides)
     assert not finished(job, tmp_path)
-    train(job, tmp_path)
+    finish(job, tmp_path)
     assert finished(job, tmp_path)
+    finish(job, tmp_path)
+    with pytest.raises(
+        ColaWorldError, match=r"tiny_0 holds a run of other settings \(\+\+seed=3\)"
+    ):
+        finish(Job("tiny", 0, "", (*overrides, "seed=3")), tmp_path)
     row = measures(job, tmp_path)
     assert row["held_out"]["end_to_end"]["step"] == 2
     assert json.loads(json.dumps(row)) == row
     assert "| tiny | as small as can be | 0 |" in table([row])
-    with pytest.raises(ColaWorldError, match="failed"):
-        train(Job("wrong", 0, "", (*overrides, "phases.warm_up.lr=nothing")), tmp_path)
+    for wrong in ("phases.warm_up.clip=90", "recipe=nothing"):
+        with pytest.raises(ColaWorldError, match=r"The run wrong \(seed 0\) failed: "):
+            train(Job("wrong", 0, "", (*overrides, wrong)), tmp_path)

@@ -162,6 +162,9 @@ def test_candidates_share_the_noise_and_leave_the_state() -> None:
     assert frames.shape == (2, 3, 4, 64, 64, 3)
     torch.testing.assert_close(frames[:, 0], frames[:, 2])
     assert torch.equal(frames, model.rollout(state, actions, seed=3))
+    undecoded = model.rollout(state, actions, seed=3, decoded=False)
+    with torch.no_grad(), autocast(model.device):
+        assert torch.equal(model.decode(undecoded.flatten(0, 1)).unflatten(0, (2, -1)), frames)
     assert not torch.equal(frames, model.rollout(state, actions, seed=4))
     assert torch.equal(state.latents, latents)
 

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 import cola_train.__main__ as cli
 from cola_env.errors import ColaWorldError
+from cola_env.models.sizes import PAPER
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.damage import Ledger
 from tests.train.test_trainer import moving_square
@@ -70,6 +71,16 @@ def test_every_phase_of_the_papers_recipes_trains_and_leaves_a_model(
         }
         assert changed and changed <= set(config.phases[name].learns), name
     assert len(list(cache.glob("*.npy"))) == 1, "train and held-out clips are the same here"
+
+
+def test_the_papers_sampler_is_distilled_into_one_step(tmp_path: Path) -> None:
+    config = settings("distill_paper", tmp_path / "run", f"init={tmp_path / 'teacher'}")
+    sizes = OmegaConf.to_container(OmegaConf.merge(PAPER, config.model))
+    ColaWorldModel(**sizes, rendering="fast").save_pretrained(tmp_path / "teacher")
+    cli.train(config)
+    found = [ColaWorldModel.from_pretrained(tmp_path / "run" / name) for name in config.order]
+    assert [model.config.num_inference_steps for model in found] == [10, 4, 2, 1]
+    assert {model.config.guidance_scale for model in found} == {1.0}
 
 
 def test_continuous_latent_actions_train_without_codes(tmp_path: Path) -> None:

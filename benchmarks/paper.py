@@ -1,0 +1,88 @@
+"""The paper's figures and tables: `python -m benchmarks.paper figure=2 data=FOLDER init=MODEL`.
+
+Every experiment trains what it needs under several seeds (benchmarks/conf/paper.yaml; runs serve
+several experiments, and finished ones are kept), and writes OUT/figure_2.png, .md and .json: our
+numbers beside the paper's claims with a verdict each, by the rules of docs/paper.md.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+from tqdm import tqdm
+
+from benchmarks.paper_experiments import figures, tables
+from benchmarks.paper_experiments.report import Result, summary, write_result
+from benchmarks.paper_experiments.runs import Study, as_list, chosen, plan, runs_folder
+from benchmarks.training_runs import finish
+from benchmarks.vp2_protocol.records import write_text
+from cola_env.checkpoints import check_folder
+from cola_env.errors import ColaWorldError
+
+EXPERIMENTS: dict[str, Callable[[Study], Result]] = {
+    "figure_2": figures.figure_2,
+    "figure_3": figures.figure_3,
+    "figure_4a": figures.figure_4a,
+    "figure_4b": figures.figure_4b,
+    "figure_5": figures.figure_5,
+    "figure_6": figures.figure_6,
+    "table_1": tables.table_1,
+    "table_2": tables.table_2,
+    "table_3": tables.table_3,
+    "table_4": tables.table_4,
+}
+
+
+def reproduce(config: DictConfig) -> None:
+    """Train what is missing, then measure and write the chosen experiments."""
+    names = chosen(config)
+    check_given(config, names)
+    for job in tqdm(plan(config, names), desc="runs", dynamic_ncols=True):
+        finish(job, runs_folder(config))
+    study, out = Study(config), Path(config.out)
+    for name in names:
+        write_result(name, EXPERIMENTS[name](study), setting(study), out)
+    write_text(out / "summary.md", summary(out) + "\n")
+    print(summary(out))
+
+
+def check_given(config: DictConfig, names: list[str]) -> None:
+    """Raises ColaWorldError where an experiment that trains lacks its data or pre-trained model."""
+    if names == ["table_4"] and config.vp2.results is not None:
+        return
+    missing = [name for name in ("data", "init") if OmegaConf.is_missing(config, name)]
+    if missing:
+        raise ColaWorldError(
+            f"Give {' and '.join(f'{name}=FOLDER' for name in missing)}; init is a model with a "
+            "pre-trained autoencoder and world model, made by python -m cola_train "
+            "recipe=joint_mini order=[autoencoder,pretrain] data=FOLDER."
+        )
+    check_folder(Path(config.init))
+
+
+def setting(study: Study) -> str:
+    config = study.config
+    if OmegaConf.is_missing(config, "data"):
+        return f"From {', '.join(as_list(config.vp2.results))}."
+    return (
+        f"Size {config.scale}: {study.steps(1)} steps stand for 1,000 of the paper's; seeds "
+        f"{', '.join(map(str, study.seeds))}; data {', '.join(as_list(config.data))}."
+    )
+
+
+@hydra.main(version_base=None, config_path="conf", config_name="paper")
+def main(config: DictConfig) -> None:
+    try:
+        reproduce(config)
+    except ColaWorldError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("Stopped; the same command goes on where it was.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Numbers of finished runs: curves from what they logged, and measures of the models they left."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from benchmarks.paper_experiments.runs import Lines, Study, as_list
+from benchmarks.paper_experiments.verdicts import HealthCurve
+from benchmarks.training_runs import opened
+from benchmarks.vp2_protocol.records import write_text
+from cola_env.checkpoints import load_model
+from cola_env.errors import ColaWorldError
+from cola_env.models.codebook import CodebookHealth
+from cola_train.data.clips import TrainingData
+from cola_train.data.training_data import LoadingConfig
+from cola_train.evaluation.quality import Networks, video_quality
+
+HEALTH = ("utilisation", "max_usage", "entropy")
+QUALITY = {"psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "fvd": "FVD"}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A measure along training: ``steps`` count from the first phase asked for."""
+
+    steps: list[int]
+    values: list[float]
+
+
+def curve(lines: Lines, key: str, phases: tuple[str, ...], start: int = 0) -> Curve:
+    """``key`` over consecutive phases, the first of which begins at step ``start``."""
+    steps, values = [], []
+    for phase in phases:
+        own = [line for line in lines if line["phase"] == phase]
+        for line in own:
+            if key in line:
+                steps.append(start + line["step"])
+                values.append(line[key])
+        start += max((line["step"] for line in own), default=0)
+    return Curve(steps, values)
+
+
+def health_curve(lines: Lines, phase: str) -> HealthCurve:
+    """Of the codes of the training batches, by the step they were logged at: mean of the tokens."""
+    own = [line for line in lines if line["phase"] == phase]
+    return {line["step"]: _health(line, "") for line in own if tokens(line, "token_", "entropy")}
+
+
+def final_health(lines: Lines, phase: str, source: str) -> CodebookHealth:
+    """On held-out clips after ``phase``, under the IDM (``lam``) or the adapter (``adapter``)."""
+    return _health(last(lines, phase, f"{source}_token_0_entropy"), f"{source}_")
+
+
+def _health(line: dict[str, Any], prefix: str) -> CodebookHealth:
+    return CodebookHealth(*(fmean(tokens(line, f"{prefix}token_", name)) for name in HEALTH))
+
+
+def tokens(line: dict[str, Any], prefix: str, name: str) -> list[float]:
+    """A measure of every token's codes; none in a line without."""
+    pattern = re.compile(rf"{prefix}\d+_{name}")
+    return [value for key, value in line.items() if pattern.fullmatch(key)]
+
+
+def last(lines: Lines, phase: str, key: str, until: int | None = None) -> dict[str, Any]:
+    """The last line of ``phase`` with ``key``, at step ``until`` at the latest."""
+    found = [line for line in lines if line["phase"] == phase and key in line]
+    within = [line for line in found if until is None or line["step"] <= until]
+    if not within:
+        raise ColaWorldError(
+            f"The phase {phase} logged no {key} up to step {until}: lower trainer.evaluate_every."
+        )
+    return within[-1]
+
+
+def held_out(data: Any, size: int) -> TrainingData:
+    """The held-out clips with actions, in frames of ``size`` pixels."""
+    return opened(as_list(data), LoadingConfig()).split("test", size).with_actions()
+
+
+def quality(study: Study, run: str, seed: int, phase: str, data: Any) -> dict[str, Any]:
+    """``video_quality`` of the model that a phase left, measured once."""
+    config = study.config
+
+    def measure() -> dict[str, Any]:
+        model = load_model(str(study.model(run, seed, phase)), "auto")
+        clips = held_out(data, model.config.image_size)
+        settings = config.measure
+        networks = Networks.of_files(settings.lpips, settings.fvd)
+        return video_quality(
+            model, clips, settings.horizon, networks, count=settings.clips, clip=settings.length
+        )
+
+    about = {"data": as_list(data), **{str(k): v for k, v in config.measure.items()}}
+    return kept(Path(config.out) / "measures" / f"{run}_{seed}_{phase}.json", about, measure)
+
+
+def kept(path: Path, about: dict[str, Any], measure: Callable[[], Any]) -> Any:
+    """What ``measure`` returns, stored with what it is ``about``; anew when that has changed."""
+    if path.exists():
+        stored = json.loads(path.read_text())
+        if stored["about"] == about:
+            return stored["found"]
+    found = measure()
+    write_text(path, json.dumps({"about": about, "found": found}, indent=1) + "\n")
+    return found

@@ -1,0 +1,100 @@
+"""Training runs of a study, which share their data and are kept when finished."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+import cola_train.__main__ as training
+from benchmarks.vp2_protocol.records import write_text
+from cola_env.errors import ColaWorldError
+from cola_train.data.training_data import DataSources, LoadingConfig
+
+CONF = Path(training.__file__).parent / "conf"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run: an arm of the study under one seed."""
+
+    arm: str
+    seed: int
+    what: str
+    overrides: tuple[str, ...]
+
+    def folder(self, out: Path) -> Path:
+        return out / f"{self.arm}_{self.seed}"
+
+
+def finish(job: Job, out: Path) -> None:
+    """Train what is not finished yet; ColaWorldError for a folder of other settings."""
+    settings = job.folder(out) / "settings.json"
+    wanted = merged(list(job.overrides))
+    known = json.loads(settings.read_text()) if settings.exists() else wanted
+    if known != wanted:
+        changed = sorted(set(known) ^ set(wanted))
+        raise ColaWorldError(
+            f"{job.folder(out)} holds a run of other settings ({', '.join(changed)}): choose "
+            "another out=FOLDER, or the same settings to go on with it."
+        )
+    write_text(settings, json.dumps(wanted, indent=1) + "\n")
+    if not finished(job, out):
+        train(job, out)
+
+
+def train(job: Job, out: Path) -> None:
+    """What `python -m cola_train` does; ColaWorldError, naming the run, when it cannot."""
+    overrides = merged([*job.overrides, f"out={job.folder(out)}"])
+    torch.compiler.reset()
+    GlobalHydra.instance().clear()  # of the study's own configuration, which has been read
+    try:
+        with initialize_config_dir(str(CONF), version_base=None):
+            cfg = compose("train", overrides)
+        data = OmegaConf.to_container(cfg.data)
+        training.train(cfg, opened(data, LoadingConfig(**cfg.loading)))
+    except (ColaWorldError, HydraException) as error:
+        raise ColaWorldError(f"The run {job.arm} (seed {job.seed}) failed: {error}") from error
+
+
+def opened(data: Any, loading: LoadingConfig) -> DataSources:
+    """The data, opened and read once for all runs of this process."""
+    return _opened(json.dumps(data), json.dumps(asdict(loading)))
+
+
+@cache
+def _opened(data: str, loading: str) -> DataSources:
+    return DataSources(json.loads(data), LoadingConfig(**json.loads(loading)))
+
+
+def merged(overrides: list[str]) -> list[str]:
+    """The last override of every key; keys that a phase leaves at its default are added."""
+    last = {override.partition("=")[0]: override for override in overrides}
+    return [text if key == "recipe" else f"++{text}" for key, text in last.items()]
+
+
+def history(job: Job, out: Path) -> list[dict[str, Any]]:
+    """What was logged while training: a line (``loss``) or a held-out one a phase and step.
+
+    Steps that a stopped run repeated are there once.
+    """
+    path = job.folder(out) / "history.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return list({(line["phase"], line["step"], "loss" in line): line for line in lines}.values())
+
+
+def finished(job: Job, out: Path) -> bool:
+    """Whether the last phase of its recipe was saved."""
+    recipe = job.folder(out) / "recipe.yaml"
+    if not recipe.exists():
+        return False
+    last = OmegaConf.load(recipe).order[-1]
+    return (job.folder(out) / last / "config.json").exists()

@@ -1,0 +1,108 @@
+"""Phase: a student that samples in fewer steps, and without guidance, what its teacher samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from cola_env.checkpoints import load_model
+from cola_env.errors import ColaWorldError
+from cola_env.models.noised_clip import NoisedClip
+from cola_env.models.rectified_flow import shift_levels
+from cola_env.models.world_model import ColaWorldModel
+from cola_train.data.clips import TrainingData
+from cola_train.evaluation.likeness import Sampler, likeness
+from cola_train.phases.flow_matching import FlowMatching
+from cola_train.phases.phase import Logs
+
+WITH_VELOCITY = {"stdit", "conditioner"}
+"""The components that a velocity is computed with."""
+
+
+@dataclass
+class Distillation(FlowMatching):
+    """One step of the student, from t to t'', leads where the teacher's steps t -> t' -> t'' lead.
+
+    That is progressive distillation (Salimans and Ho, arXiv 2202.00512, algorithm 2) for rectified
+    flow: a step is Euler's, so the target is the mean of the teacher's velocities on the way. With
+    as many steps as the teacher's it is guidance distillation alone (Meng et al., arXiv 2210.03142,
+    section 3.1, at one guidance scale): the velocity of the guided teacher, at any noise level.
+
+    The student sees what FlowMatching shows: clean frames, then noised ones with their own levels,
+    here those at which one of its steps begins. The model that the phase leaves samples in
+    ``to_steps`` without guidance.
+
+    Attributes:
+        from_steps, to_steps: of the teacher and the student from noise to data. Where the one is no
+            multiple of the other, the teacher takes the next one.
+        guidance_scale: of the teacher.
+        teacher: folder of the model that the phase starts from; the training command fills it in.
+
+    Raises:
+        ColaWorldError: steps that are none, or components to learn that no velocity comes from.
+    """
+
+    action_dropout: float = 0.0
+    from_steps: int = 10
+    to_steps: int = 1
+    guidance_scale: float = 1.0
+    teacher: str | None = None
+    _teacher: ColaWorldModel | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.to_steps <= self.from_steps:
+            raise ColaWorldError(
+                f"Phase {self.name} cannot go from {self.from_steps} sampling steps to "
+                f"{self.to_steps}: choose from_steps >= to_steps >= 1."
+            )
+        if other := set(self.learns) - WITH_VELOCITY:
+            raise ColaWorldError(
+                f"Phase {self.name} cannot distil into {', '.join(sorted(other))}: choose learns "
+                f"among {', '.join(sorted(WITH_VELOCITY))}."
+            )
+
+    def start(self, data: TrainingData) -> None:
+        if self.teacher is None:
+            raise ColaWorldError(
+                f"Phase {self.name} has no teacher: give the model to distil, init=FOLDER."
+            )
+        self._teacher = load_model(self.teacher, "cpu")
+        for name in {name for name, _ in self._teacher.named_children()} - WITH_VELOCITY:
+            delattr(self._teacher, name)
+
+    def noise_levels(
+        self, model: ColaWorldModel, batch: int, frames: int, generator: torch.Generator
+    ) -> Tensor:
+        t = super().noise_levels(model, batch, frames, generator)
+        if self.from_steps == self.to_steps:
+            return t
+        shift = model.noise_shift(frames)
+        begin = (shift_levels(t, 1 / shift) * self.to_steps).ceil() / self.to_steps
+        return shift_levels(begin.clamp(max=1), shift)
+
+    @torch.no_grad()
+    def target(self, model: ColaWorldModel, clip: NoisedClip, straight: Tensor) -> Tensor:
+        shift = model.noise_shift(clip.t.shape[1])
+        end = (shift_levels(clip.t, 1 / shift) - 1 / self.to_steps).clamp_min(0)
+        steps = -(-self.from_steps // self.to_steps)
+        end = shift_levels(end, shift)
+        teacher = self._frozen(model)
+        return clip.mean_velocity(teacher, end, steps, shift, self.guidance_scale)
+
+    def _frozen(self, model: ColaWorldModel) -> ColaWorldModel:
+        assert self._teacher is not None, "start() comes first"
+        return self._teacher.to(model.device)
+
+    def evaluate(self, model: ColaWorldModel, held_out: TrainingData) -> Logs:
+        teacher = self._frozen(model)
+        return likeness(
+            Sampler(model, self.to_steps),
+            Sampler(teacher, self.from_steps, self.guidance_scale),
+            held_out,
+            self.clip,
+        )
+
+    def finish(self, model: ColaWorldModel, data: TrainingData) -> None:
+        model.register_to_config(num_inference_steps=self.to_steps, guidance_scale=1.0)
