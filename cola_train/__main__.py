@@ -89,7 +89,8 @@ def split_data(
 
 
 def trainer_config(cfg: DictConfig) -> TrainerConfig:
-    return TrainerConfig(**{**cfg.trainer, "collapse": CollapseConfig(**cfg.trainer.collapse)})
+    collapse = CollapseConfig(**cfg.trainer.collapse)
+    return TrainerConfig(**{**cfg.trainer, "collapse": collapse})
 
 
 def train(cfg: DictConfig, sources: DataSources | None = None) -> None:
