@@ -89,7 +89,7 @@ def split_data(
 
 
 def trainer_config(cfg: DictConfig) -> TrainerConfig:
-    return TrainerConfig(**cfg.trainer | {"collapse": CollapseConfig(**cfg.trainer.collapse)})
+    return TrainerConfig(**{**cfg.trainer, "collapse": CollapseConfig(**cfg.trainer.collapse)})
 
 
 def train(cfg: DictConfig, sources: DataSources | None = None) -> None:
