@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -18,18 +16,16 @@ from cola_env.errors import ColaWorldError
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.checkpoints import Checkpoints
-from cola_train.checks import check_data
 from cola_train.codebook_watch import CodebookWatch
 from cola_train.collapse import CollapseConfig, diagnosis
-from cola_train.data.clips import Batch, TrainingData
+from cola_train.data.clips import TrainingData
 from cola_train.data.damage import Unreadable
-from cola_train.data.encoding import encoded
-from cola_train.data.loader import batches
+from cola_train.feed import Feed
 from cola_train.files import replace_files
 from cola_train.history import History, check_logger
 from cola_train.learner import Learner
 from cola_train.phases import Phase
-from cola_train.processes import agreed, make_accelerator, one_by_one
+from cola_train.processes import agreed, make_accelerator
 
 
 @dataclass
@@ -82,11 +78,7 @@ class Trainer:
     ) -> None:
         self.config = config or TrainerConfig()
         self.phases, self.out, self.seed = phases, out, seed
-        self.train_data, self.held_out = train, held_out
-        self._encoded = False
-        for phase in phases:
-            for data in (train, held_out):
-                check_data(phase, data)
+        self.data = Feed(train, held_out, phases, seed, self.config.latent_cache)
         check_logger(self.config.logger)
         names = [phase.name for phase in phases]
         keep = self.config.keep_last, self.config.keep_every
@@ -109,7 +101,7 @@ class Trainer:
         todo, saved = self._begin()
         for phase in todo:
             if phase.on_latents:
-                self._encode()
+                self.data.encode(self.model, self.accelerator)
             self._run_phase(phase, saved)
             saved = None
         self.history.end()
@@ -141,9 +133,8 @@ class Trainer:
         if saved is not None:
             begun, watch = saved["step"], CodebookWatch(saved["codes"])
             learner.load_state_dict(saved["learner"])
-        data = self.train_data.with_actions() if phase.needs_actions else self.train_data
-        phase.start(data)
-        drawn = self._batches(phase, learner, data, range(begun, phase.steps))
+        phase.start(self.data.of(phase))
+        drawn = self.data.batches(learner, range(begun, phase.steps))
         bar = tqdm(
             total=phase.steps, initial=begun, desc=phase.name, dynamic_ncols=True, disable=not main
         )
@@ -167,18 +158,10 @@ class Trainer:
         bar.close()
         learner.hand_over()
         with torch.no_grad(), autocast(self.model.device):
-            phase.finish(self.model, data)
+            phase.finish(self.model, self.data.of(phase))
         self._save_model(phase)
         self._save(phase, phase.steps)
         self.accelerator.free_memory()
-
-    def _batches(
-        self, phase: Phase, learner: Learner, data: TrainingData, steps: range
-    ) -> Iterator[Batch]:
-        draw = partial(phase.draw, count=learner.micro_size)
-        for batch in batches(data, draw, self.seed, phase.name, steps, learner.micros):
-            batch = batch.to(self.model.device)
-            yield batch.encoded(self.model) if phase.on_latents else batch
 
     def _evaluate(self, phase: Phase, step: int, bar: tqdm[Any]) -> str | None:
         """Log the held-out measures of the main process; what they say is wrong is told once."""
@@ -195,28 +178,11 @@ class Trainer:
 
     def _measures(self, phase: Phase) -> dict[str, float]:
         """On held-out data; none when all of it has become unreadable, which ends no training."""
-        acted = phase.needs_actions or self.model.config.conditioning == "direct"
         try:
-            return phase.evaluate(
-                self.model, self.held_out.with_actions() if acted else self.held_out
-            )
+            return phase.evaluate(self.model, self.data.held_out_of(phase, self.model))
         except Unreadable as error:
             tqdm.write(str(error))
             return {}
-
-    def _encode(self) -> None:
-        if self._encoded:
-            return
-        if self.config.latent_cache is None:
-            self._encode_data(None)
-        else:
-            with one_by_one(self.accelerator):
-                self._encode_data(Path(self.config.latent_cache))
-        self._encoded = True
-
-    def _encode_data(self, cache: Path | None) -> None:
-        self.train_data = encoded(self.train_data, self.model, cache)
-        self.held_out = encoded(self.held_out, self.model, cache)
 
     def _log(self, phase: Phase, step: int, values: dict[str, float]) -> None:
         self.history.write(phase.name, step, self._starts[phase.name] + step, values)

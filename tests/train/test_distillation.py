@@ -146,7 +146,7 @@ def test_a_student_comes_near_to_its_guided_teacher_in_one_step(kind: str, tmp_p
         assert torch.equal(after.state_dict()[name], weight), name
         if name.split(".")[0] not in ("stdit", "conditioner"):
             assert torch.equal(student.state_dict()[name], weight), name
-    found = likeness(Sampler(student, 1), Sampler(before, 4, 2.0), trainer.held_out, 4, count=24)
+    found = likeness(Sampler(student, 1), Sampler(before, 4, 2.0), trainer.data.held_out, 4, count=24)
     assert found["to_teacher"] < 0.7 * found["undistilled_to_teacher"], found
     near, far = (imagination_error(model, before) for model in (student, before))
     assert near < 0.9 * far, (near, far)

@@ -140,7 +140,7 @@ def test_a_model_of_real_actions_learns_to_obey_them(tmp_path: Path) -> None:
     config = TrainerConfig(evaluate_every=1000)
     trainer = Trainer(model, recipe, clips, clips, tmp_path, seed=0, config=config)
     trainer.run()
-    result = obedience(model, trainer.held_out, 4, adapter=False)
+    result = obedience(model, trainer.data.held_out, 4, adapter=False)
     assert result["gap"] > 1.0, result
 
 
@@ -154,7 +154,7 @@ def test_a_latent_action_model_learns_actions_that_its_fdm_obeys(tmp_path: Path)
     config = TrainerConfig(evaluate_every=1000)
     trainer = Trainer(model, [phase], clips, clips, tmp_path, seed=0, config=config)
     trainer.run()
-    result = phase.evaluate(model, trainer.held_out)
+    result = phase.evaluate(model, trainer.data.held_out)
     assert result["gap"] > 0.2, result
     assert result["lam_max_usage"] < 0.5
 
