@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,8 @@ def write_videos(folder: Path, episodes: int) -> Path:
 
 def clips_a_second(data: TrainingData, phase: FlowMatching, count: int) -> float:
     """Of ``count`` batches, after one that starts the reader processes."""
-    drawn: Iterator[Any] = batches(data, phase.draw, 0, phase.name, range(count + 1))
+    draw = partial(phase.draw, count=phase.batch_size)
+    drawn: Iterator[Any] = batches(data, draw, 0, phase.name, range(count + 1))
     next(drawn)
     start = time.perf_counter()
     for _ in drawn:
@@ -110,8 +112,8 @@ def trained_clips_a_second(data: TrainingData, model: ColaWorldModel, phase: Flo
     """Of optimiser steps on clips that are there already; the best of three, after one."""
     parameters = [p for part in phase.components(model).values() for p in part.parameters()]
     optimizer = torch.optim.AdamW(parameters, fused=True)
-    batch = next(batches(data, phase.draw, 0, phase.name, range(1))).to(model.device)
-    batch = batch.encoded(model)
+    batch = phase.draw(data, torch.Generator().manual_seed(0), phase.batch_size)
+    batch = batch.to(model.device).encoded(model)
     times = []
     for step in range(4):
         start = time.perf_counter()

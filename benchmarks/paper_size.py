@@ -137,7 +137,7 @@ def train(settings: Settings) -> Result:
     def step(batch: int) -> None:
         phase.batch_size, phase.clip = batch, settings.frames
         with torch.autocast(model.device.type, dtype=torch.bfloat16):
-            drawn = phase.draw(clips, generator).to(model.device)
+            drawn = phase.draw(clips, generator, phase.batch_size).to(model.device)
             loss, _ = phase.loss(model, drawn, 0, generator)
         loss.backward()
         if not torch.isfinite(loss):

@@ -15,10 +15,12 @@ from cola_env.checkpoints import pick_device
 from cola_env.errors import ColaWorldError
 from cola_env.models.sizes import MODEL_SIZES
 from cola_env.models.world_model import ColaWorldModel
+from cola_train.checks import require_actions
+from cola_train.collapse import CollapseConfig
 from cola_train.data.clips import TrainingData
 from cola_train.data.training_data import DataSources, LoadingConfig
 from cola_train.phases import Distillation, Phase
-from cola_train.trainer import Trainer, TrainerConfig, require_actions
+from cola_train.trainer import Trainer, TrainerConfig
 
 
 def build_model(cfg: DictConfig, rendering: str, action_dim: int | None = None) -> ColaWorldModel:
@@ -86,6 +88,10 @@ def split_data(
     return data, sources.split("test", size)
 
 
+def trainer_config(cfg: DictConfig) -> TrainerConfig:
+    return TrainerConfig(**cfg.trainer | {"collapse": CollapseConfig(**cfg.trainer.collapse)})
+
+
 def train(cfg: DictConfig, sources: DataSources | None = None) -> None:
     """Run the recipe's phases. Raises ColaWorldError for settings or data that do not fit.
 
@@ -102,11 +108,13 @@ def train(cfg: DictConfig, sources: DataSources | None = None) -> None:
     data, held_out = split_data(cfg, sources, model.config.image_size)
     out = Path(cfg.out)
     out.mkdir(parents=True, exist_ok=True)
-    saved = cfg.copy()
-    saved.phases = {name: cfg.phases[name] for name in cfg.order}
-    OmegaConf.save(saved, out / "recipe.yaml", resolve=True)
-    model = model.to(pick_device(cfg.device))
-    trainer = Trainer(model, phases, data, held_out, out, cfg.seed, TrainerConfig(**cfg.trainer))
+    trainer = Trainer(
+        model, phases, data, held_out, out, cfg.seed, trainer_config(cfg), pick_device(cfg.device)
+    )
+    if trainer.accelerator.is_main_process:
+        saved = cfg.copy()
+        saved.phases = {name: cfg.phases[name] for name in cfg.order}
+        OmegaConf.save(saved, out / "recipe.yaml", resolve=True)
     try:
         trainer.run()
     finally:

@@ -8,7 +8,6 @@ training frames are blurred, shifted and relit at random.
 """
 
 import json
-import os
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
@@ -30,6 +29,7 @@ from cola_env.models.precision import autocast
 from cola_env.worlds import find_world
 from cola_train.data.joined import JoinedDataset, open_dataset
 from cola_train.data.labelled_frames import LabelledFrames, augment, load_labelled_frames
+from cola_train.files import replace_files
 
 MODEL_CARD = "model_card.json"
 
@@ -184,12 +184,6 @@ def save(model: SuccessClassifier, card: dict[str, object], out: Path) -> None:
         model.save_pretrained(partial)
         (Path(partial) / MODEL_CARD).write_text(json.dumps(card, indent=1) + "\n")
         replace_files(Path(partial), out)
-
-
-def replace_files(source: Path, out: Path) -> None:
-    """Move the files of ``source`` into ``out``, each atomically."""
-    for file in source.iterdir():
-        os.replace(file, out / file.name)
 
 
 def table(measures: dict[str, Measures]) -> str:

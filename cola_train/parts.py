@@ -1,8 +1,7 @@
 """Recorded episodes on their way into a dataset: one file each, written atomically."""
 
 import json
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from cola_env.errors import ColaWorldError
 from cola_train.data.lerobot_writer import LeRobotWriter
 from cola_train.episodes import WorldSpec
+from cola_train.files import write_atomically
 
 Part = dict[str, NDArray[Any]]
 
@@ -68,12 +68,6 @@ def merge_parts(
             part, plan, _ = load_part(file)
             writer.add_episode(plan["policy"], _columns(part), plan)
         writer.close(splits, **settings, tasks=list(spec.tasks))
-
-
-def write_atomically(file: Path, write: Callable[[Path], Any]) -> None:
-    target = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-    write(target)
-    os.replace(target, file)
 
 
 def _features(part: Part, spec: WorldSpec) -> dict[str, dict[str, Any]]:

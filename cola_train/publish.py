@@ -14,12 +14,12 @@ import hydra
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from cola_env.errors import ColaWorldError
 from cola_env.models.world_model import ColaWorldModel
 from cola_env.worlds import ROBODESK, find_world
-from cola_train.classifier import replace_files
 from cola_train.data.clips import load_clips
 from cola_train.evaluation.obedience import obedience
+from cola_train.files import replace_files
+from cola_train.runs import finished_phases
 
 CARD = """\
 ---
@@ -92,11 +92,9 @@ def publish(run: Path, data: Any, out: Path, length: int = 8, clips: int = 256) 
 
     Raises ColaWorldError when ``run`` has no finished phase.
     """
+    finished = finished_phases(run)
     recipe = OmegaConf.load(run / "recipe.yaml")
     assert isinstance(recipe, DictConfig)
-    finished = [name for name in recipe.phases if (run / name / "config.json").exists()]
-    if not finished:
-        raise ColaWorldError(f"No phase of {run} is finished yet: train it to the end first.")
     model = ColaWorldModel.from_pretrained(run / finished[-1]).float().eval()
     train, info = load_clips(data, "train")
     held_out = load_clips(data, "test")[0]

@@ -2,53 +2,69 @@
 
 from __future__ import annotations
 
-import json
-import math
-import os
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.training_utils import EMAModel
-from torch.utils.tensorboard import SummaryWriter
+from accelerate import Accelerator
 from tqdm import tqdm
 
 from cola_env.errors import ColaWorldError
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.data.clips import TrainingData
+from cola_train.checkpoints import Checkpoints
+from cola_train.checks import check_data
+from cola_train.codebook_watch import CodebookWatch
+from cola_train.collapse import CollapseConfig, diagnosis
+from cola_train.data.clips import Batch, TrainingData
 from cola_train.data.damage import Unreadable
 from cola_train.data.encoding import encoded
-from cola_train.data.loader import batches, step_generator
-from cola_train.data.mixture import check_length
+from cola_train.data.loader import batches
+from cola_train.files import replace_files
+from cola_train.history import History, check_logger
+from cola_train.learner import Learner
 from cola_train.phases import Phase
+from cola_train.processes import agreed, make_accelerator, one_by_one
 
 
 @dataclass
 class TrainerConfig:
-    """``log_every``, ``evaluate_every``: in steps; ``save_seconds``: between checkpoints;
+    """``log_every``, ``evaluate_every``: in steps; ``save_seconds``: between checkpoints, of which
+    the newest ``keep_last`` are kept and for good those of every ``keep_every`` steps;
+    ``accumulation``: micro-batches that each process makes of its share of a step's batch;
     ``compile``: the Transformer blocks (minutes at the start, then about twice as fast);
     ``checkpoint_activations``: recompute them in the backward pass, to save memory;
-    ``latent_cache``: folder of a file that keeps the latents of all frames, instead of memory."""
+    ``latent_cache``: folder of a file that keeps the latents of all frames, instead of memory;
+    ``logger``: tensorboard, wandb or none, beside history.jsonl."""
 
     log_every: int = 20
     evaluate_every: int = 500
     save_seconds: float = 180.0
+    keep_last: int = 2
+    keep_every: int | None = None
     max_gradient_norm: float = 1.0
+    accumulation: int = 1
     compile: bool = False
     checkpoint_activations: bool = False
     latent_cache: str | None = None
+    logger: str = "tensorboard"
+    collapse: CollapseConfig = field(default_factory=CollapseConfig)
 
 
 class Trainer:
     """Trains ``model`` through ``phases``; everything it writes lies under ``out``.
 
     ``out/<phase>/`` is the finished model of each phase (``ColaWorldModel.from_pretrained``),
-    ``out/checkpoint.pt`` the state to resume from, ``out/history.jsonl`` the logs. The data and the
-    noise of a step are functions of the seed, the phase and the step.
+    ``out/checkpoints/`` what to resume from, ``out/history.jsonl`` the logs. Killed at any moment
+    and started again, it ends with the same weights and logs.
+
+    All processes of ``accelerate launch`` make the same Trainer; the main one logs, measures and
+    saves. ``device`` is the kind of device to train on, by default that of the model.
 
     Raises ColaWorldError when the data is not what a phase needs: real actions, long enough clips.
     """
@@ -62,101 +78,120 @@ class Trainer:
         out: Path,
         seed: int,
         config: TrainerConfig | None = None,
+        device: torch.device | None = None,
     ) -> None:
-        self.model, self.phases, self.out = model, phases, out
-        self.train_data, self.held_out = train, held_out
         self.config = config or TrainerConfig()
-        self.seed = seed
+        self.phases, self.out, self.seed = phases, out, seed
+        self.train_data, self.held_out = train, held_out
         self._encoded = False
         for phase in phases:
             for data in (train, held_out):
                 check_data(phase, data)
-        out.mkdir(parents=True, exist_ok=True)
-        self.writer = SummaryWriter(str(out / "tensorboard"))
+        check_logger(self.config.logger)
+        names = [phase.name for phase in phases]
+        keep = self.config.keep_last, self.config.keep_every
+        self.checkpoints = Checkpoints(out / "checkpoints", names, *keep)
+        self.accelerator: Accelerator = make_accelerator(
+            device or model.device, out, self.config.logger, self.config.accumulation
+        )
+        self.model = model.to(self.accelerator.device)
+        self.history = History(self.accelerator, out, self.config.logger)
+        self._starts = dict(zip(names, accumulate([0, *(p.steps for p in phases)]), strict=False))
+        self._saved_at = time.monotonic()
+        self._warned: set[str] = set()
 
     def run(self) -> None:
+        self.out.mkdir(parents=True, exist_ok=True)
         if self.config.checkpoint_activations:
             self.model.enable_gradient_checkpointing()
         if self.config.compile:
             self.model.compile_repeated_blocks()
-        saved = self._load()
-        first = saved["phase"] if saved else 0
-        for index, phase in enumerate(self.phases):
-            if index < first:
-                continue
+        todo, saved = self._begin()
+        for phase in todo:
             if phase.on_latents:
                 self._encode()
-            self._run_phase(index, phase, saved if index == first else None)
-        self.writer.close()
+            self._run_phase(phase, saved)
+            saved = None
+        self.history.end()
 
-    def _run_phase(self, index: int, phase: Phase, saved: dict[str, Any] | None) -> None:
-        model = self.model
-        # Compiled for a CPU, a block that gradients pass through is twice as slow without gradients
-        # of its weights (the layouts then make matrix products copy), so that all get them.
-        model.requires_grad_(self.config.compile and model.device.type == "cpu")
-        groups, parameters = [], []
-        for name, component in phase.components(model).items():
-            component.requires_grad_(True)
-            parameters += list(component.parameters())
-            groups.append(
-                {"params": component.parameters(), "lr": phase.lr * phase.lr_scale.get(name, 1.0)}
-            )
-        optimizer = torch.optim.AdamW(
-            groups, weight_decay=phase.weight_decay, betas=(0.9, 0.99), fused=True
+    def _begin(self) -> tuple[list[Phase], dict[str, Any] | None]:
+        """What is left to run, and where in the first of it the newest checkpoint was made."""
+        saved = self.checkpoints.newest(self.accelerator.print)
+        if saved is None:
+            self.history.begin(0, 0)
+            return self.phases, None
+        try:
+            self.model.load_state_dict(saved["model"])
+        except RuntimeError as error:
+            raise ColaWorldError(
+                f"{self.checkpoints.folder} is of another model ({error}): delete it, or choose "
+                "another `out`."
+            ) from error
+        self.history.begin(saved["history"], self._starts[saved["phase"]] + saved["step"])
+        first = list(self._starts).index(saved["phase"])
+        finished = "learner" not in saved
+        return self.phases[first + finished :], None if finished else saved
+
+    def _run_phase(self, phase: Phase, saved: dict[str, Any] | None) -> None:
+        config, main = self.config, self.accelerator.is_main_process
+        learner = Learner(
+            self.accelerator, self.model, phase, self.seed, config.max_gradient_norm, config.compile
         )
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: learning_rate(s, phase))
-        ema = EMAModel(parameters, decay=phase.ema_decay, inv_gamma=1.0, use_ema_warmup=False)
-        step = 0
-        if saved is not None and "optimizer" in saved:
-            step = saved["step"]
-            optimizer.load_state_dict(saved["optimizer"])
-            schedule.load_state_dict(saved["schedule"])
-            ema.load_state_dict(saved["ema"])
-        last_save = time.monotonic()
+        begun, watch = 0, CodebookWatch()
+        if saved is not None:
+            begun, watch = saved["step"], CodebookWatch(saved["codes"])
+            learner.load_state_dict(saved["learner"])
         data = self.train_data.with_actions() if phase.needs_actions else self.train_data
         phase.start(data)
-        drawn = batches(data, phase.draw, self.seed, phase.name, range(step, phase.steps))
-        bar = tqdm(total=phase.steps, initial=step, desc=phase.name, dynamic_ncols=True)
-        for batch in drawn:
-            batch = batch.to(model.device)
-            if phase.on_latents:
-                batch = batch.encoded(model)
-            with autocast(model.device):
-                generator = step_generator(self.seed, phase.name, step, "loss")
-                loss, logs = phase.loss(model, batch, step, generator)
-            if not torch.isfinite(loss):
-                raise ColaWorldError(
-                    f"The loss of phase {phase.name} is not finite at step {step}: lower its lr; "
-                    f"the last checkpoint is kept in {self.out}."
-                )
-            model.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(parameters, self.config.max_gradient_norm)
-            optimizer.step()
-            schedule.step()
-            ema.step(parameters)
-            step += 1
+        drawn = self._batches(phase, learner, data, range(begun, phase.steps))
+        bar = tqdm(
+            total=phase.steps, initial=begun, desc=phase.name, dynamic_ncols=True, disable=not main
+        )
+        for step in range(begun + 1, phase.steps + 1):
+            loss, logs = learner.step(step - 1, [next(drawn) for _ in learner.micros])
+            watch.add(phase.codes, self.model.config.quantizer_config["num_codes"])
             bar.update()
-            if step % self.config.log_every == 0:
-                bar.set_postfix({key: f"{value:.3g}" for key, value in logs.items()})
-                self._log(phase.name, step, {"loss": float(loss.detach()), **logs})
-            if step % self.config.evaluate_every == 0 or step == phase.steps:
-                ema.store(parameters)
-                ema.copy_to(parameters)
-                with torch.compiler.set_stance("force_eager"):
-                    measures = self._measures(phase)
-                ema.restore(parameters)
-                self._log(phase.name, step, measures)
-                bar.write(f"{phase.name} {step}: {summary(measures)}")
-            if time.monotonic() - last_save > self.config.save_seconds:
-                self._save(index, step, optimizer, schedule, ema)
-                last_save = time.monotonic()
+            if step % config.log_every == 0:
+                logs = {"loss": loss, **logs, **watch.measures()}
+                bar.set_postfix_str(summary(logs))
+                self._log(phase, step, logs)
+            trouble = None
+            if step % config.evaluate_every == 0 or step == phase.steps:
+                with learner.averaged(), torch.compiler.set_stance("force_eager"):
+                    trouble = self._evaluate(phase, step, bar)
+            stop = config.collapse.stop and agreed(self.accelerator, trouble is not None)
+            if stop or self._due(step):
+                self._save(phase, step, learner, watch)
+            if stop:
+                raise ColaWorldError(f"Stopped (trainer.collapse.stop): {trouble}")
         bar.close()
-        ema.copy_to(parameters)
-        with torch.no_grad(), autocast(model.device):
-            phase.finish(model, data)
-        model.save_pretrained(self.out / phase.name)
-        self._save(index + 1, 0, None, None, None)
+        learner.hand_over()
+        with torch.no_grad(), autocast(self.model.device):
+            phase.finish(self.model, data)
+        self._save_model(phase)
+        self._save(phase, phase.steps)
+        self.accelerator.free_memory()
+
+    def _batches(
+        self, phase: Phase, learner: Learner, data: TrainingData, steps: range
+    ) -> Iterator[Batch]:
+        draw = partial(phase.draw, count=learner.micro_size)
+        for batch in batches(data, draw, self.seed, phase.name, steps, learner.micros):
+            batch = batch.to(self.model.device)
+            yield batch.encoded(self.model) if phase.on_latents else batch
+
+    def _evaluate(self, phase: Phase, step: int, bar: tqdm[Any]) -> str | None:
+        """Log the held-out measures of the main process; what they say is wrong is told once."""
+        if not self.accelerator.is_main_process:
+            return None
+        measures = self._measures(phase)
+        self._log(phase, step, measures)
+        bar.write(f"{phase.name} {step}: {summary(measures)}")
+        trouble = diagnosis(phase, step, measures, self.config.collapse)
+        if trouble is not None and phase.name not in self._warned:
+            self._warned.add(phase.name)
+            bar.write(f"Warning: {trouble}")
+        return trouble
 
     def _measures(self, phase: Phase) -> dict[str, float]:
         """On held-out data; none when all of it has become unreadable, which ends no training."""
@@ -170,73 +205,55 @@ class Trainer:
             return {}
 
     def _encode(self) -> None:
-        if not self._encoded:
-            cache = None if self.config.latent_cache is None else Path(self.config.latent_cache)
-            self.train_data = encoded(self.train_data, self.model, cache)
-            self.held_out = encoded(self.held_out, self.model, cache)
-            self._encoded = True
+        if self._encoded:
+            return
+        if self.config.latent_cache is None:
+            self._encode_data(None)
+        else:
+            with one_by_one(self.accelerator):
+                self._encode_data(Path(self.config.latent_cache))
+        self._encoded = True
 
-    def _log(self, phase: str, step: int, values: dict[str, float]) -> None:
-        for key, value in values.items():
-            self.writer.add_scalar(f"{phase}/{key}", value, step)
-        with open(self.out / "history.jsonl", "a") as file:
-            file.write(json.dumps({"phase": phase, "step": step, **values}) + "\n")
+    def _encode_data(self, cache: Path | None) -> None:
+        self.train_data = encoded(self.train_data, self.model, cache)
+        self.held_out = encoded(self.held_out, self.model, cache)
 
-    def _save(self, phase: int, step: int, optimizer: Any, schedule: Any, ema: Any) -> None:
-        state = {
-            "phase": phase,
-            "step": step,
-            "model": self.model.state_dict(),
-        }
-        if optimizer is not None:
-            state |= {
-                "optimizer": optimizer.state_dict(),
-                "schedule": schedule.state_dict(),
-                "ema": ema.state_dict(),
-            }
-        path = self.out / "checkpoint.pt"
-        torch.save(state, path.with_suffix(".tmp"))
-        os.replace(path.with_suffix(".tmp"), path)
+    def _log(self, phase: Phase, step: int, values: dict[str, float]) -> None:
+        self.history.write(phase.name, step, self._starts[phase.name] + step, values)
 
-    def _load(self) -> dict[str, Any] | None:
-        path = self.out / "checkpoint.pt"
-        if not path.exists():
-            return None
-        try:
-            saved = torch.load(path, weights_only=True)
-            self.model.load_state_dict(saved["model"])
-        except Exception as error:
-            raise ColaWorldError(
-                f"{path} cannot be resumed from ({error}): delete it, or choose another `out`."
-            ) from error
-        return saved
+    def _due(self, step: int) -> bool:
+        """Whether to save now: by the clock of the main process, or for good."""
+        late = time.monotonic() - self._saved_at > self.config.save_seconds
+        kept = self.config.keep_every is not None and step % self.config.keep_every == 0
+        return agreed(self.accelerator, late) or kept
 
+    def _save(
+        self,
+        phase: Phase,
+        step: int,
+        learner: Learner | None = None,
+        watch: CodebookWatch | None = None,
+    ) -> None:
+        """A checkpoint; without ``learner``, that of the finished phase."""
+        weights = self.model.state_dict() if learner is None else learner.weights()
+        state: dict[str, Any] = {"model": weights, "history": self.history.size}
+        if learner is not None and watch is not None:
+            state |= {"learner": learner.state_dict(), "codes": watch.counts}
+        if self.accelerator.is_main_process:
+            self.checkpoints.save(phase.name, step, state)
+        self.accelerator.wait_for_everyone()
+        self._saved_at = time.monotonic()
 
-def require_actions(phases: Sequence[Phase], has_actions: bool) -> None:
-    """Raises ColaWorldError, naming the phases, when some need the actions that the data lacks."""
-    names = [phase.name for phase in phases if phase.needs_actions]
-    if names and not has_actions:
-        kept = ",".join(phase.name for phase in phases if not phase.needs_actions)
-        raise ColaWorldError(
-            f"The data has no actions, which the phase(s) {', '.join(names)} need: add data with "
-            f"actions, or train without them with order=[{kept}] (recipe=video_mini)."
-        )
-
-
-def check_data(phase: Phase, data: TrainingData) -> None:
-    """Raises ColaWorldError when the data lacks the actions or the clips that a phase needs."""
-    require_actions([phase], data.has_actions)
-    if phase.on_latents:
-        check_length(data.with_actions() if phase.needs_actions else data, phase.clip)
-
-
-def learning_rate(step: int, phase: Phase) -> float:
-    """Factor on the learning rate: linear warm-up, then a cosine to ``lr_end``."""
-    if step < phase.lr_warmup:
-        return (step + 1) / phase.lr_warmup
-    done = (step - phase.lr_warmup) / max(1, phase.steps - phase.lr_warmup)
-    return phase.lr_end + (1 - phase.lr_end) * 0.5 * (1 + math.cos(done * math.pi))
+    def _save_model(self, phase: Phase) -> None:
+        if self.accelerator.is_main_process:
+            unfinished, finished = self.out / "unfinished", self.out / phase.name
+            self.model.save_pretrained(unfinished)
+            finished.mkdir(exist_ok=True)
+            replace_files(unfinished, finished)
+            unfinished.rmdir()
 
 
 def summary(measures: dict[str, float]) -> str:
-    return "  ".join(f"{key} {value:.3g}" for key, value in measures.items())
+    """Those of the codes of single tokens are left to the logs."""
+    shown = {key: value for key, value in measures.items() if "token_" not in key}
+    return "  ".join(f"{key} {value:.3g}" for key, value in shown.items())

@@ -45,6 +45,7 @@ class Result:
 
 def write_result(name: str, result: Result, setting: str, out: Path) -> None:
     """OUT/NAME.md, .json and .png; ``setting`` says at what size and on which data."""
+    out.mkdir(parents=True, exist_ok=True)
     if result.draw is not None:
         result.draw(out / f"{name}.png")
     write_text(out / f"{name}.md", markdown(name, result, setting))

@@ -40,7 +40,7 @@ def health_of_counts(counts: Tensor) -> CodebookHealth:
     return CodebookHealth(
         utilisation=len(used) / len(share),
         max_usage=float(share.max()),
-        entropy=float(-(used * used.log()).sum()),
+        entropy=max(0.0, float(-(used * used.log()).sum())),
     )
 
 

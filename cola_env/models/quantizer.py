@@ -18,7 +18,8 @@ class QuantizerConfig:
     ``shared``: one codebook serves all tokens, as in the paper; where the tokens come to mean
     different things, each then uses its part of it only. Otherwise every token has its own.
     ``normalize`` brings the encoder's tokens to unit variance first, so that their scale cannot
-    shrink away under the commitment loss. The paper weighs both losses with 1.
+    shrink away under the commitment loss; without it codes start uniform within 1 / num_codes of 0,
+    as in VQ-VAE's usual implementations. The paper weighs both losses with 1.
     ``gradient``: how gradients pass the codes: "straight_through" or "rotation".
     ``kind``: "codes", or "gaussian" for the continuous bottleneck (GaussianBottleneck), whose loss
     ``kl_weight`` weighs.
@@ -62,7 +63,12 @@ class VectorQuantizer(nn.Module):
         super().__init__()
         self.config = config
         books = 1 if config.shared else config.num_tokens
-        self.codebook = nn.Parameter(torch.randn(books, config.num_codes, config.code_size))
+        codes = torch.empty(books, config.num_codes, config.code_size)
+        if config.normalize:
+            codes.normal_()
+        else:
+            codes.uniform_(-1 / config.num_codes, 1 / config.num_codes)
+        self.codebook = nn.Parameter(codes)
         self.usage: Tensor
         self.register_buffer("usage", torch.full((books, config.num_codes), 1 / config.num_codes))
         self.book: Tensor

@@ -1,15 +1,17 @@
 """The batches of a training phase, drawn ahead by reader processes where that pays.
 
-What is drawn at a step depends on the seed, the phase and the step alone: a run that is resumed,
-with as many or other readers, sees what it would have seen.
+What is drawn for a micro-batch of a step depends on the seed, the phase, the step and its number
+alone: a run that is resumed, or spread over other processes or readers, sees what it would have
+seen.
 """
 
 from __future__ import annotations
 
 import hashlib
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import TypeVar
 
 import torch
@@ -24,23 +26,26 @@ AHEAD = 4
 """Batches that each process reads ahead."""
 
 
-def step_generator(seed: int, phase: str, step: int, use: str) -> torch.Generator:
-    """The random numbers of one step, other ones for each ``use`` of them."""
-    digest = hashlib.sha256(f"{seed} {phase} {step} {use}".encode()).digest()
+def step_generator(seed: int, phase: str, step: int, use: str, micro: int = 0) -> torch.Generator:
+    """The random numbers of one step, other ones for each ``use`` of them and micro-batch."""
+    name = f"{seed} {phase} {step} {use}" + (f" {micro}" if micro else "")
+    digest = hashlib.sha256(name.encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)
 
 
 @dataclass(frozen=True)
 class _Steps(Dataset[object]):
-    """Item ``step`` is its batch, or the error instead, and the damaged files met on the way."""
+    """Item ``(step, micro)`` is that micro-batch, or the error instead, and the damaged files met
+    on the way."""
 
     data: TrainingData
     draw: Draw
     seed: int
     phase: str
 
-    def __getitem__(self, step: int) -> tuple[Batch | ColaWorldError, dict[str, str]]:
-        generator = step_generator(self.seed, self.phase, step, "data")
+    def __getitem__(self, item: tuple[int, int]) -> tuple[Batch | ColaWorldError, dict[str, str]]:
+        step, micro = item
+        generator = step_generator(self.seed, self.phase, step, "data", micro)
         try:
             batch: Batch | ColaWorldError = self.draw(self.data, generator)
         except ColaWorldError as error:
@@ -48,16 +53,23 @@ class _Steps(Dataset[object]):
         return batch, self.data.ledger.news()
 
 
-def batches(data: TrainingData, draw: Draw, seed: int, phase: str, steps: range) -> Iterator[Batch]:
-    """The batch of each of the ``steps``, in order.
+def batches(
+    data: TrainingData,
+    draw: Draw,
+    seed: int,
+    phase: str,
+    steps: range,
+    micros: Sequence[int] = (0,),
+) -> Iterator[Batch]:
+    """The batches of the ``steps``, in order; of each step, those of the numbers ``micros``.
 
     Raises ColaWorldError when nothing can be read any more, or a reader has died.
     """
-    workers = data.workers
+    workers, wanted = data.workers, list(product(steps, micros))
     loader: DataLoader[object] = DataLoader(
         _Steps(data, draw, seed, phase),
         batch_size=None,
-        sampler=steps,
+        sampler=wanted,
         num_workers=workers,
         prefetch_factor=AHEAD if workers else None,
         collate_fn=_as_it_is,
@@ -65,7 +77,7 @@ def batches(data: TrainingData, draw: Draw, seed: int, phase: str, steps: range)
         generator=torch.Generator(),
     )
     items = iter(loader)
-    for _ in steps:
+    for _ in wanted:
         try:
             batch, damaged = next(items)
         except RuntimeError as error:

@@ -54,6 +54,10 @@ class FlowMatching(LatentActionPhase):
         acted = self.actions == "direct" or self.adapted or self.adapter_share > 0
         return acted or super().needs_actions
 
+    @property
+    def has_latent_actions(self) -> bool:
+        return self.actions == "latent"
+
     def loss(
         self, model: ColaWorldModel, batch: Batch, step: int, generator: torch.Generator
     ) -> tuple[Tensor, Logs]:
@@ -77,7 +81,7 @@ class FlowMatching(LatentActionPhase):
             )
         if self.actions == "direct":
             return model.action_in(batch.actions), nothing, {}
-        vectors, loss, logs = self.latent_actions(model, batch, step, generator)
+        vectors, loss, logs = self.latent_actions(model, batch, step)
         if self.adapter_share:
             logits = model.adapter(batch.actions, batch.latents[:, :-1])
             adapted = model.adapter.vectors(logits, model.quantizer.code_vectors)

@@ -29,7 +29,7 @@ class ForwardDynamics(LatentActionPhase):
     def loss(
         self, model: ColaWorldModel, batch: Batch, step: int, generator: torch.Generator
     ) -> tuple[Tensor, Logs]:
-        vectors, quantizer_loss, logs = self.latent_actions(model, batch, step, generator)
+        vectors, quantizer_loss, logs = self.latent_actions(model, batch, step)
         frames = resized(batch.frames, model.fdm.config.image_size)
         error = (model.fdm(frames[:, :-1], vectors) - frames[:, 1:]).square()
         moving = moving_pixels(frames[:, :-1], frames[:, 1:])

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import fmean
 
 import torch
 from torch import Tensor
 
-from cola_env.models.codebook import health_measures
 from cola_env.models.quantizer import VectorQuantizer
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Batch, TrainingData
 from cola_train.evaluation.probe import linear_probe
 from cola_train.phases.phase import Logs, Phase
+from cola_train.sharding import load_whole, whole_state
 
 
 @dataclass
@@ -30,6 +32,14 @@ class LatentActionPhase(Phase):
     restart_every: int = 50
     probe_clips: int = 0
     _train: TrainingData | None = field(default=None, init=False, repr=False)
+    _seen: list[Tensor] = field(default_factory=list, init=False, repr=False)
+
+    @property
+    def has_latent_actions(self) -> bool:
+        return True
+
+    def quantised(self, step: int) -> bool:
+        return self.has_latent_actions and step >= self.continuous_steps
 
     @property
     def needs_actions(self) -> bool:
@@ -47,20 +57,47 @@ class LatentActionPhase(Phase):
         return {"probe_l1": fmean(found.l1)}
 
     def latent_actions(
-        self, model: ColaWorldModel, batch: Batch, step: int, generator: torch.Generator
+        self, model: ColaWorldModel, batch: Batch, step: int
     ) -> tuple[Tensor, Tensor, Logs]:
         """Action vectors (B, T - 1, tokens, code_size), their weighted loss, and logs."""
         tokens = model.action_tokens(batch.frames, batch.latents)
-        if step < self.continuous_steps:
-            return model.quantizer.normalize(tokens), torch.zeros((), device=model.device), {}
-        if self.fit_codes and step == self.continuous_steps:
-            model.quantizer.fit_codebook(tokens.flatten(0, -3), generator)
+        if not self.quantised(step):
+            return model.quantizer.normalize(tokens), torch.zeros((), device=tokens.device), {}
         quantized = model.quantizer(tokens)
-        if "quantizer" in self.learns and isinstance(model.quantizer, VectorQuantizer):
-            model.quantizer.track_usage(quantized.codes)
-            since = step - self.continuous_steps
-            if 0 < since < self.restart_steps and since % self.restart_every == 0:
-                model.quantizer.restart_dead_codes(tokens.flatten(0, -3), generator)
-        health = health_measures(quantized.codes, model.quantizer.config.num_codes)
-        logs = {"quantizer": float(quantized.loss.detach()), **health}
+        self._seen.append(quantized.codes.flatten(0, -2))
+        logs = {"quantizer": float(quantized.loss.detach())}
         return quantized.vectors, self.quantizer_weight * quantized.loss, logs
+
+    @contextmanager
+    def upkeep(
+        self,
+        model: ColaWorldModel,
+        step: int,
+        generator: torch.Generator,
+        tokens: Callable[[], Tensor],
+        gather: Callable[[list[Tensor]], Tensor],
+    ) -> Iterator[None]:
+        """The codebook is fitted before the losses of the step, its usage followed and dead codes
+        restarted after them: by the global batch, so equally in all processes."""
+        self.codes, self._seen = None, []
+        if not self.quantised(step) or not isinstance(model.quantizer, VectorQuantizer):
+            yield
+            return
+        learns, since = "quantizer" in self.learns, step - self.continuous_steps
+        fit = self.fit_codes and since == 0
+        restart = learns and 0 < since < self.restart_steps and since % self.restart_every == 0
+        tended = VectorQuantizer(model.quantizer.config).to(model.quantizer.usage.device)
+        tended.load_state_dict(whole_state(model.quantizer))
+        if fit:
+            tended.fit_codebook(tokens(), generator)
+            load_whole(model.quantizer, tended.state_dict())
+        elif restart:
+            drawn = tokens()
+            tended.track_usage(tended(drawn).codes)
+            tended.restart_dead_codes(drawn, generator)
+        yield
+        self.codes = gather(self._seen)
+        if learns:
+            if not restart:
+                tended.track_usage(self.codes)
+            load_whole(model.quantizer, tended.state_dict())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -23,12 +25,13 @@ class Phase(ABC):
         name: folder and log name.
         steps: optimiser steps.
         learns: names of the model's components that learn; all others are frozen.
-        batch_size: clips (or frames) a step.
+        batch_size: clips (or frames) a step, in all processes together.
         clip: frames of a clip.
         lr: learning rate after a linear warm-up of ``lr_warmup`` steps; it falls to the share
             ``lr_end`` of it by a cosine over the phase (1: it stays).
         lr_scale: factor on ``lr`` by component name.
         ema_decay: of the moving average of the weights that the phase hands on.
+        codes: (N, tokens) of the actions of the last step; None without any.
     """
 
     on_latents: ClassVar[bool] = True
@@ -45,6 +48,7 @@ class Phase(ABC):
     lr_scale: dict[str, float] = field(default_factory=dict)
     weight_decay: float = 0.01
     ema_decay: float = 0.999
+    codes: Tensor | None = field(default=None, init=False, repr=False)
 
     def components(self, model: ColaWorldModel) -> dict[str, nn.Module]:
         return {name: model.get_submodule(name) for name in self.learns}
@@ -57,15 +61,32 @@ class Phase(ABC):
     def start(self, data: TrainingData) -> None:  # noqa: B027
         """Hook before the first step, also of a resumed run."""
 
-    def draw(self, data: TrainingData, generator: torch.Generator) -> Batch:
-        """The batch of a step; runs in the processes that read the data."""
-        return data.sample(self.batch_size, self.clip, generator)
+    def draw(self, data: TrainingData, generator: torch.Generator, count: int) -> Batch:
+        """``count`` of the step's ``batch_size``; runs in the processes that read the data."""
+        return data.sample(count, self.clip, generator)
 
     @abstractmethod
     def loss(
         self, model: ColaWorldModel, batch: Batch, step: int, generator: torch.Generator
     ) -> tuple[Tensor, Logs]:
         """The loss (scalar) of one batch on the model's device, and logs."""
+
+    @contextmanager
+    def upkeep(
+        self,
+        model: ColaWorldModel,
+        step: int,
+        generator: torch.Generator,
+        tokens: Callable[[], Tensor],
+        gather: Callable[[list[Tensor]], Tensor],
+    ) -> Iterator[None]:
+        """Around the losses of a step and their gradients: what changes the model besides them.
+
+        ``generator`` is that of the first micro-batch's loss. ``tokens`` infers the IDM's tokens
+        (N, tokens, code_size) of the step's global batch; ``gather`` joins what each micro-batch of
+        this process has (n, ...) with that of the others.
+        """
+        yield
 
     def evaluate(self, model: ColaWorldModel, held_out: TrainingData) -> Logs:
         """Measures on held-out clips that are logged along the way."""

@@ -33,8 +33,8 @@ class Reconstruction(Phase):
         stills = some_frames(data, 0)
         self._background = stills.median(0).values.float() / 255
 
-    def draw(self, data: TrainingData, generator: torch.Generator) -> Batch:
-        frames = data.sample_frames(self.batch_size, generator)
+    def draw(self, data: TrainingData, generator: torch.Generator, count: int) -> Batch:
+        frames = data.sample_frames(count, generator)
         return Batch(frames[:, None], torch.empty(0), torch.zeros(len(frames), 0, 0))
 
     def loss(

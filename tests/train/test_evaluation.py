@@ -8,6 +8,8 @@ from cola_train.data.clips import Clips
 from cola_train.evaluation.horizon import inferred_codes, multi_step_psnr, rollout_picture
 from cola_train.evaluation.obedience import obedience
 from cola_train.evaluation.probe import linear_probe
+from cola_train.evaluation.transfer import action_transfer
+from cola_train.phases import FlowMatching
 from tests.train.test_trainer import moving_square, small_model
 
 
@@ -61,3 +63,22 @@ def test_obedience_shuffles_the_adapter_too(clips: Clips) -> None:
     measures = obedience(small_model().eval(), clips, 4, adapter=True, count=4)
     assert {"own", "shuffled", "none", "adapter", "adapter_shuffled", "copy"} <= measures.keys()
     assert measures["gap"] == pytest.approx(measures["own"] - measures["shuffled"])
+
+
+def test_actions_are_transferred_to_another_first_frame(clips: Clips) -> None:
+    found = action_transfer(small_model().eval(), clips, clips, count=4, clip=5)
+    assert found.source.shape == found.imagined.shape == (4, 5, 64, 64, 3)
+    first = clips.sample(4, 5, torch.Generator().manual_seed(1)).frames[:, 0].float() / 255
+    assert torch.equal(found.imagined[:, 0], first)
+    assert 0 <= found.other <= 1 and 0 <= found.same <= 1
+
+
+def test_a_phase_probes_its_latent_actions_where_it_is_asked_to(clips: Clips) -> None:
+    model = small_model().eval()
+    plain = FlowMatching("p", 1, ["idm"], actions="latent", clip=5)
+    probed = FlowMatching("p", 1, ["idm"], actions="latent", clip=5, probe_clips=8)
+    assert probed.needs_actions and not plain.needs_actions
+    probed.start(clips)
+    measures = probed.evaluate(model, clips)
+    assert measures.keys() - plain.evaluate(model, clips).keys() == {"probe_l1"}
+    assert 0 < measures["probe_l1"] < 2

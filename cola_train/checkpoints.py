@@ -1,0 +1,90 @@
+"""Checkpoints to resume from: written atomically, thinned out, read from the newest good one."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import torch
+
+from cola_env.errors import ColaWorldError
+from cola_train.files import sync
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The files ``<phase>-<step>.pt`` of ``folder``.
+
+    A file gets its name once all of it is on disk, so a process may be killed at any moment.
+
+    Attributes:
+        phases: names of the run's phases in order.
+        keep_last: so many of the newest are kept,
+        keep_every: and those whose step is a multiple of it; None: no others.
+    """
+
+    folder: Path
+    phases: Sequence[str]
+    keep_last: int = 2
+    keep_every: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in {"keep_last": self.keep_last, "keep_every": self.keep_every}.items():
+            if value is not None and value < 1:
+                raise ColaWorldError(f"trainer.{name}={value} must be at least 1.")
+
+    def save(self, phase: str, step: int, state: dict[str, Any]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        unfinished = self.folder / "unfinished.tmp"
+        torch.save(state | {"phase": phase, "step": step}, unfinished)
+        sync(unfinished)
+        os.replace(unfinished, self.folder / f"{phase}-{step:08d}.pt")
+        sync(self.folder)
+        for path in self.files()[: -self.keep_last]:
+            if not self.keep_every or place(path)[1] % self.keep_every:
+                path.unlink()
+
+    def newest(self, say: Callable[[str], Any] = print) -> dict[str, Any] | None:
+        """The newest checkpoint, on the CPU; None without any.
+
+        ``say`` is told of damaged ones. Raises ColaWorldError when all are.
+        """
+        files = self.files()
+        for path in reversed(files):
+            try:
+                return load(path)
+            except Exception as error:
+                reason = str(error).splitlines()[0]
+                say(f"{path} is damaged ({reason}): going on from the checkpoint before it.")
+        if files:
+            raise ColaWorldError(
+                f"No checkpoint in {self.folder} can be read: delete the folder to start anew, or "
+                "choose another `out`."
+            )
+        return None
+
+    def files(self) -> list[Path]:
+        """Those of the run's phases, oldest first."""
+        named = [path for path in self.folder.glob("*.pt") if re.fullmatch(r".+-\d+", path.stem)]
+        found = [path for path in named if place(path)[0] in self.phases]
+        return sorted(found, key=lambda p: (self.phases.index(place(p)[0]), place(p)[1]))
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Raises an exception of some kind for a damaged file."""
+    with ZipFile(path) as archive:
+        if part := archive.testzip():
+            raise ColaWorldError(f"{part} has changed")
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
+def place(path: Path) -> tuple[str, int]:
+    """The phase and step that a checkpoint's name tells."""
+    phase, _, step = path.stem.rpartition("-")
+    return phase, int(step)

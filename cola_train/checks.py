@@ -1,0 +1,28 @@
+"""Is the data what the phases need? Asked before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cola_env.errors import ColaWorldError
+from cola_train.data.clips import TrainingData
+from cola_train.data.mixture import check_length
+from cola_train.phases import Phase
+
+
+def require_actions(phases: Sequence[Phase], has_actions: bool) -> None:
+    """Raises ColaWorldError, naming the phases, when some need the actions that the data lacks."""
+    names = [phase.name for phase in phases if phase.needs_actions]
+    if names and not has_actions:
+        kept = ",".join(phase.name for phase in phases if not phase.needs_actions)
+        raise ColaWorldError(
+            f"The data has no actions, which the phase(s) {', '.join(names)} need: add data with "
+            f"actions, or train without them with order=[{kept}] (recipe=video_mini)."
+        )
+
+
+def check_data(phase: Phase, data: TrainingData) -> None:
+    """Raises ColaWorldError when the data lacks the actions or the clips that a phase needs."""
+    require_actions([phase], data.has_actions)
+    if phase.on_latents:
+        check_length(data.with_actions() if phase.needs_actions else data, phase.clip)

@@ -1,0 +1,88 @@
+"""`python -m cola_train.codebook run=runs/mine data=FOLDER`: is the codebook healthy, and obeyed?
+
+Utilisation, maximum usage and entropy of the codes that a model infers on held-out clips, jointly
+and by token, and what they are worth to its world model.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from cola_env.checkpoints import pick_device
+from cola_env.errors import ColaWorldError
+from cola_env.models.world_model import ColaWorldModel
+from cola_train.collapse import CollapseConfig, symptom
+from cola_train.data.training_data import DataSources, LoadingConfig
+from cola_train.evaluation.obedience import obedience
+from cola_train.runs import model_folder
+
+SOURCES = {"lam": "inferred", "adapter": "adapter's"}
+
+
+def measure(config: DictConfig) -> tuple[ColaWorldModel, dict[str, float]]:
+    """The model and its measures on held-out clips (see ``obedience``).
+
+    Raises ColaWorldError for a model without codes, and data that does not fit.
+    """
+    model = ColaWorldModel.from_pretrained(model_folder(Path(config.run))).float().eval()
+    coded = model.config.quantizer_config["kind"] == "codes"
+    if model.config.conditioning != "latent" or not coded:
+        raise ColaWorldError(f"{config.run} has no codebook: its actions are continuous.")
+    data: Any = OmegaConf.to_object(config).get("data")  # type: ignore[union-attr]
+    sources = DataSources(data, LoadingConfig(fps=config.fps, workers=0))
+    held_out = sources.split("test", model.config.image_size)
+    if config.adapter:
+        if sources.action_dim != model.config.action_dim:
+            raise ColaWorldError(
+                f"adapter=true needs actions of {model.config.action_dim} dimensions in the data, "
+                f"which has {sources.action_dim or 'none'}."
+            )
+        held_out = held_out.with_actions()
+    model.to(pick_device(config.device))
+    return model, obedience(model, held_out, config.length, config.adapter, config.clips)
+
+
+def table(measures: dict[str, float], tokens: int, num_codes: int) -> str:
+    lines = [f"{'codes':<32}{'utilisation':>12}{'max usage':>12}{'entropy':>10}{'at most':>10}"]
+    for source, title in SOURCES.items():
+        if f"{source}_entropy" in measures:
+            lines.append(row(measures, f"{source}_", f"{title}, joint", num_codes**tokens))
+            for i in range(tokens):
+                name = f"{title}, token {i}"
+                lines.append(row(measures, f"{source}_token_{i}_", name, num_codes))
+    worth = "own {own:.2f} dB - shuffled {shuffled:.2f} dB = {gap:.2f} dB".format(**measures)
+    return "\n".join([*lines, f"PSNR of what moves: {worth}"])
+
+
+def row(measures: dict[str, float], prefix: str, name: str, codes: int) -> str:
+    used, top, entropy = (measures[prefix + k] for k in ("utilisation", "max_usage", "entropy"))
+    label = f"{name} (of {codes:,})"
+    return f"{label:<32}{used:>12.1%}{top:>12.1%}{entropy:>10.2f}{math.log(codes):>10.2f}"
+
+
+@hydra.main(version_base=None, config_path="conf", config_name="codebook")
+def main(config: DictConfig) -> None:
+    torch.set_num_threads(config.threads)
+    try:
+        model, measures = measure(config)
+    except ColaWorldError as error:
+        sys.exit(str(error))
+    quantizer = model.quantizer.config
+    verdict = symptom(measures, CollapseConfig()) or "the codebook is healthy and obeyed"
+    print(table(measures, quantizer.num_tokens, quantizer.num_codes))
+    print(f"Verdict: {verdict}.")
+    if config.out:
+        text = json.dumps({"verdict": verdict, **measures}, indent=1)
+        Path(config.out).write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,219 @@
+"""One phase's optimisation, on one process or many."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from accelerate import Accelerator
+from diffusers.training_utils import EMAModel
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
+
+from cola_env.errors import ColaWorldError
+from cola_env.models.world_model import ColaWorldModel
+from cola_train.data.clips import Batch
+from cola_train.data.loader import step_generator
+from cola_train.phases import Phase
+from cola_train.phases.phase import Logs
+from cola_train.sharding import sharded_like, whole, whole_state
+
+T = TypeVar("T")
+
+
+class Through(nn.Module):
+    """A model whose forward is any function of it, so that the wrappers of DDP and FSDP2 see all
+    that a phase does with it."""
+
+    def __init__(self, model: ColaWorldModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, use: Callable[..., T], *args: Any) -> T:
+        return use(self.model, *args)
+
+
+class Learner:
+    """Gradient steps of ``phase``.
+
+    The global batch of a step is cut into ``accelerator.num_processes`` times
+    ``accelerator.gradient_accumulation_steps`` micro-batches; process p computes those whose number
+    leaves the rest p. What a micro-batch holds and its noise depend on its number alone, and the
+    gradient is the mean of theirs, so that who computes them changes nothing but rounding. The loss
+    of a phase may be a weighted mean over its micro-batch (FlowMatching weighs moving latents): the
+    mean over the micro-batches gives each the same say, whatever the sum of its weights.
+
+    ``model`` is whole in every process. Under FSDP2 it is a sharded copy that learns, and
+    ``averaged`` and ``hand_over`` bring what it has learned to ``model``.
+
+    Raises:
+        ColaWorldError: the micro-batches would not be of equal size.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        model: ColaWorldModel,
+        phase: Phase,
+        seed: int,
+        max_gradient_norm: float,
+        compiled: bool,
+    ) -> None:
+        self.accelerator, self.model, self.phase = accelerator, model, phase
+        self.seed, self.max_gradient_norm = seed, max_gradient_norm
+        processes, accumulated = accelerator.num_processes, accelerator.gradient_accumulation_steps
+        self.micros = range(accelerator.process_index, processes * accumulated, processes)
+        self.micro_size, rest = divmod(phase.batch_size, processes * accumulated)
+        if rest or not self.micro_size:
+            raise ColaWorldError(
+                f"phases.{phase.name}.batch_size={phase.batch_size} cannot be cut into "
+                f"{processes} (processes) x {accumulated} (trainer.accumulation) equal parts: "
+                f"choose a multiple of {processes * accumulated}."
+            )
+        self.learning = shardable_copy(model, compiled) if accelerator.is_fsdp2 else model
+        # Compiled for a CPU, a block that gradients pass through is twice as slow without gradients
+        # of its weights (the layouts then make matrix products copy), so that all get them.
+        self.learning.requires_grad_(compiled and accelerator.device.type == "cpu")
+        groups = []
+        for name, component in phase.components(self.learning).items():
+            component.requires_grad_(True)
+            lr = phase.lr * phase.lr_scale.get(name, 1.0)
+            groups.append({"params": list(component.parameters()), "lr": lr})
+        optimizer = torch.optim.AdamW(
+            groups, weight_decay=phase.weight_decay, betas=(0.9, 0.99), fused=True
+        )
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: learning_rate(step, phase)
+        )
+        self.module, self.optimizer = accelerator.prepare(Through(self.learning), optimizer)
+        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.ema = EMAModel(
+            self.parameters, decay=phase.ema_decay, inv_gamma=1.0, use_ema_warmup=False
+        )
+
+    def step(self, step: int, batches: Sequence[Batch]) -> tuple[float, Logs]:
+        """One optimiser step on this process's micro-batches.
+
+        Returns:
+            The loss and the logs, means over all micro-batches.
+
+        Raises:
+            ColaWorldError: the loss is not finite; no weight has changed.
+        """
+        phase, accelerator = self.phase, self.accelerator
+        generators = [self._generator(step, micro) for micro in self.micros]
+        first = self._generator(step, 0) if self.micros[0] else generators[0]
+        losses, logs = list[Tensor](), list[Logs]()
+        self.learning.zero_grad(set_to_none=True)
+
+        def tokens() -> Tensor:
+            return self.gathered([self._tokens(batch) for batch in batches])
+
+        with phase.upkeep(self.learning, step, first, tokens, self.gathered):
+            for batch, generator in zip(batches, generators, strict=True):
+                torch.manual_seed(generator.initial_seed())
+                with accelerator.accumulate(self.module), accelerator.autocast():
+                    loss, log = self.module(phase.loss, batch, step, generator)
+                    accelerator.backward(loss)
+                losses.append(loss.detach())
+                logs.append(log)
+        mean = float(accelerator.reduce(torch.stack(losses).mean(), "mean"))
+        if not math.isfinite(mean):
+            raise ColaWorldError(
+                f"The loss of phase {phase.name} is not finite at step {step}: lower its lr; "
+                "the last checkpoint is kept."
+            )
+        accelerator.clip_grad_norm_(self.parameters, self.max_gradient_norm)
+        self.optimizer.step()
+        self.schedule.step()
+        self.ema.step(self.parameters)
+        return mean, self._mean(logs)
+
+    def gathered(self, parts: list[Tensor]) -> Tensor:
+        """What each micro-batch of this process has, (n, ...), and those of the others: (N, ...) in
+        the order of their numbers."""
+        everyone = self.accelerator.gather(torch.stack(parts))
+        by_process = everyone.unflatten(0, (-1, len(parts)))
+        return by_process.transpose(0, 1).flatten(0, 2)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """``model`` with the moving average of the weights in place."""
+        self.ema.store(self.parameters)
+        self.hand_over()
+        yield
+        self.ema.restore(self.parameters)
+
+    def hand_over(self) -> None:
+        """Give ``model`` the moving average of the weights."""
+        self.ema.copy_to(self.parameters)
+        if self.learning is not self.model:
+            self.model.load_state_dict(whole_state(self.learning))
+
+    def weights(self) -> dict[str, Tensor]:
+        return whole_state(self.learning)
+
+    def state_dict(self) -> dict[str, Any]:
+        state: dict[str, Any] = whole(
+            {
+                "optimizer": self.optimizer.state_dict(),
+                "schedule": self.schedule.state_dict(),
+                "ema": self.ema.state_dict(),
+            }
+        )
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Of ``state_dict``; the weights are those of the ``model`` that it was made with."""
+        moments = state["optimizer"]["state"]
+        for number, parameter in enumerate(self.parameters):
+            for name, value in moments.get(number, {}).items():
+                if value.shape == parameter.shape:
+                    moments[number][name] = sharded_like(value, parameter)
+        shadows = state["ema"]["shadow_params"]
+        shadows = [sharded_like(s, p) for s, p in zip(shadows, self.parameters, strict=True)]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.ema.load_state_dict(state["ema"] | {"shadow_params": shadows})
+        self.ema.to(self.accelerator.device)
+
+    def _generator(self, step: int, micro: int) -> torch.Generator:
+        return step_generator(self.seed, self.phase.name, step, "loss", micro)
+
+    @torch.no_grad()
+    def _tokens(self, batch: Batch) -> Tensor:
+        """The IDM's tokens (n, tokens, code_size) of a micro-batch."""
+        with self.accelerator.autocast():
+            tokens: Tensor = self.module(infer_tokens, batch)
+        if isinstance(self.module, FSDPModule):
+            self.module.reshard()
+        return tokens
+
+    def _mean(self, logs: list[Logs]) -> Logs:
+        values = torch.tensor([[log[key] for key in logs[0]] for log in logs], dtype=torch.float64)
+        values = self.accelerator.reduce(values.mean(0).to(self.accelerator.device), "mean")
+        return dict(zip(logs[0], values.tolist(), strict=True))
+
+
+def shardable_copy(model: ColaWorldModel, compiled: bool) -> ColaWorldModel:
+    """FSDP2 takes no channels-last weights, and a copy is not compiled."""
+    copied: ColaWorldModel = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
+    if compiled:
+        copied.compile_repeated_blocks()
+    return copied
+
+
+def infer_tokens(model: ColaWorldModel, batch: Batch) -> Tensor:
+    return model.action_tokens(batch.frames, batch.latents).flatten(0, -3)
+
+
+def learning_rate(step: int, phase: Phase) -> float:
+    """Factor on the learning rate: linear warm-up, then a cosine to ``lr_end``."""
+    if step < phase.lr_warmup:
+        return (step + 1) / phase.lr_warmup
+    done = (step - phase.lr_warmup) / max(1, phase.steps - phase.lr_warmup)
+    return phase.lr_end + (1 - phase.lr_end) * 0.5 * (1 + math.cos(done * math.pi))

@@ -1,0 +1,64 @@
+"""The processes that train together, as `accelerate launch` started them; usually one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    DistributedType,
+    InitProcessGroupKwargs,
+    broadcast,
+)
+from torch.distributed.fsdp import MixedPrecisionPolicy
+
+from cola_env.errors import ColaWorldError
+from cola_env.models.precision import fast_dtype
+
+PATIENCE = timedelta(hours=6)
+"""The others wait while the main process measures, or fills the cache of latents."""
+
+
+def make_accelerator(
+    device: torch.device, out: Path, logger: str, accumulation: int
+) -> Accelerator:
+    """Autocasts to the fast precision of ``device``, the kind to train on (its index is each
+    process's own). Raises ColaWorldError for FSDP1."""
+    accelerator = Accelerator(
+        cpu=device.type == "cpu",
+        mixed_precision="bf16" if fast_dtype(device) else "no",
+        gradient_accumulation_steps=accumulation,
+        log_with=None if logger == "none" else logger,
+        project_dir=out,
+        kwargs_handlers=[
+            # Not every step uses all that a phase learns.
+            DistributedDataParallelKwargs(find_unused_parameters=True),
+            InitProcessGroupKwargs(timeout=PATIENCE),
+        ],
+    )
+    if accelerator.is_fsdp2:
+        plugin = accelerator.state.fsdp_plugin
+        plugin.mixed_precision_policy = MixedPrecisionPolicy()  # autocast chooses the precision
+        plugin.cpu_ram_efficient_loading = False  # every process has the whole model anyway
+    elif accelerator.distributed_type == DistributedType.FSDP:
+        raise ColaWorldError("Of FSDP, training supports version 2 only: add --fsdp_version 2.")
+    return accelerator
+
+
+def agreed(accelerator: Accelerator, flag: bool) -> bool:
+    """What the main process says."""
+    if accelerator.num_processes == 1:
+        return flag
+    return bool(broadcast(torch.tensor(int(flag), device=accelerator.device)))
+
+
+@contextmanager
+def one_by_one(accelerator: Accelerator) -> Iterator[None]:
+    """First the main process, then one of every other machine, then all."""
+    with accelerator.main_process_first(), accelerator.local_main_process_first():
+        yield
