@@ -9,6 +9,7 @@ from benchmarks.vp2_protocol.foreign import VideoPredictionDynamics
 from benchmarks.vp2_protocol.run import Run
 from benchmarks.vp2_protocol.settings import members, names
 from cola_env.errors import ColaWorldError
+from cola_env.worlds import ROBODESK
 
 CPU = torch.device("cpu")
 MODULE = """
@@ -33,7 +34,7 @@ def contestant(configure, tmp_path):
 
     def make(spec, *overrides: str):
         config = configure(tmp_path / "run", *overrides)
-        models = Models({"it": spec}, CPU)
+        models = Models(ROBODESK, {"it": spec}, CPU)
         return make_contestant("it", spec, models, config, ["push_red", "open_slide"], "fast", CPU)
 
     return make

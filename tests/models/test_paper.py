@@ -112,6 +112,7 @@ def test_a_clip_is_predicted_together_around_its_context() -> None:
 
 def test_guidance_of_a_clip_moves_away_from_no_action() -> None:
     model = small()
+    torch.nn.init.normal_(model.quantizer.codebook)  # as far from no action as trained codes are
     codes = torch.full((2, 2, 2), 7)
     found = {}
     model.decode = lambda latents: latents.float()  # type: ignore[method-assign]
@@ -125,7 +126,7 @@ def test_guidance_of_a_clip_moves_away_from_no_action() -> None:
             num_inference_steps=1,
         )
     expected = found[0.0] + 3 * (found[1.0] - found[0.0])
-    assert (found[1.0] - found[0.0]).abs().max() > 0.05
+    assert (found[1.0] - found[0.0]).abs().max() > 0.15
     torch.testing.assert_close(found[3.0], expected, rtol=0, atol=0.1)
 
 
