@@ -72,8 +72,8 @@ def test_the_adapter_draws_only_from_what_has_actions(
     drawn: list[tuple[bool, int]] = []
     draw = Phase.draw
 
-    def spy(phase, data, generator):
-        batch = draw(phase, data, generator)
+    def spy(phase, data, generator, count):
+        batch = draw(phase, data, generator, count)
         drawn.append((phase.needs_actions, batch.actions.shape[-1]))
         return batch
 
