@@ -41,7 +41,8 @@ def collect(config: DictConfig, goals: GoalSet, tasks: list[str]) -> list[Proble
     missing = [name for name in names if not paths[name].exists()]
     if missing:
         workers = config.workers or min(16, os.cpu_count() or 1)
-        with SimulatorPool(workers, goals.rendering, goals.action_repeat) as pool:
+        profile = goals.rendering, goals.action_repeat
+        with SimulatorPool(workers, *profile, world=goals.world) as pool:
             for task, pair in tqdm(missing, desc="simulator", dynamic_ncols=True):
                 rng = np.random.default_rng([config.seed, pair])
                 problem = pose(goals.of(task)[pair], pool, config.candidates, config.horizon, rng)
@@ -60,16 +61,18 @@ def measure(config: DictConfig, problems: list[Problem]) -> list[dict[str, Any]]
     from cola_env.classifier import find_classifier, load_classifier
     from cola_env.errors import ColaWorldError
     from cola_env.rewards import make_reward
+    from cola_env.worlds import find_world
 
+    world = find_world(config.env)
     rows: list[dict[str, Any]] = []
     tasks = list(dict.fromkeys(problem.task for problem in problems))
     for label, name in names(config.model).items():
         if not isinstance(name, str):
             raise ColaWorldError(f"model={label} must be a checkpoint here.")
-        model = load_model(name, config.device)
+        model = load_model(name, config.device, world)
         dynamics = WorldModelDynamics(model, num_inference_steps=config.num_inference_steps)
         classifier = load_classifier(
-            find_classifier(config.classifier or find_checkpoint(name))
+            find_classifier(config.classifier or find_checkpoint(name, world), world)
         ).to(dynamics.device)
         rewards = {task: make_reward(config.reward, task, classifier) for task in tasks}
         found = [
@@ -103,10 +106,11 @@ def main(config: DictConfig) -> None:
     from benchmarks.vp2_protocol.settings import choose_tasks
     from cola_env.errors import ColaWorldError
     from cola_env.goals import load_goals
+    from cola_env.worlds import find_world
 
     torch.set_num_threads(1)
     try:
-        goals = load_goals("fast", config.goals)
+        goals = load_goals("fast", config.goals, find_world(config.env))
         problems = collect(config, goals, choose_tasks(config.tasks, goals.tasks))
         rows = measure(config, problems)
         command = " ".join(["python -m benchmarks.fidelity", *sys.argv[1:]])

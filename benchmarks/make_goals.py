@@ -1,11 +1,12 @@
-"""Make the planning problems: `python -m benchmarks.make_goals --rendering fast`.
+"""Make the planning problems: `python -m benchmarks.make_goals --env robodesk --pairs 30`.
 
-For every task, 30 scripted successes without noise in the real RoboDesk. The pair's goal image is
-the frame at success; its initial state is the reset state when the demonstration needs at most 12
-steps, else the state 12 steps before success (VP2's `start_index`), so that the protocol's 15
-steps are enough for a planner as quick as the script. Every pair is proven by replaying the
-script's actions from the stored state. Reset seeds start at 2**31, above those of
-`cola_train.collect`, so that no goal comes from an episode that a model was trained on.
+For every task, scripted successes without noise in the real simulator. The pair's goal image is
+the frame at success; its initial state is the reset state when the demonstration needs at most
+`--longest` steps (the world's `problem_steps`), else the state so many steps before success (VP2's
+`start_index`), so that the protocol's 15 steps are enough for a planner as quick as the script.
+Every pair is proven by replaying the script's actions from the stored state. Reset seeds start at
+2**31, above those of `cola_train.collect`, so that no goal comes from an episode that a model was
+trained on.
 """
 
 import argparse
@@ -15,40 +16,37 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.progress import track
 
 from cola_env.errors import ColaWorldError
-from cola_env.goals import GOALS_FOLDER, GoalPair, GoalSet, merge
-
-if TYPE_CHECKING:
-    from cola_env.simulators.robodesk import RoboDeskEnv
+from cola_env.goals import GoalPair, GoalSet, merge
+from cola_env.simulators.simulator_env import SimulatorEnv
+from cola_env.worlds import ROBODESK, WORLDS, WorldInfo, find_world
+from cola_train.worlds import controllers
 
 FIRST_SEED = 2**31
-ACTION_REPEAT = 50
 SCRIPT_STEPS = 60
 GIVE_UP = 8
 """Attempts a pair, on average, before a task counts as not solvable by its script."""
 
 
-def make_pair(env: "RoboDeskEnv", task: str, seed: int, longest: int) -> GoalPair | None:
+def make_pair(
+    world: WorldInfo, env: SimulatorEnv, task: str, seed: int, longest: int
+) -> GoalPair | None:
     """The pair of one scripted episode, or None when the script fails.
 
     longest: steps that the stored part of the demonstration takes at most.
     Raises RuntimeError when replaying the actions from the stored state does not succeed.
     """
-    from cola_env.simulators.robodesk import state_to_vector, vector_to_state
-    from cola_train.controllers import make_controller
-
     env.reset(seed=seed)
     if env.successes()[task]:
         return None
-    controller = make_controller(task, env, np.random.default_rng(seed))
+    controller = controllers(world).make_controller(task, env, np.random.default_rng(seed))
     states, actions = [], []
     for _ in range(SCRIPT_STEPS):
-        states.append(state_to_vector(env.snapshot()))
+        states.append(world.to_vector(env.snapshot()))
         actions.append(controller.act())
         if env.advance(actions[-1]):
             break
@@ -56,7 +54,7 @@ def make_pair(env: "RoboDeskEnv", task: str, seed: int, longest: int) -> GoalPai
         return None
 
     start = max(0, len(actions) - longest)
-    env.restore(vector_to_state(states[start]))
+    env.restore(world.to_snapshot(states[start]))
     initial_frame = env.render()
     successes = [env.advance(action) for action in actions[start:]]
     if successes != [False] * (len(successes) - 1) + [True]:
@@ -65,7 +63,7 @@ def make_pair(env: "RoboDeskEnv", task: str, seed: int, longest: int) -> GoalPai
         task=task,
         initial_state=states[start],
         initial_frame=initial_frame,
-        goal_state=state_to_vector(env.snapshot()),
+        goal_state=world.to_vector(env.snapshot()),
         goal_frame=env.render(),
         expert_actions=np.stack(actions[start:]).astype(np.float32),
         start_index=start,
@@ -74,17 +72,20 @@ def make_pair(env: "RoboDeskEnv", task: str, seed: int, longest: int) -> GoalPai
 
 
 def make_task(
-    task: str, rendering: str, count: int, longest: int, first_seed: int = FIRST_SEED
+    task: str,
+    rendering: str,
+    count: int,
+    longest: int,
+    first_seed: int = FIRST_SEED,
+    world: WorldInfo = ROBODESK,
 ) -> GoalSet:
     """The first `count` pairs of one task; ColaWorldError when its script fails too often."""
-    from cola_env.simulators.robodesk import RoboDeskEnv
-
-    env = RoboDeskEnv(task, action_repeat=ACTION_REPEAT, rendering=rendering)
+    env = world.make(task, action_repeat=world.action_repeat, rendering=rendering)
     pairs: list[GoalPair] = []
     for seed in range(first_seed, first_seed + GIVE_UP * count):
         if len(pairs) == count:
             break
-        pair = make_pair(env, task, seed, longest)
+        pair = make_pair(world, env, task, seed, longest)
         if pair is not None:
             pairs.append(pair)
     env.close()
@@ -93,10 +94,11 @@ def make_task(
             f"The script of {task} succeeded in only {len(pairs)} of {GIVE_UP * count} episodes; "
             "mend the script or ask for fewer pairs."
         )
-    return GoalSet(rendering, ACTION_REPEAT, tuple(pairs))
+    return GoalSet(rendering, world.action_repeat, tuple(pairs), world=world.name)
 
 
 def make_goals(
+    world: WorldInfo,
     tasks: Sequence[str],
     rendering: str,
     count: int,
@@ -106,7 +108,12 @@ def make_goals(
 ) -> GoalSet:
     """The pairs of several tasks, a process each."""
     job = partial(
-        make_task, rendering=rendering, count=count, longest=longest, first_seed=first_seed
+        make_task,
+        rendering=rendering,
+        count=count,
+        longest=longest,
+        first_seed=first_seed,
+        world=world,
     )
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as executor:
@@ -115,34 +122,35 @@ def make_goals(
 
 
 def main() -> None:
-    from cola_env.simulators.robodesk import VP2_TASKS
-
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--env", default=ROBODESK.name, choices=list(WORLDS))
     parser.add_argument("--rendering", default="fast", choices=("fast", "vp2"))
-    parser.add_argument("--tasks", nargs="+", default=list(VP2_TASKS))
+    parser.add_argument("--tasks", nargs="+", help="default: the world's")
     parser.add_argument("--pairs", type=int, default=30)
-    parser.add_argument("--longest", type=int, default=12, help="steps a solution may take")
+    parser.add_argument("--longest", type=int, help="steps a solution may take")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument(
         "--first-seed", type=int, default=FIRST_SEED, help="others give pairs to tune on"
     )
     parser.add_argument("--out", type=Path, help="default: the package's own goal file")
     given = parser.parse_args()
+    world = find_world(given.env)
     goals = make_goals(
-        given.tasks,
+        world,
+        given.tasks or world.goal_tasks,
         given.rendering,
         given.pairs,
-        given.longest,
+        given.longest or world.problem_steps,
         given.workers,
         given.first_seed,
     )
-    out = given.out or GOALS_FOLDER / f"{given.rendering}.npz"
+    out = given.out or world.assets / "goals" / f"{given.rendering}.npz"
     goals.save(out)
     for task in goals.tasks:
         pairs = goals.of(task)
         steps = np.mean([pair.expert_steps for pair in pairs])
         later = sum(pair.start_index > 0 for pair in pairs)
-        print(f"{task:26s} {len(pairs)} pairs, {steps:.1f} steps, {later} start later")
+        print(f"{task:54s} {len(pairs)} pairs, {steps:.1f} steps, {later} start later")
     print(f"{out}: {out.stat().st_size / 1e6:.2f} MB")
 
 

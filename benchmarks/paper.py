@@ -69,9 +69,10 @@ def setting(study: Study) -> str:
     if OmegaConf.is_missing(config, "data"):
         return f"From {', '.join(as_list(config.vp2.results))}."
     per_thousand = config.scales[config.scale].steps_per_thousand
+    data, downstream = (", ".join(as_list(config[name])) for name in ("data", "downstream"))
     return (
         f"Size {config.scale}: {per_thousand:g} steps stand for 1,000 of the paper's; seeds "
-        f"{', '.join(map(str, study.seeds))}; data {', '.join(as_list(config.data))}."
+        f"{', '.join(map(str, study.seeds))}; data {data}; adapted to {downstream}."
     )
 
 

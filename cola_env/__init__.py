@@ -1,7 +1,8 @@
 """ColaWorld: a world model co-trained with its latent actions, as Gymnasium environments.
 
-Importing this package registers `ColaWorld-RoboDesk-v0` (the dream), `RoboDesk-v0` (its twin, the
-real simulator) and `LIBERO-v0`. Nothing heavy is imported until it is asked for.
+Importing this package registers `ColaWorld-RoboDesk-v0` and `ColaWorld-LIBERO-v0` (the dreams),
+`RoboDesk-v0` and `LIBERO-v0` (their twins, the real simulators). Nothing heavy is imported until it
+is asked for.
 """
 
 import importlib
@@ -83,14 +84,16 @@ _HOMES = {
 }
 
 EPISODE_STEPS = 15
-"""Step limit of the RoboDesk environments: VP2's. LIBERO's depends on the suite."""
+"""Step limit of the dreams and of RoboDesk: VP2's. That of LIBERO-v0 depends on the suite."""
 
-gymnasium.register(
-    id="ColaWorld-RoboDesk-v0",
-    entry_point="cola_env.dream_env:ColaWorldEnv",
-    vector_entry_point="cola_env.dream_vector:ColaWorldVectorEnv",
-    max_episode_steps=EPISODE_STEPS,
-)
+for _name, _world in (("RoboDesk", "robodesk"), ("LIBERO", "libero")):
+    gymnasium.register(
+        id=f"ColaWorld-{_name}-v0",
+        entry_point="cola_env.dream_env:ColaWorldEnv",
+        vector_entry_point="cola_env.dream_vector:ColaWorldVectorEnv",
+        max_episode_steps=EPISODE_STEPS,
+        kwargs={"world": _world},
+    )
 gymnasium.register(
     id="RoboDesk-v0",
     entry_point="cola_env.simulators.robodesk:RoboDeskEnv",

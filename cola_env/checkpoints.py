@@ -10,6 +10,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from safetensors import SafetensorError, safe_open
 
 from cola_env.errors import ColaWorldError
+from cola_env.worlds import ROBODESK, WorldInfo
 
 if TYPE_CHECKING:
     from cola_env.models.world_model import ColaWorldModel
@@ -20,24 +21,25 @@ SHIPPED = ("cola", "direct")
 DEFAULT = "cola"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 INDEX = f"{WEIGHTS}.index.json"
-ASSETS = Path(__file__).parent / "assets"
 
 
-def find_checkpoint(checkpoint: str | Path | None = None, world: str = "robodesk") -> Path:
+def find_checkpoint(checkpoint: str | Path | None = None, world: WorldInfo = ROBODESK) -> Path:
     """Folder of a checkpoint.
 
     checkpoint: a shipped name ("cola", "direct"), a folder, a hub id ("user/repository"), or
     None for the shipped "cola".
+    world: whose shipped ones.
     Raises ColaWorldError when there is none or when its weights are missing or damaged.
     """
     name = str(checkpoint or DEFAULT)
-    for folder in (ASSETS / world / name, Path(name).expanduser()):
+    for folder in (world.assets / name, Path(name).expanduser()):
         if folder.is_dir():
             return check_folder(folder)
     if name in SHIPPED:
         raise ColaWorldError(
-            f"The shipped checkpoint '{name}' is missing from {ASSETS / world}; reinstall the "
-            "package, or train one with 'python -m cola_train' and pass checkpoint=FOLDER."
+            f"There is no checkpoint '{name}' of {world.simulator} in {world.assets}; train one "
+            f"with 'python -m cola_train.collect env={world.name} out=DATA' and 'python -m "
+            "cola_train data=DATA out=RUN' and pass checkpoint=RUN/finetune."
         )
     if isinstance(checkpoint, str) and name.count("/") == 1 and not name.startswith((".", "~")):
         return check_folder(download(name, ("*.json", "*.safetensors", "README.md")))
@@ -111,12 +113,14 @@ def load_weights(model_class: type[Model], folder: Path) -> Model:
 
 
 def load_model(
-    checkpoint: str | Path | None = None, device: str | torch.device = "auto"
+    checkpoint: str | Path | None = None,
+    device: str | torch.device = "auto",
+    world: WorldInfo = ROBODESK,
 ) -> "ColaWorldModel":
     """Load a world model for inference: eval mode, no gradients, on `device` (see pick_device)."""
     from cola_env.models.world_model import ColaWorldModel
 
-    model = load_weights(ColaWorldModel, find_checkpoint(checkpoint))
+    model = load_weights(ColaWorldModel, find_checkpoint(checkpoint, world))
     return model.eval().requires_grad_(False).to(pick_device(device))
 
 

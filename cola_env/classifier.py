@@ -13,8 +13,7 @@ from cola_env.errors import ColaWorldError
 from cola_env.models.precision import autocast
 from cola_env.simulators.robodesk import VP2_TASKS
 from cola_env.vp2_classifier import VP2Classifier, classifier_files, load_vp2_classifier
-
-SHIPPED = Path(__file__).parent / "assets" / "robodesk" / "classifiers"
+from cola_env.worlds import ROBODESK, WorldInfo
 
 
 class TaskClassifier(Protocol):
@@ -110,16 +109,20 @@ class SuccessClassifier(ModelMixin, ConfigMixin):
         return torch.cat(logits).reshape(*frames.shape[:-3], -1)
 
 
-def find_classifier(checkpoint: str | Path | None = None) -> Path | None:
+def find_classifier(
+    checkpoint: str | Path | None = None, world: WorldInfo = ROBODESK
+) -> Path | None:
     """Folder of the classifiers that belong to a checkpoint, or None when there are none.
 
     checkpoint: the classifiers' own folder (ours, or VP2's `<task>.pt`), or a world model's folder
-    that holds `classifiers/` or lies beside it; with None, or with none there, the shipped ones.
+    that holds `classifiers/` or lies beside it; with None, or with none there, the shipped ones
+    of `world`.
     """
-    places = [SHIPPED]
+    shipped = world.assets / "classifiers"
+    places = [shipped]
     if checkpoint is not None:
         folder = Path(checkpoint)
-        places = [folder, folder / "classifiers", folder.parent / "classifiers", SHIPPED]
+        places = [folder, folder / "classifiers", folder.parent / "classifiers", shipped]
     return next((place for place in places if is_classifier(place)), None)
 
 
@@ -135,7 +138,7 @@ def load_classifier(
     folder = find_classifier(checkpoint)
     if folder is None:
         raise ColaWorldError(
-            f"There are no success classifiers in {checkpoint or SHIPPED}; train them with "
+            f"There are no success classifiers in {checkpoint or ROBODESK.assets}; train them with "
             "'python -m cola_train.classifier data=FOLDER out=FOLDER' or pass reward='mse'."
         )
     if classifier_files(folder):

@@ -24,8 +24,8 @@ from cola_env.models.dream_state import DreamState
 from cola_env.rewards import ClassifierReward, Reward, RewardName, make_reward
 from cola_env.rollout import Rollout
 from cola_env.simulators.rendering import check_same_profile
-from cola_env.simulators.robodesk import ROBODESK_TASKS
 from cola_env.starts import Start, Starts
+from cola_env.worlds import find_world
 
 if TYPE_CHECKING:
     from cola_env.models.world_model import ColaWorldModel
@@ -76,7 +76,8 @@ class Dream:
         self,
         batch: int,
         *,
-        task: str,
+        world: str,
+        task: str | None,
         checkpoint: "str | Path | ColaWorldModel | None",
         device: str | torch.device,
         action_mode: str | None,
@@ -84,15 +85,17 @@ class Dream:
         guidance_scale: float | None,
         reward: Reward | RewardName,
     ) -> None:
-        if task not in ROBODESK_TASKS:
+        self.world = find_world(world)
+        task = task or self.world.goal_tasks[0]
+        if task not in self.world.tasks:
             raise ColaWorldError(
-                f"Unknown task '{task}'; choose one of {', '.join(ROBODESK_TASKS)}."
+                f"Unknown task '{task}'; choose one of {', '.join(self.world.tasks)}."
             )
         if num_inference_steps is not None and num_inference_steps < 1:
             raise ColaWorldError(f"num_inference_steps must be >= 1, not {num_inference_steps}.")
         folder: Path | None = None
         if checkpoint is None or isinstance(checkpoint, str | Path):
-            folder = find_checkpoint(checkpoint)
+            folder = find_checkpoint(checkpoint, self.world)
             self.model = load_model(folder, device)
         else:
             own = checkpoint.device if device == "auto" else pick_device(device)
@@ -106,6 +109,12 @@ class Dream:
                 f"This checkpoint has no action_mode '{action_mode}'; it offers "
                 f"{' and '.join(repr(mode) for mode in self.model.action_modes)}."
             )
+        if self.action_mode != "latent" and self.config["action_dim"] != self.world.action_dim:
+            raise ColaWorldError(
+                f"This checkpoint takes {self.config['action_dim']} actions, but those of "
+                f"{self.world.simulator} have {self.world.action_dim} components: choose a "
+                f"checkpoint trained on it, or action_mode='latent'."
+            )
         classifier = self._find_classifier(folder)
         self.reward = make_reward(reward, task, classifier)
         self.success: ClassifierReward | None = None
@@ -118,6 +127,7 @@ class Dream:
         }
         self.image_size = int(self.config["image_size"])
         self.starts = Starts(
+            self.world,
             task,
             str(self.config["rendering"]),
             self.image_size,
@@ -282,7 +292,7 @@ class Dream:
         return torch.stack(noise).to(self.device)
 
     def _find_classifier(self, folder: Path | None) -> TaskClassifier | None:
-        path = find_classifier(folder)
+        path = find_classifier(folder, self.world)
         if path is None:
             return None
         classifier = load_classifier(path)

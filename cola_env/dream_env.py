@@ -1,4 +1,4 @@
-"""ColaWorld-RoboDesk-v0: one imagined world as a Gymnasium environment."""
+"""ColaWorld-RoboDesk-v0, ColaWorld-LIBERO-v0: an imagined world as a Gymnasium environment."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,14 +31,16 @@ class Seconds(float):
 
 
 class ColaWorldEnv(gym.Env[Any, Any]):
-    """A robot's desk imagined by a world model: one step is one diffusion prediction.
+    """A robot's scene imagined by a world model: one step is one diffusion prediction.
 
     Observations: uint8 RGB (64, 64, 3). Actions: Box(-1, 1, (A,)), or MultiDiscrete codes in
     mode "latent". Reward: of the new frame against the goal image. Terminated: the success
     classifier holds the task for solved (only tasks that have one).
 
-    task: a RoboDesk task. With a start frame and a goal image of the caller's any of them will
-        do; the shipped ones and the success classifier are of the seven VP2 tasks.
+    task: a RoboDesk task, or one of the suite libero_goal. With a start frame and a goal image of
+        the caller's any of them will do; the shipped ones and the success classifier are of the
+        world's `goal_tasks` (see cola_env.worlds), the first of which is the default.
+    world: "robodesk" or "libero".
     checkpoint: "cola", "direct", a folder, a hub id, or a loaded ColaWorldModel.
     device: "auto" (the GPU when there is one), "cpu", "cuda", ...
     action_mode: "real" (through the adapter), "latent" (codes) or "direct" (a model conditioned on
@@ -61,8 +63,9 @@ class ColaWorldEnv(gym.Env[Any, Any]):
 
     def __init__(
         self,
-        task: str = "push_red",
+        task: str | None = None,
         *,
+        world: str = "robodesk",
         checkpoint: "str | Path | ColaWorldModel | None" = None,
         device: str | torch.device = "auto",
         action_mode: str | None = None,
@@ -75,6 +78,7 @@ class ColaWorldEnv(gym.Env[Any, Any]):
         self.render_mode = check_render_mode(render_mode)
         self.dream = Dream(
             1,
+            world=world,
             task=task,
             checkpoint=checkpoint,
             device=device,

@@ -1,4 +1,4 @@
-"""ColaWorld-RoboDesk-v0 as a native vector environment: one batched prediction a step."""
+"""The dreams as native vector environments: one batched prediction a step."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,8 +48,9 @@ class ColaWorldVectorEnv(VectorEnv[NDArray[np.uint8], Array, Array]):
     def __init__(
         self,
         num_envs: int = 1,
-        task: str = "push_red",
+        task: str | None = None,
         *,
+        world: str = "robodesk",
         checkpoint: "str | Path | ColaWorldModel | None" = None,
         device: str | torch.device = "auto",
         action_mode: str | None = None,
@@ -64,6 +65,7 @@ class ColaWorldVectorEnv(VectorEnv[NDArray[np.uint8], Array, Array]):
         self.render_mode = check_render_mode(render_mode)
         self.dream = Dream(
             num_envs,
+            world=world,
             task=task,
             checkpoint=checkpoint,
             device=device,

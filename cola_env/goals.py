@@ -1,4 +1,4 @@
-"""Planning problems: 30 pairs of an initial simulator state and a goal image for every VP2 task.
+"""Planning problems: pairs of an initial simulator state and a goal image, some for every task.
 
 The pairs are made by `python -m benchmarks.make_goals` from noise-free scripted successes in the
 real simulator. As in VP2 (Tian et al., ICLR 2023) the goal image is the last frame of the
@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cola_env.errors import ColaWorldError
+from cola_env.worlds import ROBODESK, WorldInfo
 
-GOALS_FOLDER = Path(__file__).parent / "assets" / "robodesk" / "goals"
-DEFAULT_RENDERING = "fast"
 OWN = "own"
 
 
@@ -28,7 +27,7 @@ class GoalPair:
     """One planning problem and the scripted solution that proves that it can be solved.
 
     initial_state, goal_state: simulator state vectors, float64 (D,), see
-        `cola_env.simulators.robodesk.vector_to_state`.
+        `WorldInfo.to_snapshot`.
     initial_frame, goal_frame: uint8 RGB (64, 64, 3).
     expert_actions: float32 (expert_steps, A); replayed from initial_state they succeed at the
         last step, whose frame is goal_frame.
@@ -54,6 +53,7 @@ class GoalPair:
 class GoalSet:
     """Goal pairs of several tasks, all rendered with one profile and one action repeat.
 
+    world: name of the one that its states are of.
     source: "own" (made by `benchmarks.make_goals`) or "vp2" (VP2's files, comparable with tables
         that used them).
     """
@@ -62,6 +62,7 @@ class GoalSet:
     action_repeat: int
     pairs: tuple[GoalPair, ...]
     source: str = OWN
+    world: str = ROBODESK.name
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -87,6 +88,7 @@ class GoalSet:
                 rendering=self.rendering,
                 action_repeat=self.action_repeat,
                 source=self.source,
+                world=self.world,
                 task=np.array([pair.task for pair in self.pairs]),
                 initial_state=np.stack([pair.initial_state for pair in self.pairs]),
                 goal_state=np.stack([pair.goal_state for pair in self.pairs]),
@@ -105,7 +107,7 @@ class GoalSet:
         if not path.is_file():
             raise ColaWorldError(
                 f"There is no goal file {path}; make one with 'python -m benchmarks.make_goals "
-                f"--rendering {path.stem} --out {path}'."
+                f"--rendering {path.stem} --out {path}' (and --env, see its --help)."
             )
         try:
             with np.load(path, allow_pickle=False) as file:
@@ -125,8 +127,13 @@ class GoalSet:
                 )
                 for i, task in enumerate(data["task"])
             )
-            source = str(data.get("source", OWN))
-            return cls(str(data["rendering"]), int(data["action_repeat"]), pairs, source)
+            return cls(
+                rendering=str(data["rendering"]),
+                action_repeat=int(data["action_repeat"]),
+                pairs=pairs,
+                source=str(data.get("source", OWN)),
+                world=str(data.get("world", ROBODESK.name)),
+            )
         except (
             OSError,
             KeyError,
@@ -141,42 +148,55 @@ class GoalSet:
             ) from error
 
 
-def load_goals(rendering: str | None = None, path: str | Path | None = None) -> GoalSet:
-    """Goals rendered with a profile: the shipped ones, or those of `path`.
+def load_goals(
+    rendering: str | None = None,
+    path: str | Path | None = None,
+    world: WorldInfo = ROBODESK,
+) -> GoalSet:
+    """Goals rendered with a profile: the shipped ones of `world`, or those of `path`.
 
     rendering: None takes the profile of `path`, or "fast".
     path: a file of ours, or VP2's own (see `cola_env.vp2_goals`, which needs RoboDesk).
-    Raises ColaWorldError when the file is missing, damaged, or of another profile.
+    Raises ColaWorldError when the file is missing, damaged, or of another profile or world.
     """
     from cola_env.vp2_goals import is_vp2_goals, load_vp2_goals
 
-    given = _place(rendering, path)
+    given = _place(rendering, path, world)
     goals = load_vp2_goals(given) if is_vp2_goals(given) else GoalSet.load(given)
     if goals.rendering != (rendering or goals.rendering):
         from cola_env.simulators.rendering import check_same_profile
 
         check_same_profile(str(rendering), goals.rendering, f"the goals in {given}")
+    if goals.world != world.name:
+        raise ColaWorldError(
+            f"The goals in {given} are of env={goals.world}, not of env={world.name}: give others."
+        )
     return goals
 
 
-def goals_files(rendering: str | None = None, path: str | Path | None = None) -> list[Path]:
+def goals_files(
+    rendering: str | None = None,
+    path: str | Path | None = None,
+    world: WorldInfo = ROBODESK,
+) -> list[Path]:
     """The files that `load_goals` of the same arguments reads."""
     from cola_env.vp2_goals import goal_files, is_vp2_goals
 
-    given = _place(rendering, path)
+    given = _place(rendering, path, world)
     return [*goal_files(given).values()] if is_vp2_goals(given) else [given]
 
 
-def _place(rendering: str | None, path: str | Path | None) -> Path:
-    return Path(path or GOALS_FOLDER / f"{rendering or DEFAULT_RENDERING}.npz").expanduser()
+def _place(rendering: str | None, path: str | Path | None, world: WorldInfo) -> Path:
+    shipped = world.assets / "goals" / f"{rendering or world.rendering}.npz"
+    return Path(path or shipped).expanduser()
 
 
 def merge(parts: Iterable[GoalSet]) -> GoalSet:
     """One set of the pairs of several sets of the same profile and action repeat."""
     sets = list(parts)
-    if len({(part.rendering, part.action_repeat, part.source) for part in sets}) != 1:
+    if len({(part.world, part.rendering, part.action_repeat, part.source) for part in sets}) != 1:
         raise ColaWorldError(
-            "Only goal sets of one rendering profile, action repeat and source can be merged."
+            "Only goals of one world, rendering profile, action repeat and source can be merged."
         )
     return replace(sets[0], pairs=tuple(pair for part in sets for pair in part.pairs))
 

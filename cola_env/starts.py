@@ -10,6 +10,7 @@ from torch import Tensor
 from cola_env.errors import ColaWorldError
 from cola_env.goals import GoalPair, load_goals
 from cola_env.inputs import as_actions, as_frames, real_actions
+from cola_env.worlds import WorldInfo
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,21 @@ class Start:
 
 
 class Starts:
-    """Draws the starts of one task.
+    """Draws the starts of one task of a world.
 
     rendering: profile of the shipped goal pairs. image_size: of all frames, in pixels.
     action_dim: of a model that needs the actions between several start frames, else None.
     """
 
-    def __init__(self, task: str, rendering: str, image_size: int, action_dim: int | None) -> None:
+    def __init__(
+        self,
+        world: WorldInfo,
+        task: str,
+        rendering: str,
+        image_size: int,
+        action_dim: int | None,
+    ) -> None:
+        self.world = world
         self.task = task
         self.rendering = rendering
         self.image_size = image_size
@@ -59,7 +68,7 @@ class Starts:
 
     def _pair(self, rng: np.random.Generator) -> GoalPair:
         if self._pairs is None:
-            self._pairs = load_goals(self.rendering).of(self.task)
+            self._pairs = load_goals(self.rendering, world=self.world).of(self.task)
         return self._pairs[int(rng.integers(len(self._pairs)))]
 
     def _actions(self, count: int, options: Mapping[str, Any]) -> Tensor | None:

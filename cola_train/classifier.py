@@ -26,7 +26,7 @@ from tqdm import tqdm
 from cola_env.classifier import SuccessClassifier
 from cola_env.errors import ColaWorldError
 from cola_env.models.precision import autocast
-from cola_env.simulators.robodesk import VP2_TASKS
+from cola_env.worlds import find_world
 from cola_train.data.joined import JoinedDataset, open_dataset
 from cola_train.data.labelled_frames import LabelledFrames, augment, load_labelled_frames
 from cola_train.files import replace_files
@@ -148,10 +148,11 @@ def train_classifier(config: ClassifierConfig) -> dict[str, Measures]:
         )
     torch.manual_seed(config.seed)
     torch.set_num_threads(config.threads)
-    train = load_labelled_frames(dataset, trained, VP2_TASKS)
-    held_out = load_labelled_frames(dataset, measured, VP2_TASKS)
-    model = SuccessClassifier(VP2_TASKS, str(dataset.info["rendering"]), config.width)
-    for task, known in zip(VP2_TASKS, train.labels.any(0).tolist(), strict=True):
+    tasks = find_world(str(dataset.info["robot_type"])).goal_tasks
+    train = load_labelled_frames(dataset, trained, tasks)
+    held_out = load_labelled_frames(dataset, measured, tasks)
+    model = SuccessClassifier(tasks, str(dataset.info["rendering"]), config.width)
+    for task, known in zip(tasks, train.labels.any(0).tolist(), strict=True):
         if not known:
             print(f"Warning: no frame of the training episodes fulfils {task}; it is not learned.")
     fit(model, train, config)
@@ -187,13 +188,16 @@ def save(model: SuccessClassifier, card: dict[str, object], out: Path) -> None:
 
 def table(measures: dict[str, Measures]) -> str:
     """Held-out measures as text, a line a task."""
-    lines = [f"{'held-out':<26}{'successes':>10}{'AUC':>8}{'accuracy':>10}{'false +':>9}"]
+    width = max(26, *(len(task) + 2 for task in measures))
+    lines = [f"{'held-out':<{width}}{'successes':>10}{'AUC':>8}{'accuracy':>10}{'false +':>9}"]
     for task, m in measures.items():
         numbers = [
             "-" if value is None else f"{value:.3f}"
             for value in (m.auc, m.balanced_accuracy, m.false_positive_rate)
         ]
-        lines.append(f"{task:<26}{m.successes:>10}{numbers[0]:>8}{numbers[1]:>10}{numbers[2]:>9}")
+        lines.append(
+            f"{task:<{width}}{m.successes:>10}{numbers[0]:>8}{numbers[1]:>10}{numbers[2]:>9}"
+        )
     return "\n".join(lines)
 
 

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from tqdm import tqdm
 
 from cola_env.errors import ColaWorldError
+from cola_env.worlds import find_world
 from cola_train.data.lerobot import INFO
 from cola_train.episodes import Mixture, World, record_episode
 from cola_train.files import write_atomically
@@ -42,8 +43,10 @@ class CollectConfig:
     episodes: int = 1200
     workers: int = 2
     """Processes; 0 records in this one."""
-    rendering: str = "fast"
-    action_repeat: int = 50
+    rendering: str | None = None
+    """None: the profile of the shipped data, "fast"."""
+    action_repeat: int | None = None
+    """Control steps of an action; None: the world's own."""
     seed: int = 0
     held_out: float = 0.05
     """Share of the episodes, the last ones, that make the "test" split."""
@@ -62,6 +65,7 @@ def collect(config: CollectConfig, make: MakeWorld = make_world) -> Path:
     function, as it is sent to them). Raises ColaWorldError for settings that do not fit what
     `config.out` already holds.
     """
+    config = _complete(config)
     _check(config)
     out = Path(config.out)
     if _is_finished(config):
@@ -80,6 +84,15 @@ def collect(config: CollectConfig, make: MakeWorld = make_world) -> Path:
     if not config.keep_parts:
         shutil.rmtree(parts)
     return out
+
+
+def _complete(config: CollectConfig) -> CollectConfig:
+    world = find_world(config.env)
+    return replace(
+        config,
+        rendering=config.rendering or world.rendering,
+        action_repeat=config.action_repeat or world.action_repeat,
+    )
 
 
 def _check(config: CollectConfig) -> None:
@@ -161,7 +174,8 @@ def _record_part(file: Path, mixture: Mixture, seed: int, number: int) -> None:
 def _record(
     config: CollectConfig, make: MakeWorld, parts: Path, missing: list[int]
 ) -> Iterator[None]:
-    start = (make, config.env, config.rendering, config.action_repeat)
+    content = _content(config)
+    start = (make, config.env, content["rendering"], content["action_repeat"])
     if not config.workers:
         _start_worker(*start)
         for i in missing:

@@ -15,6 +15,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from cola_env.models.world_model import ColaWorldModel
+from cola_env.worlds import ROBODESK, find_world
 from cola_train.data.clips import load_clips
 from cola_train.evaluation.obedience import obedience
 from cola_train.files import replace_files
@@ -24,13 +25,14 @@ CARD = """\
 ---
 library_name: colaworld
 license: mit
-tags: [world-model, latent-actions, gymnasium, robodesk]
+tags: [world-model, latent-actions, gymnasium, {world}]
 ---
 # ColaWorld {conditioning}, mini ({parameters:.1f} M parameters)
 
-A world model of RoboDesk at {size} px ({rendering} rendering), conditioned on {actions}.
+A world model of {simulator} at {size} px ({rendering} rendering), conditioned on {actions}.
 It predicts the next frame from the past and an action in {steps} sampling step(s). Load it with
-`ColaWorldModel.from_pretrained(folder)` or `gym.make("ColaWorld-RoboDesk-v0", checkpoint=folder)`.
+`ColaWorldModel.from_pretrained(folder)` or
+`gym.make("ColaWorld-{simulator}-v0", checkpoint=folder)`.
 
 ## Training
 
@@ -46,7 +48,7 @@ PSNR in dB of the next frame on the pixels that move (changes above 0.05), one s
 {measures}
 
 `own - shuffled` = {gap:.2f} dB is what the model owes to its actions. {codes}
-Weights are stored in float16. Limits: one simulated desk, one camera, one rendering profile.
+Weights are stored in float16. Limits: one simulated scene, one camera, one rendering profile.
 """
 
 ROWS = {
@@ -100,7 +102,10 @@ def publish(run: Path, data: Any, out: Path, length: int = 8, clips: int = 256) 
     latent = model.config.conditioning == "latent"
     measures = obedience(model, encoded, length, adapter=latent, count=clips)
     rows = [f"| {title} | {measures[key]:.2f} |" for key, title in ROWS.items() if key in measures]
+    world = find_world(str(info.get("env", ROBODESK.name)))
     text = CARD.format(
+        world=world.name,
+        simulator=world.simulator,
         conditioning=model.config.conditioning,
         parameters=sum(p.numel() for p in model.parameters()) / 1e6,
         size=model.config.image_size,

@@ -1,27 +1,42 @@
 """The real simulators as the collector sees them."""
 
+from importlib import import_module
+from types import ModuleType
+
 import numpy as np
 from numpy.typing import NDArray
 
-from cola_env.errors import ColaWorldError
+from cola_env.worlds import WorldInfo, find_world
+from cola_train.controllers.random import SmoothRandom
 from cola_train.episodes import PLAY, RANDOM, UNSTEERED, Policy, World, WorldSpec
 
+CONTROLLERS = {
+    "robodesk": "cola_train.controllers",
+    "libero": "cola_train.controllers.libero",
+}
 
-class RoboDeskWorld:
-    """RoboDesk (64 x 64 RGB, five actions) with the scripts of `cola_train.controllers`."""
 
-    def __init__(self, rendering: str, action_repeat: int) -> None:
-        from cola_env.simulators.robodesk import ROBODESK_TASKS, RoboDeskEnv, state_to_vector
-        from cola_train.controllers import SCRIPTED_TASKS
+def controllers(world: WorldInfo) -> ModuleType:
+    """The package with the Scene, the scripts and the play policy of a world."""
+    return import_module(CONTROLLERS[world.name])
 
-        self._to_vector = state_to_vector
-        self._env = RoboDeskEnv(action_repeat=action_repeat, rendering=rendering)
+
+class SimulatedWorld:
+    """A simulator (64 x 64 RGB) with the policies of its controllers."""
+
+    def __init__(self, world: WorldInfo, rendering: str, action_repeat: int) -> None:
+        self._world = world
+        self._controllers = controllers(world)
+        self._env = world.make(
+            world.goal_tasks[0], rendering=rendering, action_repeat=action_repeat
+        )
+        scripted = self._controllers.SCRIPTED_TASKS
         self.spec = WorldSpec(
-            robot_type="robodesk",
-            fps=int(RoboDeskEnv.metadata["render_fps"]),
-            tasks=tuple(ROBODESK_TASKS),
-            scripted=tuple(SCRIPTED_TASKS),
-            actions=("x", "y", "z", "wrist", "gripper"),
+            robot_type=world.name,
+            fps=int(self._env.metadata["render_fps"]),
+            tasks=world.tasks,
+            scripted=tuple(task for task in scripted if task in world.tasks),
+            actions=world.actions,
             rendering=rendering,
             action_repeat=action_repeat,
         )
@@ -36,24 +51,24 @@ class RoboDeskWorld:
         return self._env.render()
 
     def state(self) -> NDArray[np.float64]:
-        return self._to_vector(self._env.snapshot())
+        return self._world.to_vector(self._env.snapshot())
 
     def successes(self) -> NDArray[np.bool_]:
         solved = self._env.successes()
         return np.array([solved[task] for task in self.spec.tasks], dtype=bool)
 
     def policy(self, name: str, noise: float, rng: np.random.Generator) -> Policy:
-        from cola_train.controllers import Play, SmoothRandom, make_controller
-
+        policies = self._controllers
+        policy: Policy
         if name == PLAY:
-            return Play(self._env, rng)
-        if name in (RANDOM, UNSTEERED):
-            return SmoothRandom(self._env, rng, steered=name == RANDOM)
-        return make_controller(name, self._env, rng, noise)
+            policy = policies.Play(self._env, rng)
+        elif name in (RANDOM, UNSTEERED):
+            policy = SmoothRandom(policies.Scene(self._env), rng, steered=name == RANDOM)
+        else:
+            policy = policies.make_controller(name, self._env, rng, noise)
+        return policy
 
 
 def make_world(env: str, rendering: str, action_repeat: int) -> World:
     """The simulator called `env`; raises ColaWorldError when there is none."""
-    if env != "robodesk":
-        raise ColaWorldError(f"No data can be collected in {env!r}: choose env=robodesk.")
-    return RoboDeskWorld(rendering, action_repeat)
+    return SimulatedWorld(find_world(env), rendering, action_repeat)

@@ -95,7 +95,7 @@ def _panels(count: int) -> tuple[Any, list[Any]]:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, count, figsize=(max(5, 4 * count), 3.4), squeeze=False)
+    figure, axes = plt.subplots(1, count, figsize=(max(7, 4 * count), 3.4), squeeze=False)
     return figure, list(axes[0])
 
 

@@ -29,6 +29,7 @@ from cola_env.errors import ColaWorldError
 from cola_env.models.world_model import ColaWorldModel
 from cola_env.rewards import JUDGED, check_reward
 from cola_env.simulators.rendering import check_same_profile
+from cola_env.worlds import WorldInfo
 
 MakeDynamics = Callable[[SimulatorPool], Sequence[Dynamics]]
 
@@ -51,13 +52,16 @@ class Contestant:
 class Models:
     """The checkpoints that a run names, each loaded once."""
 
-    def __init__(self, specs: Mapping[str, ModelSpec], device: torch.device) -> None:
+    def __init__(
+        self, world: WorldInfo, specs: Mapping[str, ModelSpec], device: torch.device
+    ) -> None:
+        self.world = world
         self.folders: dict[str, Path] = {}
         self.loaded: dict[str, ColaWorldModel] = {}
         for spec in specs.values():
             for name in members(spec) if isinstance(spec, str) else []:
                 if name not in (*WITHOUT_CHECKPOINT, *self.loaded):
-                    self.folders[name] = find_checkpoint(name)
+                    self.folders[name] = find_checkpoint(name, world)
                     self.loaded[name] = load_model(self.folders[name], device)
 
     def compile(self) -> None:
@@ -99,7 +103,7 @@ def make_contestant(
     classifier = None
     if any(name in JUDGED for name in check_reward(plain(config.reward))):
         name = members(spec)[0] if isinstance(spec, str) else ""
-        places = _classifier_places(config.classifier, models.folders.get(name))
+        places = _classifier_places(config.classifier, models.folders.get(name), models.world)
         classifier = _classifier(places, ensemble(config)).to(device)
         check_same_profile(rendering, classifier.rendering, "goals and the classifier")
         prints = [fingerprint(*weight_files(place)) for place in places]
@@ -138,12 +142,17 @@ def _dynamics(
     return lambda _: worlds, settings
 
 
-def _classifier_places(given: str | Sequence[str] | None, folder: Path | None) -> list[Path]:
+def _classifier_places(
+    given: str | Sequence[str] | None, folder: Path | None, world: WorldInfo
+) -> list[Path]:
     """Folders of the classifiers that were asked for, or of the one that belongs to a model."""
     if given is None:
-        place = find_classifier(folder)
+        place = find_classifier(folder, world)
         if place is None:
-            raise ColaWorldError("There are no shipped classifiers; give classifier=FOLDER.")
+            raise ColaWorldError(
+                f"There are no shipped classifiers of {world.simulator}; give classifier=FOLDER or "
+                "reward=mse."
+            )
         return [place]
     listed = [Path(name).expanduser() for name in ([given] if isinstance(given, str) else given)]
     places = [find_classifier(place) if place.is_dir() else None for place in listed]

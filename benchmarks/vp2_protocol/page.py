@@ -49,7 +49,7 @@ def _summary(common: dict[str, object]) -> str:
     if not common:
         return "No episode is finished yet."
     return (
-        f"Each episode starts the real RoboDesk in a recorded state and shows the model a goal "
+        f"Each episode starts the real simulator in a recorded state and shows the model a goal "
         f"image; it succeeds when the simulator says so within {common['steps']} steps. "
         f"{common['episodes']} episodes a task, seed {common['seed']}, a new plan every "
         f"{common['replan_every']} steps, reward {common['reward']}, "

@@ -29,8 +29,12 @@ from cola_env.errors import ColaWorldError
 from cola_env.goals import goals_files, load_goals
 from cola_env.lpips_distance import LPIPS
 from cola_env.rewards import make_reward
+from cola_env.worlds import ROBODESK, find_world
 
 Progress = Callable[[EpisodeRecord], None]
+
+DEFAULT_TASKS = 4
+"""How many of the world's tasks a run plays that names none."""
 
 
 class Run:
@@ -40,19 +44,21 @@ class Run:
     """
 
     def __init__(self, config: DictConfig) -> None:
-        if config.env != "robodesk":
-            raise ColaWorldError(f"env={config.env} has no goals here; use env=robodesk.")
         self.config = config
+        self.world = find_world(config.env)
         self.rules = Rules(**{key: plain(config[key]) for key in Rules.__dataclass_fields__})
+        if self.rules.judge == "vp2" and self.world is not ROBODESK:
+            raise ColaWorldError(f"judge=vp2 and protocol=vp2 are of RoboDesk, not {config.env}.")
         self.combine = ensemble(config)
         self.device = pick_device(config.device)
         torch.set_num_threads(1)
         specs = names(plain(config.model))
-        models = Models(specs, self.device)
+        models = Models(self.world, specs, self.device)
         if config.compile:
             models.compile()
-        self.goals = load_goals(models.rendering(config.rendering), config.goals)
-        self.tasks = choose_tasks(plain(config.tasks), self.goals.tasks)
+        self.goals = load_goals(models.rendering(config.rendering), config.goals, self.world)
+        tasks = plain(config.tasks) or self.world.goal_tasks[:DEFAULT_TASKS]
+        self.tasks = choose_tasks(tasks, self.goals.tasks)
         self.lpips = LPIPS(config.lpips) if config.lpips else None
         self.contestants = [
             make_contestant(
@@ -86,7 +92,8 @@ class Run:
         workers = self.config.workers or min(16, cores)
         threads = self.config.threads or min(4, cores)
         profile = self.goals.rendering, self.goals.action_repeat
-        with SimulatorPool(workers, *profile, threads, self.rules.judge) as pool:
+        judge = self.rules.judge
+        with SimulatorPool(workers, *profile, threads, judge, self.world.name) as pool:
             for contestant in self.contestants:
                 for episode in play(self._batches(contestant, pool), threads):
                     progress(self._save(contestant.label, episode))
@@ -140,7 +147,7 @@ class Run:
         return record
 
     def _identity(self) -> dict[str, Any]:
-        files = goals_files(self.goals.rendering, self.config.goals)
+        files = goals_files(self.goals.rendering, self.config.goals, self.world)
         return {
             "env": self.config.env,
             **self.rules.identity(),

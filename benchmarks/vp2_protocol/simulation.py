@@ -11,21 +11,21 @@ import threading
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cola_env.errors import ColaWorldError
-
-if TYPE_CHECKING:
-    from cola_env.simulators.robodesk import RoboDeskEnv
+from cola_env.simulators.robodesk import RoboDeskEnv
+from cola_env.simulators.simulator_env import SimulatorEnv
+from cola_env.simulators.vp2_state import vp2_success
+from cola_env.worlds import find_world
 
 State = NDArray[np.float64]
 Frames = NDArray[np.uint8]
 
-Profile = tuple[str, int]
-"""Rendering profile and action repeat."""
+Profile = tuple[str, str, int]
+"""Name of the world, rendering profile and action repeat."""
 
 ONE_THREAD = {"LP_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
@@ -52,7 +52,7 @@ class Trial:
 
 
 class SimulatorPool:
-    """RoboDesk instances in `workers` processes. Close it, or use it as a context manager.
+    """Simulators of a world in `workers` processes. Close it, or use it as a context manager.
 
     tasks: how many tasks are under way at a time; a process keeps a simulator (about 0.2 GB) for
         each.
@@ -67,10 +67,11 @@ class SimulatorPool:
         action_repeat: int,
         tasks: int = 1,
         judge: str = "tick",
+        world: str = "robodesk",
     ) -> None:
         self.workers = workers
         self.judge = judge
-        self.profile = (rendering, action_repeat)
+        self.profile = (world, rendering, action_repeat)
         for name, value in ONE_THREAD.items():
             os.environ.setdefault(name, value)
         context = multiprocessing.get_context("spawn")
@@ -111,7 +112,7 @@ class SimulatorPool:
         self.close()
 
 
-_environments: dict[tuple[Profile, str], "RoboDeskEnv"] = {}
+_environments: dict[tuple[Profile, str], SimulatorEnv] = {}
 _kept = 1
 
 
@@ -130,47 +131,41 @@ def _serve(kept: int) -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def _environment(profile: Profile, task: str) -> "RoboDeskEnv":
-    from cola_env.simulators.robodesk import RoboDeskEnv
-
+def _environment(profile: Profile, task: str) -> SimulatorEnv:
     env = _environments.pop((profile, task), None)
     if env is None:
         if len(_environments) == _kept:
             _environments.pop(next(iter(_environments))).close()
-        rendering, action_repeat = profile
-        env = RoboDeskEnv(task, rendering=rendering, action_repeat=action_repeat)
+        world, rendering, action_repeat = profile
+        env = find_world(world).make(task, rendering=rendering, action_repeat=action_repeat)
     _environments[profile, task] = env
     return env
 
 
 def _check(profile: Profile) -> None:
-    _environment(profile, "push_red").reset(seed=0)
+    _environment(profile, find_world(profile[0]).goal_tasks[0]).reset(seed=0)
 
 
 def _advance(
     profile: Profile, judge: str, task: str, state: State, actions: NDArray[np.float32]
 ) -> Outcome:
-    from cola_env.simulators.robodesk import state_to_vector, vector_to_state
-    from cola_env.simulators.vp2_state import vp2_success
-
+    world = find_world(profile[0])
     env = _environment(profile, task)
-    env.restore(vector_to_state(state))
+    env.restore(world.to_snapshot(state))
     frames = []
     success = False
     for action in actions:
         frame, _, success, _, _ = env.step(action)
         frames.append(frame)
-        if judge == "vp2":
+        if judge == "vp2" and isinstance(env, RoboDeskEnv):
             success = vp2_success(env)
         if success:
             break
-    return Outcome(np.stack(frames), state_to_vector(env.snapshot()), bool(success))
+    return Outcome(np.stack(frames), world.to_vector(env.snapshot()), bool(success))
 
 
 def _roll_out(profile: Profile, task: str, state: State, actions: NDArray[np.float32]) -> Trial:
-    from cola_env.simulators.robodesk import vector_to_state
-
     env = _environment(profile, task)
-    env.restore(vector_to_state(state))
+    env.restore(find_world(profile[0]).to_snapshot(state))
     rollout = env.rollout(actions)
     return Trial(rollout.frames.numpy(), rollout.rewards.numpy() > 0)

@@ -104,7 +104,7 @@ def terminal_table(rows: Sequence[Row]) -> Table:
     models = list(dict.fromkeys(row["model"] for row in rows))
     cells = {(row["task"], row["model"]): cell(row) for row in [*pooled(rows), *overall(rows)]}
     table = Table(
-        title="Successes on the real RoboDesk (95 % interval)", title_style="bold", box=SIMPLE_HEAD
+        title="Successes in the real simulator (95 % interval)", title_style="bold", box=SIMPLE_HEAD
     )
     table.add_column("task", no_wrap=True)
     for model in models:
@@ -118,12 +118,13 @@ def terminal_table(rows: Sequence[Row]) -> Table:
 
 
 def results_json(rows: Sequence[Row]) -> str:
-    """The results file: {"benchmark": "vp2_robodesk", "rows", "overall", "paired"}, one row a line.
+    """The results file: {"benchmark": "vp2_ENV", "rows", "overall", "paired"}, one row a line.
 
     "paired" compares the first model with each of the others on the same pairs and seeds.
     """
     sections = {"rows": rows, "overall": overall(rows), "paired": paired_differences(rows)}
-    parts = [' "benchmark": "vp2_robodesk"']
+    env = rows[0]["settings"].get("env", "robodesk")
+    parts = [f' "benchmark": "vp2_{env}"']
     for name, listed in sections.items():
         lines = ",\n".join("  " + json.dumps(row) for row in listed)
         parts.append(f' "{name}": [\n{lines}\n ]')

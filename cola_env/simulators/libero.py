@@ -42,8 +42,8 @@ class LiberoEnv(SimulatorEnv):
         the shift is asked for anew in each of them.
     rendering: "vp2" (the package's own look) or "fast" (no shadows, reflections or multisampling).
     reward: "success" (1 at the first success of an episode) or "sparse" (1 for each control step
-        at which the goal holds); or a Reward, or its name for `make_reward`, of the frame and the
-        goal in `reset(options={"goal": frame})`.
+        at which the goal holds); or a Reward, or what `make_reward` makes one of, of the frame and
+        the goal in `reset(options={"goal": frame})`.
     assets: the folder of LIBERO's meshes and textures, where the package has none; see
         `find_assets`.
     max_episode_steps: truncates after so many environment steps; None takes the suite's limit of
@@ -76,7 +76,7 @@ class LiberoEnv(SimulatorEnv):
         limit = max_episode_steps or math.ceil(known.horizon / action_repeat)
         super().__init__(task, rendering, image_size, reward, limit, render_mode)
         self.metadata = self.metadata | {"render_fps": max(1, CONTROL_HERTZ // action_repeat)}
-        self._action_repeat = action_repeat
+        self.action_repeat = action_repeat
         self._pays_once = reward == "success"
         folder = find_assets(assets)
         use_assets(folder)
@@ -109,9 +109,10 @@ class LiberoEnv(SimulatorEnv):
         return super().reset(seed=seed, options=options)
 
     def successes(self) -> dict[str, bool]:
-        """Whether the present state fulfils the task: {task: bool}."""
+        """Which tasks the present state fulfils: this one and those of the suite that have the same
+        scene, as all ten of libero_goal do."""
         self._check_started()
-        return {self.task: self._scene.succeeds()}
+        return self._scene.successes()
 
     def snapshot(self) -> Snapshot:
         """`episode` (2,): steps taken, success so far; and the scene's `controller` (21,),
@@ -153,5 +154,5 @@ class LiberoEnv(SimulatorEnv):
 
     def _simulate(self, action: NDArray[np.float32]) -> tuple[float, bool]:
         first = not self._scene.success
-        held, success = self._scene.advance(action, self._action_repeat)
+        held, success = self._scene.advance(action, self.action_repeat)
         return (float(first and success) if self._pays_once else held), success

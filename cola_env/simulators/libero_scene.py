@@ -10,6 +10,7 @@ steps):
 """
 
 import codecs
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -36,6 +37,9 @@ ARRAY_PICKLE: list[Any] = [
     codecs.encode,
 ]
 """What the benchmark's files of starting states are allowed to hold."""
+
+SCENE = ("problem_name", "fixtures", "objects", "regions", "initial_state")
+"""What two tasks of the same scene have in common."""
 
 GOALS = ("goal_pos", "goal_ori", "initial_joint")
 """What the arm's controller remembers from one control step to the next."""
@@ -66,6 +70,7 @@ class LiberoScene:
         self._integration = mujoco.mjtState.mjSTATE_INTEGRATION
         self._task = task
         self._unplaceable = envs.env_wrapper.RandomizationError
+        self._parse = envs.bddl_utils.robosuite_parse_problem
         try:
             with _numpy_seeded(0):
                 control = envs.env_wrapper.ControlEnv(
@@ -122,9 +127,10 @@ class LiberoScene:
         self.success = self.success or held > 0
         return float(held), held > 0
 
-    def succeeds(self) -> bool:
-        """Whether the goal predicates hold in the present state."""
-        return bool(self.package._check_success())
+    def successes(self) -> dict[str, bool]:
+        """Which tasks of the suite that share this scene the present state fulfils."""
+        holds = self.package._eval_predicate
+        return {task: all(map(holds, goal)) for task, goal in self._goals.items()}
 
     def starts(self) -> NDArray[np.float64]:
         """The benchmark's fixed starting states (50, 1 + nq + nv): time, positions, velocities."""
@@ -169,6 +175,18 @@ class LiberoScene:
         self.model.site_rgba[:] = self._site_colors
         self._refresh()
         self.package._post_process()
+
+    @functools.cached_property
+    def _goals(self) -> dict[str, list[list[str]]]:
+        """The goal predicates of each task of the suite that has the same scene."""
+        own = self.package.parsed_problem
+        parse = self._parse
+        found = {f"{t.suite}/{t.name}": parse(str(t.bddl_file)) for t in self._task.siblings()}
+        return {
+            name: problem["goal_state"]
+            for name, problem in found.items()
+            if all(problem[part] == own[part] for part in SCENE)
+        }
 
     @property
     def _controller(self) -> Any:

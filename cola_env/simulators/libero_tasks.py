@@ -21,6 +21,23 @@ HORIZONS = {
 }
 """The suites, and how many control steps an episode of each may take (lerobot's limits)."""
 
+GOAL_SCENE_TASKS = tuple(
+    f"libero_goal/{name}"
+    for name in (
+        "open_the_middle_drawer_of_the_cabinet",
+        "put_the_bowl_on_the_stove",
+        "put_the_wine_bottle_on_top_of_the_cabinet",
+        "open_the_top_drawer_and_put_the_bowl_inside",
+        "put_the_bowl_on_top_of_the_cabinet",
+        "push_the_plate_to_the_front_of_the_stove",
+        "put_the_cream_cheese_in_the_bowl",
+        "turn_on_the_stove",
+        "put_the_bowl_on_the_plate",
+        "put_the_wine_bottle_on_the_rack",
+    )
+)
+"""The tasks of the suite libero_goal, which are ten goals in one and the same scene."""
+
 NOT_INSTALLED = (
     "The real LIBERO needs the packages libero, robosuite and mujoco: install them with: "
     "pip install 'colaworld[libero]'"
@@ -44,6 +61,11 @@ class LiberoTask:
     def starts_file(self) -> Path:
         """The benchmark's fixed starting states."""
         return self.package / "init_files" / self.suite / f"{self.name}.pruned_init"
+
+    def siblings(self) -> "list[LiberoTask]":
+        """All tasks of the suite."""
+        names = _names(self.package)[self.suite]
+        return [LiberoTask(self.suite, name, self.package) for name in names]
 
     @property
     def horizon(self) -> int:

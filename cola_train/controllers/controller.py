@@ -6,10 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cola_train.controllers.noise import CorrelatedNoise
-from cola_train.controllers.scene import Scene, Simulator, Vector
-
-REACH = 0.08
-"""Metres that the hand moves in a step (50 substeps) of a full action."""
+from cola_train.controllers.scene import REACH, Scene, Simulator, Vector
 
 TURN = 0.6
 """Radians that the wrist turns in a step of a full action."""

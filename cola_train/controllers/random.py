@@ -1,20 +1,45 @@
 """Smooth random motion, for data without a task."""
 
+from typing import Protocol
+
 import numpy as np
 
-from cola_train.controllers.controller import REACH
 from cola_train.controllers.noise import CorrelatedNoise
-from cola_train.controllers.scene import WORKSPACE_HIGH, WORKSPACE_LOW, Scene, Simulator
+from cola_train.controllers.scene import Vector
+
+
+class Workspace(Protocol):
+    """Where a hand is and may go, in metres, and how it is moved.
+
+    low, high: corners of the box in which the fingertips, at `tip`, can be useful.
+    reach: the hand's way in a full action, whose first three components are that shift.
+    spread: (A,), how much each component of an action varies.
+    """
+
+    @property
+    def low(self) -> Vector: ...
+
+    @property
+    def high(self) -> Vector: ...
+
+    @property
+    def reach(self) -> float: ...
+
+    @property
+    def spread(self) -> np.ndarray: ...
+
+    @property
+    def tip(self) -> Vector: ...
 
 
 class SmoothRandom:
     """Actions from an AR(1) process, steered back when the fingertips leave the workspace.
 
-    Where nothing steers each component has mean 0, standard deviation `scale` (before the clip to
-    [-1, 1]) and correlation `correlation` between successive steps.
+    Where nothing steers each component has mean 0, standard deviation `scale` times its spread
+    (before the clip to [-1, 1]) and correlation `correlation` between successive steps.
 
     Args:
-        env: the simulator; only the fingertips' position is read.
+        scene: the simulator's; only the fingertips' position is read.
         rng: source of all randomness.
         scale: standard deviation; None draws it from [0.3, 1] once.
         correlation: of two successive actions, in [0, 1).
@@ -23,7 +48,7 @@ class SmoothRandom:
 
     def __init__(
         self,
-        env: Simulator,
+        scene: Workspace,
         rng: np.random.Generator,
         scale: float | None = None,
         correlation: float = 0.8,
@@ -31,15 +56,16 @@ class SmoothRandom:
     ) -> None:
         self.scale = float(rng.uniform(0.3, 1.0)) if scale is None else scale
         self.steered = steered
-        self._scene = Scene(env)
-        self._noise = CorrelatedNoise(5, self.scale, rng, correlation)
+        self._scene = scene
+        self._noise = CorrelatedNoise(len(scene.spread), self.scale, rng, correlation)
 
     def act(self) -> np.ndarray:
-        """The next action: float32 (5,) in [-1, 1]."""
-        action = self._noise()
+        """The next action: float32 (A,) in [-1, 1]."""
+        scene = self._scene
+        action = scene.spread * self._noise()
         if self.steered:
-            tip = self._scene.tip
-            excess = np.clip(tip, WORKSPACE_LOW, WORKSPACE_HIGH) - tip
+            tip = scene.tip
+            excess = np.clip(tip, scene.low, scene.high) - tip
             action[:3] = np.where(excess == 0, action[:3], np.sign(excess) * np.abs(action[:3]))
-            action[:3] += excess / REACH
+            action[:3] += excess / scene.reach
         return np.clip(action, -1.0, 1.0).astype(np.float32)

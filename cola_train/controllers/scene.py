@@ -15,6 +15,10 @@ WORKSPACE_HIGH: Vector = np.array([0.5, 0.9, 1.05])
 """Where the fingertips can be useful: above the desk and before the shelf."""
 
 
+REACH = 0.08
+"""Metres that the hand moves in a step (50 substeps) of a full action."""
+
+
 class Simulator(Protocol):
     """A RoboDesk environment, as far as a controller needs it."""
 
@@ -24,6 +28,9 @@ class Simulator(Protocol):
 
 class Scene:
     """Named, read-only access to the state of a RoboDesk environment (positions in metres)."""
+
+    low, high, reach = WORKSPACE_LOW, WORKSPACE_HIGH, REACH
+    spread = np.ones(5)
 
     def __init__(self, env: Simulator) -> None:
         self._data = env.physics.named.data

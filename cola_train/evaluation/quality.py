@@ -48,7 +48,7 @@ def video_quality(
     FVD needs clips of at least 9 frames; ``clips`` says of how many.
     """
     batch = clips.sample(count, context + horizon, torch.Generator().manual_seed(0))
-    batch = batch.to(model.device)
+    batch = batch.to(model.device).encoded(model)
     truth = batch.frames.float() / 255
     last, future = truth[:, context - 1 : context], truth[:, context:]
     videos = {"copy": last.expand_as(future), **imagined(model, batch, context, clip)}

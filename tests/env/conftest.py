@@ -12,10 +12,11 @@ from cola_env.goals import GoalPair, GoalSet
 from cola_env.models.world_model import ColaWorldModel
 
 
-def make_model(conditioning: str, seed: int = 0) -> ColaWorldModel:
+def make_model(conditioning: str, seed: int = 0, action_dim: int = 5) -> ColaWorldModel:
     """A very small world model without the zero starts, so that noise and actions both matter."""
     torch.manual_seed(seed)
     model = ColaWorldModel(
+        action_dim=action_dim,
         conditioning=conditioning,
         rendering="fast",
         num_inference_steps=2,
@@ -46,6 +47,12 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     torch.manual_seed(0)
     SuccessClassifier(width=8).save_pretrained(folder / "classifiers")
     return {name: folder / name for name in ("latent", "direct", "classifiers")}
+
+
+@pytest.fixture(scope="session")
+def libero_model() -> ColaWorldModel:
+    """One of seven actions."""
+    return make_model("latent", action_dim=7)
 
 
 @pytest.fixture
@@ -87,7 +94,7 @@ def goals(
         for i in range(3)
     )
     goals = GoalSet("fast", 50, pairs)
-    folder = tmp_path_factory.mktemp("goals")
-    goals.save(folder / "fast.npz")
-    monkeypatch.setattr("cola_env.goals.GOALS_FOLDER", folder)
+    assets = tmp_path_factory.mktemp("assets")
+    goals.save(assets / "robodesk" / "goals" / "fast.npz")
+    monkeypatch.setattr("cola_env.worlds.ASSETS", assets)
     return goals

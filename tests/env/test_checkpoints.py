@@ -52,8 +52,10 @@ def test_a_failed_download_is_one_sentence(monkeypatch):
 
 
 def test_missing_checkpoints(tmp_path, monkeypatch):
-    monkeypatch.setattr("cola_env.checkpoints.ASSETS", tmp_path)
-    with pytest.raises(ColaWorldError, match="shipped checkpoint 'cola' is missing.*cola_train"):
+    monkeypatch.setattr("cola_env.worlds.ASSETS", tmp_path)
+    with pytest.raises(
+        ColaWorldError, match="no checkpoint 'cola' of RoboDesk.*env=robodesk.*cola_train"
+    ):
         find_checkpoint()
     with pytest.raises(ColaWorldError, match="There is no checkpoint 'nonsense'.*"):
         find_checkpoint("nonsense")
@@ -112,7 +114,7 @@ def test_a_device_that_is_not_here():
 
 
 def test_classifiers_are_found_inside_and_beside_a_checkpoint(checkpoints, tmp_path, monkeypatch):
-    monkeypatch.setattr("cola_env.classifier.SHIPPED", tmp_path / "none")
+    monkeypatch.setattr("cola_env.worlds.ASSETS", tmp_path / "none")
     assert find_classifier(checkpoints["direct"]) == checkpoints["classifiers"]
     assert find_classifier(checkpoints["classifiers"]) == checkpoints["classifiers"]
     inside = tmp_path / "model" / "classifiers"

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from cola_env.errors import ColaWorldError
-from cola_env.goals import GOALS_FOLDER, GoalPair, GoalSet, load_goals, merge
+from cola_env.goals import GoalPair, GoalSet, load_goals, merge
+from cola_env.worlds import ROBODESK
 
 
 def make_set(task: str = "push_red", count: int = 3, rendering: str = "fast") -> GoalSet:
@@ -68,7 +69,7 @@ def test_shipped_goals_are_thirty_solvable_problems_a_task():
     robodesk = pytest.importorskip("cola_env.simulators.robodesk")
     goals = load_goals("fast")
     assert set(goals.tasks) == set(robodesk.VP2_TASKS)
-    assert (GOALS_FOLDER / "fast.npz").stat().st_size < 3_000_000
+    assert (ROBODESK.assets / "goals" / "fast.npz").stat().st_size < 3_000_000
     for task in goals.tasks:
         pairs = goals.of(task)
         assert len(pairs) == len({pair.seed for pair in pairs}) == 30

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from cola_env.errors import ColaWorldError
+from cola_env.worlds import find_world
 from cola_train.collect import CollectConfig, collect
 from cola_train.data.lerobot import LeRobotDataset
 from cola_train.episodes import Mixture, WorldSpec, draw_plan, record_episode
+from cola_train.worlds import make_world
 
 STEPS = 6
 
@@ -193,13 +195,23 @@ def test_scripts_share_the_mixture_as_asked():
     assert (min(warm), max(warm)) == (1, Mixture().max_warm_steps)
 
 
-@pytest.mark.skipif(find_spec("robodesk") is None, reason="robodesk is not installed")
-def test_robodesk_episode_is_reproducible_and_its_states_restore():
-    from cola_env.simulators.robodesk import RoboDeskEnv, vector_to_state
-    from cola_train.worlds import make_world
+def test_rendering_and_action_repeat_are_the_worlds_own(tmp_path):
+    for env, repeat in (("robodesk", 50), ("libero", 10)):
+        out = collect(settings(tmp_path / env, env=env, episodes=2, held_out=0.0), make_stub)
+        info = LeRobotDataset(out).info
+        assert (info["env"], info["rendering"], info["action_repeat"]) == (env, "fast", repeat)
 
+
+@pytest.mark.parametrize("name", ["robodesk", "libero"])
+def test_a_simulated_episode_is_reproducible_and_its_states_restore(name, request):
+    if name == "libero":
+        request.getfixturevalue("libero_assets")
+    elif find_spec("robodesk") is None:
+        pytest.skip("robodesk is not installed")
+    info = find_world(name)
     mixture = Mixture(steps=3, scripted=1.0, warm_start=1.0, max_warm_steps=2)
-    world = make_world("robodesk", "fast", 50)
+    world = make_world(name, info.rendering, info.action_repeat)
+    assert set(world.spec.scripted) >= set(info.goal_tasks)
     first = record_episode(world, mixture, 0, 1)
     record_episode(world, mixture, 0, 2)
     again = record_episode(world, mixture, 0, 1)
@@ -208,7 +220,7 @@ def test_robodesk_episode_is_reproducible_and_its_states_restore():
     assert first["frames"].shape == (4, 64, 64, 3) and first["frames"].std() > 10
     assert first["successes"].shape == (3, len(world.spec.tasks))
 
-    env = RoboDeskEnv(rendering="fast")
-    env.restore(vector_to_state(first["states"][1]))
+    env = info.make(info.goal_tasks[0], rendering="fast", action_repeat=info.action_repeat)
+    env.restore(info.to_snapshot(first["states"][1]))
     env.advance(first["actions"][1])
     np.testing.assert_array_equal(env.render(), first["frames"][2])

@@ -62,7 +62,9 @@ def actions_of(env: RoboDeskEnv, policy: str, noise: float, seed: int) -> np.nda
     if policy == "script":
         acting = make_controller("flat_block_off_table", env, rng, noise)
     else:
-        acting = Play(env, rng, noise) if policy == "play" else SmoothRandom(env, rng, scale=1.0)
+        acting = (
+            Play(env, rng, noise) if policy == "play" else SmoothRandom(Scene(env), rng, scale=1.0)
+        )
     actions: list[np.ndarray] = []
     for _ in range(8):
         actions.append(acting.act())
@@ -101,7 +103,7 @@ def test_noise_refuses_what_it_cannot_do(scale: float, correlation: float) -> No
 
 def test_smooth_random_stays_in_the_workspace(env: RoboDeskEnv) -> None:
     env.reset(seed=106)
-    scene, policy = Scene(env), SmoothRandom(env, np.random.default_rng(3), scale=1.0)
+    scene, policy = Scene(env), SmoothRandom(Scene(env), np.random.default_rng(3), scale=1.0)
     tips = []
     for _ in range(60):
         env.advance(policy.act())
@@ -114,7 +116,7 @@ def test_smooth_random_stays_in_the_workspace(env: RoboDeskEnv) -> None:
 
 def test_unsteered_motion_is_the_noise_itself_wherever_the_arm_goes(env: RoboDeskEnv) -> None:
     env.reset(seed=106)
-    free = SmoothRandom(env, np.random.default_rng(3), scale=1.0, steered=False)
+    free = SmoothRandom(Scene(env), np.random.default_rng(3), scale=1.0, steered=False)
     noise = CorrelatedNoise(5, 1.0, np.random.default_rng(3), correlation=0.8)
     scene, steps = Scene(env), 30
     outside = []

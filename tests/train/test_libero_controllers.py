@@ -3,16 +3,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cola_train.controllers.libero import SCRIPTED_TASKS, Phase, make_controller
+from cola_env.worlds import LIBERO
+from cola_train.controllers.libero import SCRIPTED_TASKS, Phase, Play, Scene, make_controller
 from cola_train.controllers.libero.controller import DOWN, rotation_vector, turned
 from cola_train.controllers.libero.evaluate import score
+from cola_train.controllers.libero.scene import SPEED
 
 
 class StillScene:
-    """A hand at the origin that points down."""
+    """A hand at the origin that points down; an action is held for some control steps."""
 
     tip = np.zeros(3)
     hand = DOWN
+
+    def __init__(self, action_repeat: int = 1) -> None:
+        self.action_repeat = action_repeat
+        self.reach = SPEED * action_repeat
 
 
 def test_a_rotation_vector_is_axis_times_angle() -> None:
@@ -31,6 +37,15 @@ def test_a_phase_moves_straight_to_its_target_and_turns_the_hand() -> None:
     assert not Phase(near.target, steps=3).is_done(scene, 2)
 
 
+def test_a_held_action_goes_as_far_as_one_that_is_asked_for_anew() -> None:
+    held = StillScene(action_repeat=10)
+    phase = Phase(lambda s: np.array([0.065, 0.0, 0.0]))
+    assert phase.action(held)[0] == pytest.approx(0.5)
+    assert phase.is_done(held, 6) and not phase.is_done(held, 5)
+    closing = Phase(lambda s: s.tip, steps=14)
+    assert closing.is_done(held, 1) and not closing.is_done(held, 0)
+
+
 def test_unknown_task_lists_the_scripts() -> None:
     with pytest.raises(ValueError, match="no script for 'libero_goal/fly'.*put_the_bowl"):
         make_controller("libero_goal/fly", None, np.random.default_rng(0))
@@ -42,3 +57,25 @@ def test_a_script_solves_its_task(libero_assets: Path) -> None:
     assert task in SCRIPTED_TASKS
     result = score(task, range(1000, 1002))
     assert result.success_rate == 1 and result.median_steps < 150
+    held = score(task, range(1000, 1001), action_repeat=10)
+    assert held.success_rate == 1 and held.median_steps <= 150
+
+
+@pytest.mark.usefixtures("libero_assets")
+def test_free_policies_keep_the_hand_about_the_table() -> None:
+    from cola_train.controllers.random import SmoothRandom
+
+    env = LIBERO.make(LIBERO.tasks[0], rendering="fast", action_repeat=LIBERO.action_repeat)
+    for number, steered in enumerate((True, False, None)):
+        env.reset(seed=number)
+        rng, scene = np.random.default_rng(number), Scene(env)
+        policy = Play(env, rng) if steered is None else SmoothRandom(scene, rng, steered=steered)
+        actions = []
+        for _ in range(6):
+            actions.append(policy.act())
+            env.advance(actions[-1])
+        assert actions[0].shape == (7,) and np.abs(actions).max() <= 1
+        assert np.std(actions, axis=0)[:3].min() > 0.01
+        if steered is not False:
+            assert (scene.tip > scene.low - 0.1).all() and (scene.tip < scene.high + 0.15).all()
+    env.close()

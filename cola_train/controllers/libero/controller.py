@@ -15,6 +15,9 @@ SHIFT, TURN = 0.05, 0.5
 GAIN = 2.0
 """How much farther ahead than the target a target is asked for: the hand lags behind."""
 
+TURN_SPEED = 0.11
+"""Radians that the hand turns in a control step of a held action of 1."""
+
 OPEN, CLOSED = -1.0, 1.0
 """Gripper actions."""
 
@@ -46,7 +49,8 @@ def rotation_vector(rotation: np.ndarray) -> Vector:
 class Phase:
     """Bring the fingertips to `target(scene)` until within `tolerance` of it, or `done(scene)`.
 
-    A phase also ends after `patience` actions. With `steps` it lasts exactly so many.
+    A phase also ends after `patience` control steps. With `steps` it lasts exactly so many, in
+    whole actions.
     `angle`: the hand's turn about the vertical; at 0 the fingers open along y.
     """
 
@@ -59,24 +63,27 @@ class Phase:
     steps: int | None = None
 
     def is_done(self, scene: Scene, taken: int) -> bool:
+        """taken: actions since the phase began."""
+        repeat = scene.action_repeat
         if self.steps is not None:
-            return taken >= self.steps
-        if taken >= self.patience:
+            return taken >= max(1, round(self.steps / repeat))
+        if taken * repeat >= self.patience:
             return True
         if self.done is not None:
             return self.done(scene)
         return bool(np.linalg.norm(self.target(scene) - scene.tip) < self.tolerance)
 
     def action(self, scene: Scene) -> np.ndarray:
-        shift = GAIN * (self.target(scene) - scene.tip) / SHIFT
-        turn = rotation_vector(turned(self.angle(scene)) @ scene.hand.T) / TURN
+        shift = (self.target(scene) - scene.tip) * min(GAIN / SHIFT, 1 / scene.reach)
+        turn = rotation_vector(turned(self.angle(scene)) @ scene.hand.T)
+        turn *= min(1 / TURN, 1 / (TURN_SPEED * scene.action_repeat))
         shift /= max(1.0, float(np.abs(shift).max()))
         return np.clip([*shift, *turn, self.gripper], -1.0, 1.0)
 
 
 @dataclass(frozen=True)
 class Script:
-    """The phases of a task, once in order; then the hand stays with the last one."""
+    """The phases of a task in order, again and again."""
 
     phases: Sequence[Phase]
 
@@ -88,7 +95,8 @@ class Controller:
         env: the simulator; its true state is read at every action.
         script: what to do.
         rng: source of the noise; not used when `noise` is 0.
-        noise: standard deviation of the temporally correlated noise on the hand's shift and turn.
+        noise: standard deviation of the temporally correlated noise on the hand's shift, a fifth
+            of that on its turn.
     """
 
     def __init__(
@@ -107,17 +115,17 @@ class Controller:
 
     @property
     def finished(self) -> bool:
-        """Whether the script is at its end."""
+        """Whether the script has been gone through; the next action begins it anew."""
         last = self._index == len(self._script.phases) - 1
         return last and self.phase.is_done(self.scene, self._taken)
 
     def act(self) -> np.ndarray:
         """The action for the present state: float32 (7,) in [-1, 1]."""
-        while self.phase.is_done(self.scene, self._taken) and not self.finished:
-            self._index += 1
+        while self.phase.is_done(self.scene, self._taken):
+            self._index = (self._index + 1) % len(self._script.phases)
             self._taken = 0
         self._taken += 1
         action = self.phase.action(self.scene)
         if self._noise is not None:
-            action[:6] += self._noise()
+            action[:6] += self.scene.spread[:6] * self._noise()
         return np.clip(action, -1.0, 1.0).astype(np.float32)

@@ -9,6 +9,13 @@ from cola_train.controllers.scene import Vector
 HAND = "gripper0_grip_site"
 """The site between the finger pads."""
 
+SPEED = 0.013
+"""Metres that the hand moves in a control step of a held action of 1."""
+
+WORKSPACE_LOW: Vector = np.array([-0.4, -0.3, 0.91])
+WORKSPACE_HIGH: Vector = np.array([0.15, 0.3, 1.25])
+"""Where the fingertips can be useful: above the table."""
+
 
 class Simulator(Protocol):
     """A LIBERO environment, as far as a controller needs it."""
@@ -16,12 +23,28 @@ class Simulator(Protocol):
     @property
     def physics(self) -> Any: ...
 
+    @property
+    def action_repeat(self) -> int: ...
+
 
 class Scene:
     """Named, read-only access to the state (metres; x away from the robot, y right, z up)."""
 
+    low, high = WORKSPACE_LOW, WORKSPACE_HIGH
+    spread = np.array([1.0, 1.0, 1.0, 0.2, 0.2, 0.2, 1.0])
+
     def __init__(self, env: Simulator) -> None:
         self._env = env
+
+    @property
+    def action_repeat(self) -> int:
+        """Control steps that an action is held for."""
+        return self._env.action_repeat
+
+    @property
+    def reach(self) -> float:
+        """Metres that the hand moves in a full action."""
+        return SPEED * self.action_repeat
 
     @property
     def tip(self) -> Vector:

@@ -12,8 +12,22 @@ UP: Vector = np.array([0.0, 0.0, 1.0])
 RIM: Vector = np.array([0.0, 0.048, 0.035])
 """From the bowl's foot to a place on its rim where the fingers take hold."""
 
-CARRY = 0.15
+PLATE_RIM: Vector = np.array([0.0, 0.05, 0.02])
+"""From the plate's foot to its rim."""
+
+GRIPS: dict[str, Callable[[Scene], Vector]] = {
+    "akita_black_bowl_1": lambda s: s.object("akita_black_bowl_1") + RIM,
+    "cream_cheese_1": lambda s: s.object("cream_cheese_1"),
+    "wine_bottle_1": lambda s: s.object("wine_bottle_1") + 0.11 * UP,
+    "plate_1": lambda s: s.object("plate_1") + PLATE_RIM,
+}
+"""Where the fingers take hold of the things in the scene of libero_goal."""
+
+CARRY = 0.1
 """Metres above its resting place at which a thing is carried."""
+
+LOST = 0.2
+"""Metres between thing and fingertips at which it is no longer held."""
 
 
 def pick_and_place(
@@ -31,22 +45,29 @@ def pick_and_place(
     def above(target: Callable[[Scene], Vector], height: float) -> Callable[[Scene], Vector]:
         return lambda s: target(s) + height * UP
 
-    def carry(height: float) -> Callable[[Scene], Vector]:
-        return lambda s: s.tip + place(s) + height * UP - thing(s)
+    def lost(s: Scene) -> bool:
+        return bool(np.linalg.norm(thing(s) - s.tip) > LOST)
+
+    def lift(s: Scene) -> bool:
+        return lost(s) or bool(thing(s)[2] > place(s)[2] + CARRY)
+
+    def carry(height: float, tolerance: float, patience: int) -> Phase:
+        def way(s: Scene) -> Vector:
+            return place(s) + height * UP - thing(s)
+
+        def there(s: Scene) -> bool:
+            return lost(s) or bool(np.linalg.norm(way(s)) < tolerance)
+
+        return Phase(lambda s: s.tip + way(s), there, gripper=CLOSED, patience=patience)
 
     return Script(
         [
             Phase(above(grip, 0.1), angle=angle, tolerance=0.02),
             Phase(grip, angle=angle, tolerance=0.006, patience=30),
             Phase(grip, gripper=CLOSED, steps=10, angle=angle),
-            Phase(
-                lambda s: s.tip + 0.05 * UP,
-                lambda s: bool(thing(s)[2] > place(s)[2] + CARRY),
-                gripper=CLOSED,
-                patience=40,
-            ),
-            Phase(carry(CARRY), gripper=CLOSED, tolerance=0.012, patience=90),
-            Phase(carry(drop), gripper=CLOSED, tolerance=0.006, patience=40),
+            Phase(lambda s: s.tip + 0.07 * UP, lift, gripper=CLOSED, patience=40),
+            carry(CARRY, tolerance=0.012, patience=90),
+            carry(drop, tolerance=0.006, patience=40),
             Phase(lambda s: s.tip, steps=8),
             Phase(lambda s: s.tip + 0.1 * UP, steps=15),
         ]

@@ -1,0 +1,112 @@
+"""The worlds there are: what a dream, its twin in the simulator, goals and training data share."""
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cola_env.errors import ColaWorldError
+from cola_env.simulators.libero_tasks import GOAL_SCENE_TASKS
+from cola_env.simulators.robodesk import ROBODESK_TASKS, VP2_TASKS
+
+if TYPE_CHECKING:
+    from cola_env.simulators.simulator_env import SimulatorEnv, Snapshot
+
+ASSETS = Path(__file__).parent / "assets"
+
+
+@dataclass(frozen=True)
+class WorldInfo:
+    """A robot in a scene before a camera.
+
+    name: in `env=`, in the info.json of its data, and of its folder of assets.
+    simulator: the package's name for it; `ColaWorld-{simulator}-v0` dreams `{simulator}-v0`.
+    entry: "module:class" of the simulator; the module also turns snapshots into vectors.
+    tasks: what the simulator judges a state by, whichever of them it was made for.
+    goal_tasks: those with planning problems and success classifiers; the first is the default.
+    actions: names of an action's components.
+    action_repeat: control steps of a planned action.
+    problem_steps: actions that the script needs at most in a planning problem.
+    rendering: profile of the data that models are trained on.
+    """
+
+    name: str
+    simulator: str
+    entry: str
+    tasks: tuple[str, ...]
+    goal_tasks: tuple[str, ...]
+    actions: tuple[str, ...]
+    action_repeat: int
+    problem_steps: int
+    rendering: str = "fast"
+
+    @property
+    def action_dim(self) -> int:
+        return len(self.actions)
+
+    @property
+    def assets(self) -> Path:
+        """Folder of the shipped checkpoints, classifiers and goals."""
+        return ASSETS / self.name
+
+    def make(self, task: str, **options: Any) -> "SimulatorEnv":
+        """The real simulator; the options and errors are those of its class."""
+        module, _, name = self.entry.partition(":")
+        env: SimulatorEnv = getattr(importlib.import_module(module), name)(task, **options)
+        return env
+
+    def to_vector(self, state: "Snapshot") -> NDArray[np.float64]:
+        """A snapshot of the simulator as one vector, for files and tables."""
+        vector: NDArray[np.float64] = self._module.state_to_vector(state)
+        return vector
+
+    def to_snapshot(self, vector: NDArray[np.float64]) -> "Snapshot":
+        """The snapshot that `to_vector` flattened."""
+        state: Snapshot = self._module.vector_to_state(vector)
+        return state
+
+    @property
+    def _module(self) -> Any:
+        return importlib.import_module(self.entry.partition(":")[0])
+
+
+ROBODESK = WorldInfo(
+    name="robodesk",
+    simulator="RoboDesk",
+    entry="cola_env.simulators.robodesk:RoboDeskEnv",
+    tasks=ROBODESK_TASKS,
+    goal_tasks=VP2_TASKS,
+    actions=("x", "y", "z", "wrist", "gripper"),
+    action_repeat=50,
+    problem_steps=12,
+)
+LIBERO = WorldInfo(
+    name="libero",
+    simulator="LIBERO",
+    entry="cola_env.simulators.libero:LiberoEnv",
+    tasks=GOAL_SCENE_TASKS,
+    goal_tasks=tuple(
+        f"libero_goal/{name}"
+        for name in (
+            "put_the_bowl_on_the_stove",
+            "put_the_bowl_on_the_plate",
+            "put_the_bowl_on_top_of_the_cabinet",
+            "put_the_cream_cheese_in_the_bowl",
+            "put_the_wine_bottle_on_top_of_the_cabinet",
+        )
+    ),
+    actions=("x", "y", "z", "roll", "pitch", "yaw", "gripper"),
+    action_repeat=10,
+    problem_steps=6,
+)
+WORLDS = {world.name: world for world in (ROBODESK, LIBERO)}
+
+
+def find_world(name: str) -> WorldInfo:
+    """The world called `name`; raises ColaWorldError when there is none."""
+    if name not in WORLDS:
+        raise ColaWorldError(f"There is no world '{name}': choose env={' or env='.join(WORLDS)}.")
+    return WORLDS[name]
