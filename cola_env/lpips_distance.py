@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cola_env.errors import ColaWorldError
+from cola_env.user_files import find_user_file
 
 ALEXNET = "alexnet-owt-7be5be79.pth"
 # (in channels, out channels, kernel, stride, padding) of AlexNet's convolutions; a max pool of 3,
@@ -83,15 +83,5 @@ class LPIPS(nn.Module):
 
 def checked(path: str | Path) -> Path:
     """``path`` if its SHA-256 begins as torchvision's file name says; else ColaWorldError."""
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise ColaWorldError(
-            f"{file} does not exist: LPIPS needs torchvision's weights {ALEXNET}, which you have "
-            "to download yourself."
-        )
-    with open(file, "rb") as opened:
-        found = hashlib.file_digest(opened, "sha256").hexdigest()
-    wanted = ALEXNET.removesuffix(".pth").rpartition("-")[2]
-    if not found.startswith(wanted):
-        raise ColaWorldError(f"{file} is not {ALEXNET}, or damaged: download it again.")
-    return file
+    sha256 = ALEXNET.removesuffix(".pth").rpartition("-")[2]
+    return find_user_file(path, f"LPIPS needs torchvision's weights {ALEXNET}", sha256)

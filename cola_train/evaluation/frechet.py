@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from cola_env.errors import ColaWorldError
+from cola_env.user_files import find_user_file
 
 I3D_SIZE = 224
 
@@ -54,18 +54,8 @@ class VideoFeatures:
     """
 
     def __init__(self, path: str | Path, sha256: str | None = None, device: str = "cpu") -> None:
-        file = Path(path).expanduser()
-        if not file.is_file():
-            raise ColaWorldError(
-                f"{file} does not exist: FVD needs the I3D network of StyleGAN-V "
-                "(i3d_torchscript.pt), which you have to download yourself."
-            )
-        with open(file, "rb") as opened:
-            found = hashlib.file_digest(opened, "sha256").hexdigest()
-        if sha256 is not None and not found.startswith(sha256.lower()):
-            raise ColaWorldError(
-                f"{file} has the SHA-256 {found[:16]}..., not {sha256}: download it again."
-            )
+        what = "FVD needs the I3D network of StyleGAN-V (i3d_torchscript.pt)"
+        file = find_user_file(path, what, sha256)
         self.device = torch.device(device)
         try:
             self.network = torch.jit.load(str(file), map_location=self.device).eval()
