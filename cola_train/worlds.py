@@ -10,15 +10,10 @@ from cola_env.worlds import WorldInfo, find_world
 from cola_train.controllers.random import SmoothRandom
 from cola_train.episodes import PLAY, RANDOM, UNSTEERED, Policy, World, WorldSpec
 
-CONTROLLERS = {
-    "robodesk": "cola_train.controllers",
-    "libero": "cola_train.controllers.libero",
-}
-
 
 def controllers(world: WorldInfo) -> ModuleType:
-    """The package with the Scene, the scripts and the play policy of a world."""
-    return import_module(CONTROLLERS[world.name])
+    """The package with the Scene, the scripts and the play of a world."""
+    return import_module(f"cola_train.controllers.{world.name}")
 
 
 class SimulatedWorld:

@@ -1,29 +1,50 @@
-"""Measures the scripts: `python -m cola_train.controllers --episodes 20`."""
+"""Measures the scripts: `python -m cola_train.controllers --env robodesk --episodes 20`."""
 
 import argparse
+import sys
 
 from tqdm import tqdm
 
+from cola_env.errors import ColaWorldError
+from cola_env.worlds import WORLDS, find_world
 from cola_train.controllers.evaluate import score
-from cola_train.controllers.tasks import SCRIPTED_TASKS
+from cola_train.worlds import controllers
+
+DESK_EPISODE = 35
+"""Actions of an episode where the simulator sets no limit, as the collector's are."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tasks", nargs="+", default=SCRIPTED_TASKS, choices=SCRIPTED_TASKS)
+    parser.add_argument("--env", default="robodesk", choices=list(WORLDS))
+    parser.add_argument("--tasks", nargs="+", help="by default all that there are scripts for")
     parser.add_argument("--episodes", type=int, default=20)
     parser.add_argument("--first-seed", type=int, default=1000)
     parser.add_argument("--noise", type=float, default=0.0)
-    parser.add_argument("--max-steps", type=int, default=35)
+    parser.add_argument("--action-repeat", type=int, help="control steps of an action")
+    parser.add_argument("--limit", type=int, help="actions of an episode")
     args = parser.parse_args()
 
-    tqdm.write(f"{'task':26} success  <= 12  <= 15  median steps")
-    for task in args.tasks:
+    world = find_world(args.env)
+    policies = controllers(world)
+    repeat = args.action_repeat or world.action_repeat
+    unknown = set(args.tasks or ()) - set(policies.SCRIPTED_TASKS)
+    if unknown:
+        known = ", ".join(policies.SCRIPTED_TASKS)
+        sys.exit(f"error: There is no script for {', '.join(unknown)}; choose some of {known}.")
+    for task in args.tasks or policies.SCRIPTED_TASKS:
+        try:
+            env = world.make(task, rendering="fast", action_repeat=repeat)
+        except ColaWorldError as error:
+            sys.exit(f"error: {error}")
         seeds = range(args.first_seed, args.first_seed + args.episodes)
-        result = score(task, tqdm(seeds, desc=task, leave=False), args.noise, args.max_steps)
+        progress = tqdm(seeds, desc=task, leave=False)
+        limit = args.limit or env.max_episode_steps or DESK_EPISODE
+        result = score(env, policies, progress, args.noise, limit)
+        env.close()
         tqdm.write(
-            f"{task:26} {result.success_rate:7.0%} {result.within(12):6.0%} "
-            f"{result.within(15):6.0%}  {result.median_steps:12.1f}"
+            f"{len(result.steps):3}/{result.episodes}  median {result.median_steps:5.1f} actions"
+            f"  {task}"
         )
 
 

@@ -1,92 +1,34 @@
-"""Play: reach a random thing, then push it or carry it in a random direction, again and again."""
+"""Play: diverse contact without a task, for training data."""
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 
 import numpy as np
 
-from cola_train.controllers.controller import CLOSED, OPEN, Controller, Phase, Script
-from cola_train.controllers.motions import UP, from_above
-from cola_train.controllers.scene import WORKSPACE_HIGH, WORKSPACE_LOW, Scene, Simulator, Vector
-
-THINGS = {
-    "flat_block": 0.25,
-    "upright_block": 0.2,
-    "ball": 0.25,
-    "slide": 0.15,
-    "red_button": 0.05,
-    "green_button": 0.05,
-    "blue_button": 0.05,
-}
-"""How often play reaches for each body."""
-
-FALLEN = 0.7
-"""Height under which a body is no longer on the desk."""
-
-HANDLE: Vector = np.array([0.0, -0.11, 0.0])
-"""From the sliding door's centre to its handle."""
+from cola_train.controllers.scripts import Scripted
 
 
-class Play:
-    """Diverse contact without a task.
+class PlayPolicy(ABC):
+    """One short script after another, each drawn at random from where the last one left off.
 
     Args:
-        env: the simulator; its true state is read at every action.
         rng: source of all randomness.
-        noise: standard deviation of the temporally correlated noise on the action.
     """
 
-    def __init__(self, env: Simulator, rng: np.random.Generator, noise: float = 0.1) -> None:
-        self._env = env
+    def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
-        self._noise = noise
         self._controller = self._draw()
 
     def act(self) -> np.ndarray:
-        """The next action: float32 (5,) in [-1, 1]."""
-        if self._controller.rounds:
+        """The next action: float32 (A,) in [-1, 1]."""
+        if self._controller.finished:
             self._controller = self._draw()
         return self._controller.act()
 
-    def _draw(self) -> Controller:
-        scene = Scene(self._env)
-        on_desk = {name: w for name, w in THINGS.items() if scene.body(name)[2] > FALLEN}
-        weights = np.array(list(on_desk.values()))
-        name = str(self._rng.choice(list(on_desk), p=weights / weights.sum()))
+    @abstractmethod
+    def _draw(self) -> Scripted:
+        """What to do next, from the present state on."""
 
-        def thing(scene: Scene) -> Vector:
-            return scene.body(name) + (HANDLE if name == "slide" else 0.0)
-
-        script = self._carry(thing) if self._rng.random() < 0.3 else self._push(thing)
-        return Controller(self._env, script, self._rng, self._noise)
-
-    def _push(self, thing: Callable[[Scene], Vector]) -> Script:
-        forward = self._direction()
-        behind = self._rng.uniform(0.06, 0.1)
-        goal = self._near(thing, forward)
-        height = self._rng.uniform(0.08, 0.16)
-        return Script(
-            [
-                Phase(from_above(lambda s: thing(s) - behind * forward, height), tolerance=0.03),
-                Phase(lambda s: goal, patience=4),
-                Phase(lambda s: s.tip + height * UP, patience=1),
-            ]
-        )
-
-    def _carry(self, thing: Callable[[Scene], Vector]) -> Script:
-        goal = self._near(thing, self._direction()) + self._rng.uniform(0.0, 0.12) * UP
-        return Script(
-            [
-                Phase(from_above(thing, 0.12, radius=0.015), gripper=OPEN, level=True),
-                Phase(thing, lambda s: False, gripper=CLOSED, patience=1),
-                Phase(lambda s: goal, gripper=CLOSED, patience=5),
-                Phase(lambda s: s.tip + 0.1 * UP, gripper=OPEN, patience=2),
-            ]
-        )
-
-    def _direction(self) -> Vector:
+    def _direction(self) -> np.ndarray:
+        """A horizontal unit vector, (3,)."""
         angle = self._rng.uniform(-np.pi, np.pi)
         return np.array([np.cos(angle), np.sin(angle), 0.0])
-
-    def _near(self, thing: Callable[[Scene], Vector], direction: Vector) -> Vector:
-        place = thing(Scene(self._env)) + self._rng.uniform(0.05, 0.25) * direction
-        return np.clip(place, WORKSPACE_LOW, WORKSPACE_HIGH)

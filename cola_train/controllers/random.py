@@ -1,35 +1,9 @@
 """Smooth random motion, for data without a task."""
 
-from typing import Protocol
-
 import numpy as np
 
 from cola_train.controllers.noise import CorrelatedNoise
-from cola_train.controllers.scene import Vector
-
-
-class Workspace(Protocol):
-    """Where a hand is and may go, in metres, and how it is moved.
-
-    low, high: corners of the box in which the fingertips, at `tip`, can be useful.
-    reach: the hand's way in a full action, whose first three components are that shift.
-    spread: (A,), how much each component of an action varies.
-    """
-
-    @property
-    def low(self) -> Vector: ...
-
-    @property
-    def high(self) -> Vector: ...
-
-    @property
-    def reach(self) -> float: ...
-
-    @property
-    def spread(self) -> np.ndarray: ...
-
-    @property
-    def tip(self) -> Vector: ...
+from cola_train.controllers.workspace import Workspace
 
 
 class SmoothRandom:

@@ -5,15 +5,15 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from cola_train.controllers import (
+from cola_train.controllers import CorrelatedNoise, SmoothRandom
+from cola_train.controllers.robodesk import (
     SCRIPTED_TASKS,
     Controller,
-    CorrelatedNoise,
     Play,
-    SmoothRandom,
+    Scene,
     make_controller,
 )
-from cola_train.controllers.scene import WORKSPACE_HIGH, WORKSPACE_LOW, Scene
+from cola_train.controllers.robodesk.scene import WORKSPACE_HIGH, WORKSPACE_LOW
 
 pytest.importorskip("robodesk")
 from cola_env.simulators.robodesk import RoboDeskEnv  # noqa: E402

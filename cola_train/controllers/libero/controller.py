@@ -7,7 +7,7 @@ import numpy as np
 
 from cola_train.controllers.libero.scene import Scene, Simulator
 from cola_train.controllers.noise import CorrelatedNoise
-from cola_train.controllers.scene import Vector
+from cola_train.controllers.workspace import Vector
 
 SHIFT, TURN = 0.05, 0.5
 """Metres and radians that an action of 1 asks the hand to go ahead of where it is."""

@@ -1,4 +1,4 @@
-"""Play: reach a random thing, then push it or carry it in a random direction, again and again."""
+"""Play at the table."""
 
 from collections.abc import Callable
 
@@ -6,15 +6,16 @@ import numpy as np
 
 from cola_train.controllers.libero.controller import CLOSED, OPEN, Controller, Phase, Script
 from cola_train.controllers.libero.scene import Scene, Simulator
-from cola_train.controllers.libero.tasks import GRIPS, UP
-from cola_train.controllers.scene import Vector
+from cola_train.controllers.libero.tasks import GRIPS
+from cola_train.controllers.play import PlayPolicy
+from cola_train.controllers.workspace import UP, Vector
 
 FALLEN = 0.85
 """Height under which a thing is no longer on the table."""
 
 
-class Play:
-    """Diverse contact without a task, in the scene of libero_goal.
+class Play(PlayPolicy):
+    """Push a random thing or carry it in a random direction, in the scene of libero_goal.
 
     Args:
         env: the simulator; its true state is read at every action.
@@ -24,15 +25,8 @@ class Play:
 
     def __init__(self, env: Simulator, rng: np.random.Generator, noise: float = 0.1) -> None:
         self._env = env
-        self._rng = rng
         self._noise = noise
-        self._controller = self._draw()
-
-    def act(self) -> np.ndarray:
-        """The next action: float32 (7,) in [-1, 1]."""
-        if self._controller.finished:
-            self._controller = self._draw()
-        return self._controller.act()
+        super().__init__(rng)
 
     def _draw(self) -> Controller:
         scene = Scene(self._env)
@@ -42,8 +36,7 @@ class Play:
         return Controller(self._env, script, self._rng, self._noise)
 
     def _push(self, grip: Callable[[Scene], Vector]) -> Script:
-        angle = self._rng.uniform(-np.pi, np.pi)
-        forward = np.array([np.cos(angle), np.sin(angle), 0.0])
+        forward = self._direction()
         behind = self._rng.uniform(0.06, 0.1)
         goal = self._near(grip, forward)
         return Script(
@@ -56,8 +49,7 @@ class Play:
         )
 
     def _carry(self, grip: Callable[[Scene], Vector]) -> Script:
-        angle = self._rng.uniform(-np.pi, np.pi)
-        forward = np.array([np.cos(angle), np.sin(angle), 0.0])
+        forward = self._direction()
         goal = self._near(grip, forward) + self._rng.uniform(0.0, 0.2) * UP
         return Script(
             [

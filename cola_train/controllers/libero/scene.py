@@ -4,7 +4,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from cola_train.controllers.scene import Vector
+from cola_train.controllers.workspace import Vector
 
 HAND = "gripper0_grip_site"
 """The site between the finger pads."""

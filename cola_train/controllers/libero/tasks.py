@@ -6,9 +6,9 @@ import numpy as np
 
 from cola_train.controllers.libero.controller import CLOSED, Controller, Phase, Script
 from cola_train.controllers.libero.scene import Scene, Simulator
-from cola_train.controllers.scene import Vector
+from cola_train.controllers.scripts import find_script
+from cola_train.controllers.workspace import UP, Vector
 
-UP: Vector = np.array([0.0, 0.0, 1.0])
 RIM: Vector = np.array([0.0, 0.048, 0.035])
 """From the bowl's foot to a place on its rim where the fingers take hold."""
 
@@ -176,6 +176,4 @@ def make_controller(
     Raises:
         ValueError: there is no script for `task`.
     """
-    if task not in _SCRIPTS:
-        raise ValueError(f"no script for {task!r}; choose one of {', '.join(SCRIPTED_TASKS)}.")
-    return Controller(env, _SCRIPTS[task](), rng, noise)
+    return Controller(env, find_script(_SCRIPTS, task), rng, noise)

@@ -4,8 +4,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-Vector = np.ndarray
-"""A position or direction in the world: float64 (3,), metres; x right, y away, z up."""
+from cola_train.controllers.workspace import Vector
 
 FINGER_LENGTH = 0.05
 """Metres from the simulator's end effector site to the middle of the closed fingertips."""
@@ -13,7 +12,6 @@ FINGER_LENGTH = 0.05
 WORKSPACE_LOW: Vector = np.array([-0.5, 0.5, 0.76])
 WORKSPACE_HIGH: Vector = np.array([0.5, 0.9, 1.05])
 """Where the fingertips can be useful: above the desk and before the shelf."""
-
 
 REACH = 0.08
 """Metres that the hand moves in a step (50 substeps) of a full action."""
@@ -27,7 +25,7 @@ class Simulator(Protocol):
 
 
 class Scene:
-    """Named, read-only access to the state of a RoboDesk environment (positions in metres)."""
+    """Named, read-only access to the state (metres; x right, y away, z up)."""
 
     low, high, reach = WORKSPACE_LOW, WORKSPACE_HIGH, REACH
     spread = np.ones(5)

@@ -4,10 +4,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cola_train.controllers.controller import OPEN, Controller, Phase, Script
-from cola_train.controllers.drawer import open_drawer
-from cola_train.controllers.motions import AWAY, RIGHT, UP, along, from_above
-from cola_train.controllers.scene import Scene, Simulator, Vector
+from cola_train.controllers.robodesk.controller import OPEN, Controller, Phase, Script
+from cola_train.controllers.robodesk.drawer import open_drawer
+from cola_train.controllers.robodesk.motions import AWAY, RIGHT, along, from_above
+from cola_train.controllers.robodesk.scene import Scene, Simulator
+from cola_train.controllers.scripts import find_script
+from cola_train.controllers.workspace import UP, Vector
 
 
 def push_button(color: str) -> Script:
@@ -121,6 +123,4 @@ def make_controller(
     Raises:
         ValueError: there is no script for `task`.
     """
-    if task not in _SCRIPTS:
-        raise ValueError(f"no script for {task!r}; choose one of {', '.join(SCRIPTED_TASKS)}.")
-    return Controller(env, _SCRIPTS[task](), rng, noise)
+    return Controller(env, find_script(_SCRIPTS, task), rng, noise)

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cola_train.controllers.scene import Scene, Vector
+from cola_train.controllers.robodesk.scene import Scene
+from cola_train.controllers.workspace import UP, Vector
 
 RIGHT: Vector = np.array([1.0, 0.0, 0.0])
 AWAY: Vector = np.array([0.0, 1.0, 0.0])
-UP: Vector = np.array([0.0, 0.0, 1.0])
 
 
 def along(

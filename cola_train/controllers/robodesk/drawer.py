@@ -8,9 +8,10 @@ while the wrist goes on: that tilts the hand. Then the fingers go behind the han
 
 import numpy as np
 
-from cola_train.controllers.controller import Phase, Script
-from cola_train.controllers.motions import AWAY, UP, from_above
-from cola_train.controllers.scene import Scene, Vector
+from cola_train.controllers.robodesk.controller import Phase, Script
+from cola_train.controllers.robodesk.motions import AWAY, from_above
+from cola_train.controllers.robodesk.scene import Scene
+from cola_train.controllers.workspace import UP, Vector
 
 BAR: Vector = np.array([0.0, 0.49, 0.66])
 """The middle of the handle's bar when the drawer is closed."""

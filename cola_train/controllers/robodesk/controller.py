@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cola_train.controllers.noise import CorrelatedNoise
-from cola_train.controllers.scene import REACH, Scene, Simulator, Vector
+from cola_train.controllers.robodesk.scene import REACH, Scene, Simulator
+from cola_train.controllers.workspace import Vector
 
 TURN = 0.6
 """Radians that the wrist turns in a step of a full action."""
@@ -65,13 +66,17 @@ class Controller:
         script: what to do.
         rng: source of the noise; not used when `noise` is 0.
         noise: standard deviation of the temporally correlated noise on the action.
+
+    Attributes:
+        scene: the true state.
+        finished: whether the script has been gone through once; it is begun anew.
     """
 
     def __init__(
         self, env: Simulator, script: Script, rng: np.random.Generator, noise: float = 0.0
     ) -> None:
         self.scene = Scene(env)
-        self.rounds = 0
+        self.finished = False
         self._script = script
         self._noise = CorrelatedNoise(5, noise, rng) if noise > 0 else None
         self._index = 0
@@ -102,7 +107,7 @@ class Controller:
                 break
             self._index = (self._index + 1) % len(self._script.phases)
             self._steps = 0
-            self.rounds += self._index == 0
+            self.finished = self.finished or self._index == 0
 
     def _is_over(self) -> bool:
         moved = float(np.linalg.norm(self.scene.tip - self._before))
