@@ -59,6 +59,12 @@ class Run:
         self.goals = load_goals(models.rendering(config.rendering), config.goals, self.world)
         tasks = plain(config.tasks) or self.world.goal_tasks[:DEFAULT_TASKS]
         self.tasks = choose_tasks(tasks, self.goals.tasks)
+        known = {*self.world.tasks, *self.goals.tasks}
+        for task in (plain(config.planner_by_task) or {}).keys() - known:
+            raise ColaWorldError(
+                f"planner_by_task names '{task}', which is no task of {self.world.simulator}; "
+                f"choose some of {', '.join(sorted(known))}."
+            )
         self.lpips = LPIPS(config.lpips) if config.lpips else None
         self.contestants = [
             make_contestant(

@@ -98,6 +98,7 @@ def test_a_run_folder_of_other_settings_is_refused(configure, tmp_path):
         ("rendering=vp2", "profile"),
         ("episodes=0", "episodes must be at least 1"),
         ("planner._target_=planners.Nobody", "cannot be built"),
+        ("planner_by_task={open_door:{horizon:4}}", "names 'open_door'.*open_slide"),
     ],
 )
 def test_bad_settings_are_told_in_one_sentence(configure, tmp_path, override, told):
