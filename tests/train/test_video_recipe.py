@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 import cola_train.__main__ as cli
@@ -106,7 +105,7 @@ def test_a_warm_up_that_ends_before_it_has_codes_is_told() -> None:
     with initialize_config_dir(str(CONF), version_base=None):
         config = compose("train", ["recipe=video_mini", "data=x", "phases.warm_up.steps=400"])
     with pytest.raises(ColaWorldError, match="steps=400 ends before the codebook.*steps_scale"):
-        instantiate(config.phases.warm_up, name="warm_up")
+        cli.make_phase(config, "warm_up")
 
 
 def test_clips_longer_than_the_videos_are_told_early(tmp_path: Path) -> None:
