@@ -8,9 +8,12 @@ import torch
 from torch import Tensor
 
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.data.clips import TrainingData
+from cola_train.data.clips import Batch, TrainingData
 from cola_train.data.mixture import check_length
 from cola_train.evaluation.horizon import inferred_codes
+
+POOL = 8
+"""Clips that each one that is shown is chosen from."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +41,15 @@ def steer(
     clip: int = 8,
     context: int = 2,
 ) -> Steered:
-    """``count`` clips of ``horizon`` imagined frames after ``context`` true ones; ``clip`` is the
-    training length, which the IDM is not shown more of.
+    """``count`` clips that look different, of ``horizon`` imagined frames after ``context`` true
+    ones; ``clip`` is the training length, which the IDM is not shown more of.
 
     Raises ColaWorldError when the clips are too short.
     """
     check_length(clips, context + horizon)
-    batch = clips.sample(count, context + horizon, torch.Generator().manual_seed(1))
+    batch = clips.sample(POOL * count, context + horizon, torch.Generator().manual_seed(1))
+    rows = unlike(batch.frames[:, 0], count)
+    batch = Batch(*(part[rows] for part in (batch.frames, batch.latents, batch.actions)))
     batch = batch.to(model.device).encoded(model)
     codes = inferred_codes(model, batch.frames, batch.latents, clip)[:, context - 1 :]
     past = batch.frames[:, :context]
@@ -53,6 +58,15 @@ def steer(
     true = batch.frames[:, context - 1 :].float() / 255
     own, other = (torch.cat([true[:, :1], imagined], dim=1) for imagined in future.unbind(1))
     return Steered(true.cpu(), own.cpu(), other.cpu(), past.cpu())
+
+
+def unlike(pictures: Tensor, count: int) -> list[int]:
+    """Rows of ``count`` of the pictures (N, S, S, 3): the first, then the one that is least like
+    those before, and so on."""
+    flat, rows = pictures.flatten(1).float(), [0]
+    while len(rows) < count:
+        rows.append(int(torch.cdist(flat, flat[rows]).amin(1).argmax()))
+    return rows
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from PIL import Image
 import cola_train.show as cli
 from cola_env.errors import ColaWorldError
 from cola_train.data.clips import Clips
-from cola_train.evaluation.steering import hold_codes, steer
+from cola_train.evaluation.steering import hold_codes, steer, unlike
 from cola_train.runs import data_of
 from tests.train.conftest import write_videos
 from tests.train.test_trainer import moving_square, small_model
@@ -78,6 +78,12 @@ def test_a_clip_is_imagined_under_its_own_actions_and_under_the_next_ones(clips:
     assert torch.equal(found.own[:, 0], found.true[:, 0])
     assert found.context.shape == (3, 2, 64, 64, 3)
     assert torch.equal(found.context[:, -1].float() / 255, found.true[:, 0])
+
+
+def test_the_clips_that_are_shown_look_different() -> None:
+    gray = torch.tensor([10, 12, 200, 90, 11], dtype=torch.uint8)
+    pictures = gray[:, None, None, None].expand(-1, 4, 4, 3)
+    assert unlike(pictures, 3) == [0, 2, 3]
 
 
 def test_the_codes_of_a_token_are_held_one_by_one(clips: Clips) -> None:
