@@ -26,7 +26,7 @@ from cola_train.evaluation.drawing import save_animation, save_still, sheet
 from cola_train.evaluation.obedience import obedience
 from cola_train.evaluation.steering import Held, Steered, hold_codes, steer
 from cola_train.evaluation.transfer import action_transfer, read_codes
-from cola_train.runs import coded_model, data_of, named_run
+from cola_train.runs import coded_model, data_of, model_folder, named_run
 
 PAGE = Path(__file__).with_name("show.html")
 FRAMES_A_SECOND = 5
@@ -54,7 +54,7 @@ def show(config: DictConfig) -> str:
     for token, each in enumerate(held):
         draw_codes(each, out / f"codes_{token}.gif")
     page = Template(PAGE.read_text()).substitute(
-        run=escape(str(config.run)),
+        run=escape(str(model_folder(run))),
         verdict=escape(verdict),
         numbers=escape(numbers),
         codes="\n".join(map(section, range(len(held)))),
