@@ -1,8 +1,8 @@
 """ColaWorld: a world model co-trained with its latent actions, as Gymnasium environments.
 
 Importing this package registers `ColaWorld-RoboDesk-v0` and `ColaWorld-LIBERO-v0` (the dreams),
-`RoboDesk-v0` and `LIBERO-v0` (their twins, the real simulators). Nothing heavy is imported until it
-is asked for.
+`RoboDesk-v0` and `LIBERO-v0` (their twins, the real simulators), and `ColaWorld-Own-v0`, the dream
+of a model that you trained on data of your own. Nothing heavy is imported until it is asked for.
 """
 
 import importlib
@@ -94,6 +94,14 @@ for _name, _world in (("RoboDesk", "robodesk"), ("LIBERO", "libero")):
         max_episode_steps=EPISODE_STEPS,
         kwargs={"world": _world},
     )
+gymnasium.register(
+    id="ColaWorld-Own-v0",
+    entry_point="cola_env.dream_env:ColaWorldEnv",
+    vector_entry_point="cola_env.dream_vector:ColaWorldVectorEnv",
+    max_episode_steps=EPISODE_STEPS,
+    disable_env_checker=True,  # it cannot go on after a first reset() without options
+    kwargs={"world": "own", "reward": "mse"},
+)
 gymnasium.register(
     id="RoboDesk-v0",
     entry_point="cola_env.simulators.robodesk:RoboDeskEnv",

@@ -25,7 +25,7 @@ from cola_env.rewards import ClassifierReward, Reward, RewardName, make_reward
 from cola_env.rollout import Rollout
 from cola_env.simulators.rendering import check_same_profile
 from cola_env.starts import Start, Starts
-from cola_env.worlds import find_world
+from cola_env.worlds import OWN, find_world
 
 if TYPE_CHECKING:
     from cola_env.models.world_model import ColaWorldModel
@@ -85,7 +85,7 @@ class Dream:
         guidance_scale: float | None,
         reward: Reward | RewardName,
     ) -> None:
-        self.world = find_world(world)
+        self.world = OWN if world == OWN.name else find_world(world)
         task = task or self.world.goal_tasks[0]
         if task not in self.world.tasks:
             raise ColaWorldError(
@@ -93,6 +93,8 @@ class Dream:
             )
         if num_inference_steps is not None and num_inference_steps < 1:
             raise ColaWorldError(f"num_inference_steps must be >= 1, not {num_inference_steps}.")
+        if checkpoint is None and self.world is OWN:
+            raise ColaWorldError("ColaWorld-Own-v0 has no shipped model: give checkpoint=FOLDER.")
         folder: Path | None = None
         if checkpoint is None or isinstance(checkpoint, str | Path):
             folder = find_checkpoint(checkpoint, self.world)
@@ -109,10 +111,11 @@ class Dream:
                 f"This checkpoint has no action_mode '{action_mode}'; it offers "
                 f"{' and '.join(repr(mode) for mode in self.model.action_modes)}."
             )
-        if self.action_mode != "latent" and self.config["action_dim"] != self.world.action_dim:
+        known, taken = self.world.action_dim, self.config["action_dim"]
+        if self.action_mode != "latent" and self.world is not OWN and taken != known:
             raise ColaWorldError(
-                f"This checkpoint takes {self.config['action_dim']} actions, but those of "
-                f"{self.world.simulator} have {self.world.action_dim} components: choose a "
+                f"This checkpoint takes {taken} actions, but those of "
+                f"{self.world.simulator} have {known} components: choose a "
                 f"checkpoint trained on it, or action_mode='latent'."
             )
         classifier = self._find_classifier(folder)

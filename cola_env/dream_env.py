@@ -1,4 +1,4 @@
-"""ColaWorld-RoboDesk-v0, ColaWorld-LIBERO-v0: an imagined world as a Gymnasium environment."""
+"""ColaWorld-RoboDesk-v0 and its sisters: an imagined world as a Gymnasium environment."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,7 +40,8 @@ class ColaWorldEnv(gym.Env[Any, Any]):
     task: a RoboDesk task, or one of the suite libero_goal. With a start frame and a goal image of
         the caller's any of them will do; the shipped ones and the success classifier are of the
         world's `goal_tasks` (see cola_env.worlds), the first of which is the default.
-    world: "robodesk" or "libero".
+    world: "robodesk", "libero", or "own": that of your model, of which nothing is shipped, so that
+        reset() needs a "frame"; without a "goal" that frame is the goal, too.
     checkpoint: "cola", "direct", a folder, a hub id, or a loaded ColaWorldModel.
     device: "auto" (the GPU when there is one), "cpu", "cuda", ...
     action_mode: "real" (through the adapter), "latent" (codes) or "direct" (a model conditioned on

@@ -10,7 +10,7 @@ from torch import Tensor
 from cola_env.errors import ColaWorldError
 from cola_env.goals import GoalPair, load_goals
 from cola_env.inputs import as_actions, as_frames, real_actions
-from cola_env.worlds import WorldInfo
+from cola_env.worlds import OWN, WorldInfo
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,13 @@ class Starts:
         """A start from the options "frame", "goal" and "actions", see ColaWorldEnv.
 
         What they leave open is one of the task's shipped goal pairs, drawn with `rng`, as is the
-        seed of the noise. Raises ColaWorldError for images or actions of another shape and for a
-        task without goal pairs.
+        seed of the noise; in a world without them, the goal is the start frame. Raises
+        ColaWorldError for images or actions of another shape and for a task without goal pairs.
         """
         seed = int(rng.integers(2**31))
         images = {name: options[name] for name in ("frame", "goal") if name in options}
+        if self.world is OWN:
+            images = self._own(images)
         if len(images) < 2:
             pair = self._pair(rng)
             images = {"frame": pair.initial_frame, "goal": pair.goal_frame} | images
@@ -65,6 +67,16 @@ class Starts:
         frames = as_frames(past if past.ndim == 4 else past[None], "frame", self.image_size, ("C",))
         goal = as_frames(images["goal"], "goal", self.image_size)
         return Start(frames, goal, self._actions(len(frames) - 1, options), seed)
+
+    def _own(self, images: dict[str, Any]) -> dict[str, Any]:
+        if "frame" not in images:
+            side = self.image_size
+            raise ColaWorldError(
+                "ColaWorld-Own-v0 has no shipped starts: give reset(options={'frame': ...}), uint8 "
+                f"RGB ({side}, {side}, 3), or several as (C, {side}, {side}, 3)."
+            )
+        past = np.asarray(images["frame"])
+        return {"goal": past[-1] if past.ndim == 4 else past} | images
 
     def _pair(self, rng: np.random.Generator) -> GoalPair:
         if self._pairs is None:

@@ -102,11 +102,24 @@ LIBERO = WorldInfo(
     action_repeat=10,
     problem_steps=6,
 )
+OWN = WorldInfo(
+    name="own",
+    simulator="Own",
+    entry="",
+    tasks=("goal",),
+    goal_tasks=("goal",),
+    actions=(),
+    action_repeat=1,
+    problem_steps=0,
+)
+"""What a model of the caller's own data dreams of: no simulator, nothing shipped, one task, which
+is to come near a goal image."""
+
 WORLDS = {world.name: world for world in (ROBODESK, LIBERO)}
 
 
 def find_world(name: str) -> WorldInfo:
-    """The world called `name`; raises ColaWorldError when there is none."""
+    """The world with a simulator called `name`; raises ColaWorldError when there is none."""
     if name not in WORLDS:
         raise ColaWorldError(f"There is no world '{name}': choose env={' or env='.join(WORLDS)}.")
     return WORLDS[name]

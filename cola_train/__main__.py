@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from cola_env.checkpoints import pick_device
+from cola_env.checkpoints import load_model, pick_device
 from cola_env.errors import ColaWorldError
 from cola_env.models.sizes import MODEL_SIZES
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.checks import require_actions
 from cola_train.collapse import CollapseConfig
 from cola_train.data.clips import TrainingData
+from cola_train.data.damage import warn_plainly
 from cola_train.data.training_data import DataSources, LoadingConfig
 from cola_train.phases import Distillation, Phase
+from cola_train.runs import RECIPE, has_codes
 from cola_train.trainer import Trainer, TrainerConfig
+
+COUNTED = {"steps", "continuous_steps", "restart_steps"}
+"""Settings of a phase that ``steps_scale`` scales."""
+READS_ACTIONS = {"adapter", "action_in"}
+"""Components whose weights are of one kind of real actions."""
 
 
 def build_model(cfg: DictConfig, rendering: str, action_dim: int | None = None) -> ColaWorldModel:
@@ -40,13 +49,28 @@ def build_model(cfg: DictConfig, rendering: str, action_dim: int | None = None) 
     else:
         model = ColaWorldModel(**settings)
     if cfg.init:
-        state = ColaWorldModel.from_pretrained(cfg.init).state_dict()
-        if cfg.init_components:
-            chosen = set(cfg.init_components)
-            state = {key: value for key, value in state.items() if key.partition(".")[0] in chosen}
-        fresh = model.load_state_dict(state, strict=False).missing_keys
-        print(f"Took {len(state)} tensors from {cfg.init}; {len(fresh)} start fresh.")
+        start_from(model, cfg.init, cfg.init_components)
     return model
+
+
+def start_from(model: ColaWorldModel, init: str, components: Sequence[str] | None) -> None:
+    """Gives ``model`` the weights of ``components`` (None: all) of the model in the folder
+    ``init``. Where that one was made for actions of another size, what reads them starts fresh.
+
+    Raises ColaWorldError when there is none, or it does not fit.
+    """
+    source = load_model(init, "cpu")
+    chosen = {name for name, _ in source.named_children()}
+    if components:
+        chosen &= set(components)
+    if source.config.action_dim != model.config.action_dim:
+        chosen -= READS_ACTIONS
+    state = {k: v for k, v in source.state_dict().items() if k.partition(".")[0] in chosen}
+    try:
+        fresh = model.load_state_dict(state, strict=False).missing_keys
+    except RuntimeError as error:
+        raise ColaWorldError(f"The model {init} is of another size: {error}") from error
+    print(f"Took {len(state)} tensors from {init}; {len(fresh)} start fresh.")
 
 
 def chosen_phases(cfg: DictConfig) -> list[str]:
@@ -58,6 +82,26 @@ def chosen_phases(cfg: DictConfig) -> list[str]:
     if cfg.start and cfg.start not in order:
         raise ColaWorldError(f"start={cfg.start} is no phase of this recipe: {', '.join(order)}.")
     return order[order.index(cfg.start) :] if cfg.start else order
+
+
+def scaled(cfg: DictConfig) -> DictConfig:
+    """``cfg`` with what its phases count in steps times ``cfg.steps_scale``, which is then 1."""
+    cfg, factor = cfg.copy(), cfg.steps_scale
+    for phase in cfg.phases.values():
+        for key in COUNTED & phase.keys():
+            phase[key] = round(phase[key] * factor)
+        phase.steps = max(1, phase.steps)
+    cfg.steps_scale = 1.0
+    return cfg
+
+
+def make_phase(cfg: DictConfig, name: str) -> Phase:
+    """The phase called ``name``. Raises ColaWorldError for settings that do not fit."""
+    try:
+        phase: Phase = instantiate(cfg.phases[name], name=name)
+    except InstantiationException as error:
+        raise ColaWorldError(str(error.__cause__ or error)) from error
+    return phase
 
 
 def name_teachers(phases: list[Phase], cfg: DictConfig) -> None:
@@ -98,9 +142,10 @@ def train(cfg: DictConfig, sources: DataSources | None = None) -> None:
 
     sources: what ``open_data(cfg)`` returned, to share it between runs.
     """
+    cfg = scaled(cfg)
     torch.manual_seed(cfg.seed)
     torch.set_num_threads(cfg.threads)
-    phases = [instantiate(cfg.phases[name], name=name) for name in chosen_phases(cfg)]
+    phases = [make_phase(cfg, name) for name in chosen_phases(cfg)]
     name_teachers(phases, cfg)
     sources = sources or open_data(cfg)
     require_actions(phases, sources.has_actions)
@@ -115,16 +160,31 @@ def train(cfg: DictConfig, sources: DataSources | None = None) -> None:
     if trainer.accelerator.is_main_process:
         saved = cfg.copy()
         saved.phases = {name: cfg.phases[name] for name in cfg.order}
-        OmegaConf.save(saved, out / "recipe.yaml", resolve=True)
+        OmegaConf.save(saved, out / RECIPE, resolve=True)
+        print(plan(phases, data, held_out, out))
     try:
         trainer.run()
     finally:
         if sources.ledger.files:
             print(sources.ledger.summary())
+    if trainer.accelerator.is_main_process:
+        print(f"Finished: the model is {out / phases[-1].name}.")
+        if has_codes(model):
+            print(f"What it has learned: python -m cola_train.show run={out}")
+
+
+def plan(phases: list[Phase], data: TrainingData, held_out: TrainingData, out: Path) -> str:
+    """What is about to happen, for the user."""
+    steps = ", ".join(f"{phase.name} {phase.steps:,}" for phase in phases)
+    return (
+        f"Training on {data.num_frames:,} frames; {held_out.num_frames:,} are held out.\n"
+        f"Steps: {steps}. Models, checkpoints and logs: {out}"
+    )
 
 
 @hydra.main(config_path="conf", config_name="train", version_base=None)
 def main(cfg: DictConfig) -> None:
+    warn_plainly()
     try:
         missing = sorted(OmegaConf.missing_keys(cfg))
         if missing:

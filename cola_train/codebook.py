@@ -1,4 +1,4 @@
-"""`python -m cola_train.codebook run=runs/mine data=FOLDER`: is the codebook healthy, and obeyed?
+"""`python -m cola_train.codebook run=runs/mine`: is the codebook healthy, and obeyed?
 
 Utilisation, maximum usage and entropy of the codes that a model infers on held-out clips, jointly
 and by token, and what they are worth to its world model.
@@ -16,13 +16,12 @@ import hydra
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from cola_env.checkpoints import pick_device
 from cola_env.errors import ColaWorldError
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.collapse import CollapseConfig, symptom
-from cola_train.data.training_data import DataSources, LoadingConfig
+from cola_train.data.damage import warn_plainly
 from cola_train.evaluation.obedience import obedience
-from cola_train.runs import model_folder
+from cola_train.runs import coded_model, data_of, named_run
 
 SOURCES = {"lam": "inferred", "adapter": "adapter's"}
 
@@ -32,12 +31,10 @@ def measure(config: DictConfig) -> tuple[ColaWorldModel, dict[str, float]]:
 
     Raises ColaWorldError for a model without codes, and data that does not fit.
     """
-    model = ColaWorldModel.from_pretrained(model_folder(Path(config.run))).float().eval()
-    coded = model.config.quantizer_config["kind"] == "codes"
-    if model.config.conditioning != "latent" or not coded:
-        raise ColaWorldError(f"{config.run} has no codebook: its actions are continuous.")
+    run = named_run(config)
+    model = coded_model(run, config.device)
     data: Any = OmegaConf.to_object(config).get("data")  # type: ignore[union-attr]
-    sources = DataSources(data, LoadingConfig(fps=config.fps, workers=0))
+    sources = data_of(run, data, config.fps)
     held_out = sources.split("test", model.config.image_size)
     if config.adapter:
         if sources.action_dim != model.config.action_dim:
@@ -46,7 +43,6 @@ def measure(config: DictConfig) -> tuple[ColaWorldModel, dict[str, float]]:
                 f"which has {sources.action_dim or 'none'}."
             )
         held_out = held_out.with_actions()
-    model.to(pick_device(config.device))
     return model, obedience(model, held_out, config.length, config.adapter, config.clips)
 
 
@@ -71,6 +67,7 @@ def row(measures: dict[str, float], prefix: str, name: str, codes: int) -> str:
 @hydra.main(version_base=None, config_path="conf", config_name="codebook")
 def main(config: DictConfig) -> None:
     torch.set_num_threads(config.threads)
+    warn_plainly()
     try:
         model, measures = measure(config)
     except ColaWorldError as error:

@@ -135,8 +135,9 @@ class Trainer:
             learner.load_state_dict(saved["learner"])
         phase.start(self.data.of(phase))
         drawn = self.data.batches(learner, range(begun, phase.steps))
+        title = f"{phase.name} ({self.phases.index(phase) + 1} of {len(self.phases)})"
         bar = tqdm(
-            total=phase.steps, initial=begun, desc=phase.name, dynamic_ncols=True, disable=not main
+            total=phase.steps, initial=begun, desc=title, dynamic_ncols=True, disable=not main
         )
         for step in range(begun + 1, phase.steps + 1):
             loss, logs = learner.step(step - 1, [next(drawn) for _ in learner.micros])

@@ -11,12 +11,18 @@ from torch.utils.data import get_worker_info
 from cola_env.errors import ColaWorldError
 
 
+def warn_plainly() -> None:
+    """For commands: warnings without the line of code that they come from."""
+    warnings.formatwarning = lambda message, *_, **__: f"Warning: {message}\n"
+
+
 class DamagedFile(ColaWorldError):
     """A file that is missing, truncated or otherwise not what its index says."""
 
     def __init__(self, file: str | Path, reason: object) -> None:
         self.file = str(file)
-        self.reason = (str(reason).splitlines() or [type(reason).__name__])[0]
+        told = getattr(reason, "strerror", None) or str(reason)
+        self.reason = (told.splitlines() or [type(reason).__name__])[0]
         super().__init__(f"The file {self.file} is damaged: {self.reason}")
 
     def __reduce__(self) -> tuple[type[DamagedFile], tuple[str, str]]:

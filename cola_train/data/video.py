@@ -112,7 +112,7 @@ def _decode(
             start, count = clips[current]
             if frame.time is None or frame.time < start - 0.5 / fps:
                 continue
-            frames[current].append(frame.to_ndarray(format="rgb24"))
+            frames[current].append(_array(frame))
             if len(frames[current]) == count:
                 current += 1
                 if current == len(clips):
@@ -180,7 +180,12 @@ def read_frames(path: Path, wanted: range, fps: float) -> Frames:
 def _rgb(frame: av.VideoFrame) -> Frames:
     if frame.is_corrupt:
         raise ValueError(f"its frame at second {frame.time:.2f} is corrupt")
-    return frame.to_ndarray(format="rgb24")
+    return _array(frame)
+
+
+def _array(frame: av.VideoFrame) -> Frames:
+    """In this thread: FFmpeg's own threads make small frames wait, seconds where cores are busy."""
+    return frame.to_ndarray(format="rgb24", threads=1)
 
 
 def decode_image(data: bytes) -> Frames:
@@ -188,4 +193,4 @@ def decode_image(data: bytes) -> Frames:
     from io import BytesIO
 
     with av.open(BytesIO(data)) as container:
-        return next(container.decode(video=0)).to_ndarray(format="rgb24")
+        return _array(next(container.decode(video=0)))

@@ -34,11 +34,11 @@ def action_transfer(
     """Latent actions of ``count`` clips of ``sources`` from the first frames of ``targets``' on."""
     source = sources.sample(count, clip, torch.Generator().manual_seed(0)).frames.to(model.device)
     first = targets.sample(count, clip, torch.Generator().manual_seed(1)).frames[:, :1]
-    codes = _codes(model, source)
+    codes = read_codes(model, source)
     start = model.begin(first)
     future = model.rollout(start, codes[:, None], seed=0, action_mode="latent")[:, 0]
     imagined = torch.cat([first.to(future) / 255, future], dim=1)
-    again = _codes(model, imagined)
+    again = read_codes(model, imagined)
     return Transfer(
         source.cpu().float() / 255,
         imagined.cpu(),
@@ -48,6 +48,7 @@ def action_transfer(
 
 
 @torch.no_grad()
-def _codes(model: ColaWorldModel, frames: Tensor) -> Tensor:
+def read_codes(model: ColaWorldModel, frames: Tensor) -> Tensor:
+    """The IDM's codes (B, T - 1, tokens) of clips (B, T, S, S, 3), uint8 or in [0, 1]."""
     with autocast(model.device):
         return model.infer_actions(frames).codes

@@ -10,6 +10,7 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
+from cola_env.errors import ColaWorldError
 from cola_env.models.quantizer import VectorQuantizer
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Batch, TrainingData
@@ -23,7 +24,9 @@ class LatentActionPhase(Phase):
     """The first ``continuous_steps`` pass the IDM's tokens on unquantised. Then, if ``fit_codes``,
     the codebook is initialised from data by k-means, and for ``restart_steps`` dead codes are
     restarted. ``quantizer_weight`` weighs the codebook and commitment losses. Every evaluation
-    fits a linear probe of the real actions on ``probe_clips`` training clips (0: none)."""
+    fits a linear probe of the real actions on ``probe_clips`` training clips (0: none).
+
+    Raises ColaWorldError for a phase that ends before its codebook is initialised."""
 
     quantizer_weight: float = 0.05
     continuous_steps: int = 0
@@ -33,6 +36,14 @@ class LatentActionPhase(Phase):
     probe_clips: int = 0
     _train: TrainingData | None = field(default=None, init=False, repr=False)
     _seen: list[Tensor] = field(default_factory=list, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.fit_codes and self.continuous_steps >= self.steps:
+            name = f"phases.{self.name}"
+            raise ColaWorldError(
+                f"{name}.steps={self.steps} ends before the codebook is initialised, after "
+                f"{name}.continuous_steps={self.continuous_steps}: lower both (steps_scale does)."
+            )
 
     @property
     def has_latent_actions(self) -> bool:

@@ -56,9 +56,13 @@ def write_videos(folder: Path, lengths: list[int], **kwargs: int) -> Path:
 
 
 def write_demos(
-    path: Path, lengths: list[int], camera: str = "camera_image", actions: bool = True
+    path: Path,
+    lengths: list[int],
+    camera: str = "camera_image",
+    actions: bool = True,
+    size: int = 5,
 ) -> Path:
-    """An HDF5 file in VP2's layout; action t of demo i is (t, i, 0, 0, 0) / 100."""
+    """An HDF5 file in VP2's layout; action t of demo i is (t, i, 0, ...) / 100."""
     import h5py
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +77,7 @@ def write_demos(
             demo[f"obs/{camera}"] = numbered(length)
             demo["obs/robot0_eef_pos"] = np.zeros((length, 3))
             if actions:
-                values = np.zeros((length, 5))
+                values = np.zeros((length, size))
                 values[:, 0], values[:, 1] = np.arange(length) / 100, i / 100
                 demo["actions"] = values
         names = [f"demo_{i}".encode() for i in range(len(lengths))]

@@ -47,7 +47,10 @@ def test_a_folder_of_videos_trains_a_latent_action_world_model(
         "loading.workers=0", f"trainer.latent_cache={cache}", "fps=10",
     )  # fmt: skip
     cli.train(config)
-    assert "1 damaged file(s) were skipped: " in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "1 damaged file(s) were skipped: " in told
+    assert "Training on " in told and "warm_up 2, end_to_end 2" in told
+    assert f"the model is {out / 'end_to_end'}." in told and f"cola_train.show run={out}" in told
     model = ColaWorldModel.from_pretrained(out / "end_to_end")
     assert model.config.rendering == "video"
     assert len(list(cache.glob("*.npy"))) == 2, "of the training and of the held-out videos"
@@ -86,6 +89,23 @@ def test_the_adapter_draws_only_from_what_has_actions(
     assert {size for needs, size in drawn if needs} == {5}
     assert len([needs for needs, _ in drawn if needs]) == 10
     assert 0 in {size for needs, size in drawn if not needs}
+
+
+def test_a_quick_try_scales_all_that_is_counted_in_steps() -> None:
+    with initialize_config_dir(str(CONF), version_base=None):
+        config = compose("train", ["recipe=video_mini", "data=x", "out=x", "steps_scale=0.1"])
+    quick = cli.scaled(config)
+    assert [quick.phases[name].steps for name in config.order] == [300, 200, 100, 600]
+    warm_up = quick.phases.warm_up
+    assert (warm_up.continuous_steps, warm_up.restart_steps) == (70, 30)
+    assert quick.steps_scale == 1 and config.phases.warm_up.steps == 1000
+
+
+def test_a_warm_up_that_ends_before_it_has_codes_is_told() -> None:
+    with initialize_config_dir(str(CONF), version_base=None):
+        config = compose("train", ["recipe=video_mini", "data=x", "phases.warm_up.steps=400"])
+    with pytest.raises(ColaWorldError, match="steps=400 ends before the codebook.*steps_scale"):
+        cli.make_phase(config, "warm_up")
 
 
 def test_clips_longer_than_the_videos_are_told_early(tmp_path: Path) -> None:
@@ -137,3 +157,20 @@ def test_the_papers_mixture_has_its_shares() -> None:
     assert weights.pop("open_x_embodiment") / total == pytest.approx(0.3)
     assert weights.pop("agibot") / total == pytest.approx(0.2)
     assert sum(weights.values()) / total == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("size", [5, 6])
+def test_a_video_model_is_taught_real_actions_of_any_size(tmp_path: Path, size: int) -> None:
+    init, demos = tmp_path / "video", tmp_path / "demos.hdf5"
+    cli.build_model(settings("recipe=video_mini", "data=x"), "video").save_pretrained(init)
+    write_demos(demos, [9, 10, 11], size=size)
+    out = tmp_path / "run"
+    cli.train(
+        settings(
+            "recipe=joint_mini", f"data={demos}", f"init={init}", "start=adapter", f"out={out}"
+        )
+    )
+    taught = ColaWorldModel.from_pretrained(out / "finetune")
+    assert taught.config.action_dim == size
+    before, after = weights(init), weights(out / "finetune")
+    assert torch.equal(before["idm.embed.weight"], after["idm.embed.weight"])

@@ -1,0 +1,124 @@
+"""`python -m cola_train.show run=runs/mine`: what has a latent-action model learned? One page.
+
+Held-out clips as they were, imagined under their own latent actions and under another clip's; what
+every code does when it is held by hand; and the numbers.
+"""
+
+from __future__ import annotations
+
+import sys
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import hydra
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from cola_env.errors import ColaWorldError
+from cola_env.models.world_model import ColaWorldModel
+from cola_train.codebook import table
+from cola_train.collapse import CollapseConfig, symptom
+from cola_train.data.clips import TrainingData
+from cola_train.data.damage import warn_plainly
+from cola_train.evaluation.drawing import save_animation, save_still, sheet
+from cola_train.evaluation.obedience import obedience
+from cola_train.evaluation.steering import Held, Steered, hold_codes, steer
+from cola_train.evaluation.transfer import action_transfer, read_codes
+from cola_train.runs import coded_model, data_of, model_folder, named_run
+
+PAGE = Path(__file__).with_name("show.html")
+FRAMES_A_SECOND = 5
+STARTS = 3
+"""Clips from whose first frame every code is held."""
+
+
+def show(config: DictConfig) -> str:
+    """Writes the page and its pictures; returns what to print: the numbers, and where it is.
+
+    Raises ColaWorldError for a model without codes, and data that does not fit.
+    """
+    run = named_run(config)
+    out = Path(config.out or run / "show")
+    model = coded_model(run, config.device)
+    data: Any = OmegaConf.to_object(config).get("data")  # type: ignore[union-attr]
+    held_out = data_of(run, data, config.fps).split("test", model.config.image_size)
+    steered = steer(model, held_out, config.clips, config.horizon, config.length)
+    clips = held_out.sample(config.measured, config.length, torch.Generator().manual_seed(0))
+    codes = read_codes(model, clips.frames.to(model.device)).cpu()
+    held = hold_codes(model, steered.context[:STARTS], codes, config.horizon // 2, config.codes)
+    numbers, verdict = measure(model, held_out, config)
+    out.mkdir(parents=True, exist_ok=True)
+    draw_clips(steered, out)
+    for token, each in enumerate(held):
+        draw_codes(each, out / f"codes_{token}.gif")
+    page = Template(PAGE.read_text()).substitute(
+        run=escape(str(model_folder(run))),
+        verdict=escape(verdict),
+        numbers=escape(numbers),
+        codes="\n".join(map(section, range(len(held)))),
+    )
+    (out / "index.html").write_text(page)
+    return f"{numbers}\nVerdict: {verdict}.\nPictures: {out / 'index.html'}"
+
+
+def measure(model: ColaWorldModel, held_out: TrainingData, config: DictConfig) -> tuple[str, str]:
+    """The numbers, one a line, and the verdict on them."""
+    measures = obedience(model, held_out, config.length, adapter=False, count=config.measured)
+    moved = action_transfer(model, held_out, held_out, config.measured, config.length)
+    quantizer = model.quantizer.config
+    lines = [
+        table(measures, quantizer.num_tokens, quantizer.num_codes),
+        "last frame repeated {copy:.2f} dB, the autoencoder's ceiling {autoencoder:.2f} dB".format(
+            **measures
+        ),
+        f"Codes read again off clips imagined under them from another's first frame: "
+        f"{moved.same:.0%} (by chance {moved.other:.0%})",
+    ]
+    verdict = symptom(measures, CollapseConfig()) or "the codebook is healthy and obeyed"
+    return "\n".join(lines), verdict
+
+
+def draw_clips(steered: Steered, out: Path) -> None:
+    """``clips.png``, frame by frame, and ``clips.gif``, which moves."""
+    names = ["true", "own", "next clip's"]
+    videos = torch.stack([steered.true, steered.own, steered.other], dim=1)
+    count, _, length = videos.shape[:3]
+    rows = [f"clip {i + 1}\n{name}" for i in range(count) for name in names]
+    times = [f"{t:+d}" for t in range(length)]
+    save_still(out / "clips.png", sheet(videos.flatten(0, 1), rows, times))
+    labels = [f"clip {i + 1}" for i in range(count)]
+    sheets = [sheet(videos[:, :, t], labels, names, scale=2.5) for t in range(length)]
+    save_animation(out / "clips.gif", sheets, FRAMES_A_SECOND)
+
+
+def draw_codes(held: Held, path: Path) -> None:
+    starts, _, length = held.frames.shape[:3]
+    rows = [f"start {i + 1}" for i in range(starts)]
+    columns = [f"{c} ({share:.0%})" for c, share in zip(held.codes, held.shares, strict=True)]
+    sheets = [sheet(held.frames[:, :, t], rows, columns, scale=1.25) for t in range(length)]
+    save_animation(path, sheets, FRAMES_A_SECOND)
+
+
+def section(token: int) -> str:
+    return (
+        f"<h2>Every code of token {token}, held by hand</h2>\n"
+        "<p>From the same first frames, a code a column (in brackets how often the model reads it "
+        "off held-out clips), the most frequent first; the other token stays at its most frequent "
+        f'one.</p>\n<p><img src="codes_{token}.gif" alt="Codes of token {token}, moving"></p>'
+    )
+
+
+@hydra.main(version_base=None, config_path="conf", config_name="show")
+def main(config: DictConfig) -> None:
+    torch.set_num_threads(config.threads)
+    warn_plainly()
+    try:
+        print(show(config))
+    except ColaWorldError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
