@@ -17,7 +17,15 @@ from tqdm import tqdm
 
 from benchmarks.paper_experiments import figures, tables
 from benchmarks.paper_experiments.report import Result, summary, write_result
-from benchmarks.paper_experiments.runs import Study, as_list, chosen, plan, runs_folder
+from benchmarks.paper_experiments.runs import (
+    Study,
+    as_list,
+    chosen,
+    plan,
+    runs_folder,
+    runs_of,
+    steps_per_thousand,
+)
 from benchmarks.training_runs import finish
 from benchmarks.vp2_protocol.records import write_text
 from cola_env.checkpoints import check_folder
@@ -45,7 +53,7 @@ def reproduce(config: DictConfig) -> None:
         finish(job, runs_folder(config))
     study, out = Study(config), Path(config.out)
     for name in names:
-        write_result(name, EXPERIMENTS[name](study), setting(study), out)
+        write_result(name, EXPERIMENTS[name](study), setting(study, name), out)
     write_text(out / "summary.md", summary(out) + "\n")
     print(summary(out))
 
@@ -64,14 +72,16 @@ def check_given(config: DictConfig, names: list[str]) -> None:
     check_folder(Path(config.init))
 
 
-def setting(study: Study) -> str:
+def setting(study: Study, experiment: str) -> str:
+    """At what size, under which seeds, on which data."""
     config = study.config
-    if OmegaConf.is_missing(config, "data"):
+    runs = runs_of(config, experiment)
+    if not runs:
         return f"From {', '.join(as_list(config.vp2.results))}."
-    per_thousand = config.scales[config.scale].steps_per_thousand
+    per_thousand = steps_per_thousand(config, runs[0])
     data, downstream = (", ".join(as_list(config[name])) for name in ("data", "downstream"))
     return (
-        f"Size {config.scale}: {per_thousand:g} steps stand for 1,000 of the paper's; seeds "
+        f"Size {config.scale}: {per_thousand} steps stand for 1,000 of the paper's; seeds "
         f"{', '.join(map(str, study.seeds))}; data {data}; adapted to {downstream}."
     )
 

@@ -57,7 +57,7 @@ def runs_of(config: DictConfig, experiment: str) -> list[str]:
 
 def job(config: DictConfig, run: str, seed: int) -> Job:
     """The overrides of `python -m cola_train` that make up a run; later ones win."""
-    entry, scale = config.runs[run], config.scales[config.scale]
+    entry, scale, per_thousand = config.runs[run], scale_of(config), steps_per_thousand(config, run)
     thousands = {f"phases.{phase}.steps": count for phase, count in entry.steps.items()}
     thousands |= {**scale.thousands, **entry.get("thousands", {})}
     init = config.init
@@ -73,13 +73,26 @@ def job(config: DictConfig, run: str, seed: int) -> Job:
         f"seed={seed}",
         f"trainer.compile={config.compile}",
         f"trainer.latent_cache={runs_folder(config)}/latents_{seed}",
-        *(f"{key}={max(1, round(n * scale.steps_per_thousand))}" for key, n in thousands.items()),
+        *(f"{key}={max(1, round(n * per_thousand))}" for key, n in thousands.items()),
         *scale.set,
-        *(scale.plain if entry.get("plain") else []),
+        *(scale.plain.set if entry.get("plain") else []),
         *entry.get("set", []),
         *config.set,
     ]
     return Job(run, seed, entry.what, tuple(overrides))
+
+
+def scale_of(config: DictConfig) -> DictConfig:
+    """The settings of the size that is trained."""
+    scale: DictConfig = config.scales[config.scale]
+    return scale
+
+
+def steps_per_thousand(config: DictConfig, run: str) -> int:
+    """Our steps in ``run`` for 1,000 of the paper's."""
+    scale = scale_of(config)
+    plain = config.runs[run].get("plain", False)
+    return int(scale.plain.steps_per_thousand if plain else scale.steps_per_thousand)
 
 
 def runs_folder(config: DictConfig) -> Path:
@@ -104,9 +117,9 @@ class Study:
     def what(self, run: str) -> str:
         return str(self.config.runs[run].what)
 
-    def steps(self, thousands: float) -> int:
-        """Our steps for so many thousands of the paper's."""
-        return round(thousands * self.config.scales[self.config.scale].steps_per_thousand)
+    def steps(self, run: str, thousands: float) -> int:
+        """Our steps in ``run`` for so many thousands of the paper's."""
+        return round(thousands * steps_per_thousand(self.config, run))
 
 
 def as_list(value: Any) -> list[Any]:
