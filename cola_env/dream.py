@@ -16,14 +16,12 @@ from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from cola_env.checkpoints import find_checkpoint, load_model, pick_device
-from cola_env.classifier import TaskClassifier, find_classifier, load_classifier
+from cola_env.dream_model import choose_mode, matching_classifier, open_model
 from cola_env.errors import ColaWorldError
 from cola_env.inputs import as_actions, as_frames, real_actions
 from cola_env.models.dream_state import DreamState
 from cola_env.rewards import ClassifierReward, Reward, RewardName, make_reward
 from cola_env.rollout import Rollout
-from cola_env.simulators.rendering import check_same_profile
 from cola_env.starts import Start, Starts
 from cola_env.worlds import OWN, find_world
 
@@ -93,32 +91,12 @@ class Dream:
             )
         if num_inference_steps is not None and num_inference_steps < 1:
             raise ColaWorldError(f"num_inference_steps must be >= 1, not {num_inference_steps}.")
-        if checkpoint is None and self.world is OWN:
-            raise ColaWorldError("ColaWorld-Own-v0 has no shipped model: give checkpoint=FOLDER.")
-        folder: Path | None = None
-        if checkpoint is None or isinstance(checkpoint, str | Path):
-            folder = find_checkpoint(checkpoint, self.world)
-            self.model = load_model(folder, device)
-        else:
-            own = checkpoint.device if device == "auto" else pick_device(device)
-            self.model = checkpoint.eval().to(own)
+        self.model, folder = open_model(checkpoint, self.world, device)
+        self.action_mode = choose_mode(self.model, action_mode, self.world)
         self.task = task
         self.batch = batch
         self.config: Mapping[str, Any] = self.model.config
-        self.action_mode = action_mode or self.model.action_modes[0]
-        if self.action_mode not in self.model.action_modes:
-            raise ColaWorldError(
-                f"This checkpoint has no action_mode '{action_mode}'; it offers "
-                f"{' and '.join(repr(mode) for mode in self.model.action_modes)}."
-            )
-        known, taken = self.world.action_dim, self.config["action_dim"]
-        if self.action_mode != "latent" and self.world is not OWN and taken != known:
-            raise ColaWorldError(
-                f"This checkpoint takes {taken} actions, but those of "
-                f"{self.world.simulator} have {known} components: choose a "
-                f"checkpoint trained on it, or action_mode='latent'."
-            )
-        classifier = self._find_classifier(folder)
+        classifier = matching_classifier(self.model, folder, self.world)
         self.reward = make_reward(reward, task, classifier)
         self.success: ClassifierReward | None = None
         if classifier is not None and task in classifier.tasks:
@@ -293,12 +271,3 @@ class Dream:
         shape = self.memory.latents.shape[1:]
         noise = [torch.randn(shape, generator=generator) for generator in generators]
         return torch.stack(noise).to(self.device)
-
-    def _find_classifier(self, folder: Path | None) -> TaskClassifier | None:
-        path = find_classifier(folder, self.world)
-        if path is None:
-            return None
-        classifier = load_classifier(path)
-        what = "checkpoint and success classifier"
-        check_same_profile(self.config["rendering"], classifier.rendering, what)
-        return classifier

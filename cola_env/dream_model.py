@@ -1,0 +1,67 @@
+"""The model that a dream is dreamt with, its actions and its judge, checked against the world."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from cola_env.checkpoints import find_checkpoint, load_model, pick_device
+from cola_env.classifier import TaskClassifier, find_classifier, load_classifier
+from cola_env.errors import ColaWorldError
+from cola_env.simulators.rendering import check_same_profile
+from cola_env.worlds import OWN, WorldInfo
+
+if TYPE_CHECKING:
+    from cola_env.models.world_model import ColaWorldModel
+
+
+def open_model(
+    checkpoint: "str | Path | ColaWorldModel | None", world: WorldInfo, device: str | torch.device
+) -> "tuple[ColaWorldModel, Path | None]":
+    """The model on its device, and the folder that it was loaded from.
+
+    Raises ColaWorldError when there is no such checkpoint, or none is named and none shipped.
+    """
+    if checkpoint is None and world is OWN:
+        raise ColaWorldError("ColaWorld-Own-v0 has no shipped model: give checkpoint=FOLDER.")
+    if checkpoint is None or isinstance(checkpoint, str | Path):
+        folder = find_checkpoint(checkpoint, world)
+        return load_model(folder, device), folder
+    own = checkpoint.device if device == "auto" else pick_device(device)
+    return checkpoint.eval().to(own), None
+
+
+def choose_mode(model: "ColaWorldModel", action_mode: str | None, world: WorldInfo) -> str:
+    """How actions are given, by default the model's first way.
+
+    Raises ColaWorldError for one that it does not offer, and for actions of another robot.
+    """
+    mode = action_mode or model.action_modes[0]
+    if mode not in model.action_modes:
+        raise ColaWorldError(
+            f"This checkpoint has no action_mode '{action_mode}'; it offers "
+            f"{' and '.join(repr(mode) for mode in model.action_modes)}."
+        )
+    known, taken = world.action_dim, model.config.action_dim
+    if mode != "latent" and world is not OWN and taken != known:
+        raise ColaWorldError(
+            f"This checkpoint takes {taken} actions, but those of {world.simulator} have {known} "
+            "components: choose a checkpoint trained on it, or action_mode='latent'."
+        )
+    return mode
+
+
+def matching_classifier(
+    model: "ColaWorldModel", folder: Path | None, world: WorldInfo
+) -> TaskClassifier | None:
+    """The success classifier beside the checkpoint, or else that of the world, if there is one.
+
+    Raises ColaWorldError when it judges frames of another rendering.
+    """
+    path = find_classifier(folder, world)
+    if path is None:
+        return None
+    classifier = load_classifier(path)
+    what = "checkpoint and success classifier"
+    check_same_profile(model.config.rendering, classifier.rendering, what)
+    return classifier
