@@ -57,9 +57,11 @@ def runs_of(config: DictConfig, experiment: str) -> list[str]:
 
 def job(config: DictConfig, run: str, seed: int) -> Job:
     """The overrides of `python -m cola_train` that make up a run; later ones win."""
-    entry, scale, per_thousand = config.runs[run], scale_of(config), steps_per_thousand(config, run)
+    entry, scale = config.runs[run], config.scales[config.scale]
+    own, per_thousand = scale.runs.get(run, {}), steps_per_thousand(config, run)
     thousands = {f"phases.{phase}.steps": count for phase, count in entry.steps.items()}
-    thousands |= {**scale.thousands, **entry.get("thousands", {})}
+    for more in (scale, own, entry):
+        thousands |= more.get("thousands", {})
     init = config.init
     if "after" in entry:
         earlier, _, phase = entry.after.partition("/")
@@ -75,24 +77,17 @@ def job(config: DictConfig, run: str, seed: int) -> Job:
         f"trainer.latent_cache={runs_folder(config)}/latents_{seed}",
         *(f"{key}={max(1, round(n * per_thousand))}" for key, n in thousands.items()),
         *scale.set,
-        *(scale.plain.set if entry.get("plain") else []),
+        *own.get("set", []),
         *entry.get("set", []),
         *config.set,
     ]
     return Job(run, seed, entry.what, tuple(overrides))
 
 
-def scale_of(config: DictConfig) -> DictConfig:
-    """The settings of the size that is trained."""
-    scale: DictConfig = config.scales[config.scale]
-    return scale
-
-
 def steps_per_thousand(config: DictConfig, run: str) -> int:
     """Our steps in ``run`` for 1,000 of the paper's."""
-    scale = scale_of(config)
-    plain = config.runs[run].get("plain", False)
-    return int(scale.plain.steps_per_thousand if plain else scale.steps_per_thousand)
+    scale = config.scales[config.scale]
+    return int(scale.runs.get(run, scale).get("steps_per_thousand", scale.steps_per_thousand))
 
 
 def runs_folder(config: DictConfig) -> Path:
