@@ -152,7 +152,8 @@ def test_runs_go_on_from_others_and_the_users_settings_win() -> None:
     assert "++init=runs/paper/runs/joint_5/warm_up" in jobs["pure_warm_up"]
     assert "++init=z" in jobs["joint"]
     assert "++init_components=[autoencoder,vae]" in jobs["both_random"]
-    assert "++phases.end_to_end.quantizer_weight=1" in jobs["both_random"]
+    assert "++phases.end_to_end.steps=1200" in jobs["both_random"]
+    assert "++phases.end_to_end.continuous_steps=100" in jobs["both_random"]
     assert all("++trainer.log_every=7" in overrides for overrides in jobs.values())
 
 
