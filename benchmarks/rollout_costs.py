@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -109,12 +109,16 @@ def main(model: str, device: str, context: int, samples: int, horizon: int) -> N
         before = torch.cuda.memory_allocated()
     else:
         world.rollout(state, actions[:, :1], seed=0)
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        before = _peak_resident()
     world.rollout(state, actions, seed=0)
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    if on_gpu:
-        after = torch.cuda.max_memory_allocated()
+    after = torch.cuda.max_memory_allocated() if on_gpu else _peak_resident()
     print((after - before) / 1e9)
+
+
+def _peak_resident() -> int:
+    """Bytes; Linux's own count, as that of getrusage begins with the peak of the parent process."""
+    (line,) = (x for x in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in x)
+    return int(line.split()[1]) * 1024
 
 
 if __name__ == "__main__":
