@@ -2,8 +2,9 @@
 
 Plays the same problems with benchmarks/vp2.py's settings alternately in both ways: as vp2.py
 does, batches planned for together while simulator processes step, and one episode after the other
-with one simulator process. Loading is left out. Plans are seeded by batch, so that episodes may
-end differently; successes are told beside the rates. Writes OUT/batched.json.
+with one simulator process. Loading the model is left out, starting the simulators is counted. Plans
+are seeded by batch, so that episodes may end differently; successes are told beside the rates.
+Writes OUT/batched.json.
 """
 
 from __future__ import annotations
@@ -13,22 +14,22 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
 import hydra
-import torch
-from omegaconf import DictConfig, OmegaConf
 
-from benchmarks.machine import processor
-from benchmarks.vp2_protocol.records import write_text
-from benchmarks.vp2_protocol.run import Run
-from cola_env.errors import ColaWorldError
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+# The heavy imports are inside, because every simulator process imports this file again.
 
 
 def play(config: DictConfig) -> dict[str, float]:
     """Plays a run from its start: how many episodes in how many seconds."""
+    from benchmarks.vp2_protocol.run import Run
+
     with tempfile.TemporaryDirectory() as folder:
-        run = Run(changed(config, {"out": folder}))
+        run = Run(merge(config, {"out": folder}))
         start = time.perf_counter()
         run.play(lambda record: None)
         seconds = time.perf_counter() - start
@@ -43,7 +44,7 @@ def play(config: DictConfig) -> dict[str, float]:
 
 def compare(config: DictConfig) -> dict[str, list[dict[str, float]]]:
     """What both ways did in every round."""
-    single = changed(config, config.one_at_a_time)
+    single = merge(config, config.one_at_a_time)
     found: dict[str, list[dict[str, float]]] = {"one at a time": [], "batched": []}
     for _ in range(config.rounds):
         for way, settings in zip(found, (single, config), strict=True):
@@ -52,12 +53,22 @@ def compare(config: DictConfig) -> dict[str, list[dict[str, float]]]:
     return found
 
 
-def changed(config: DictConfig, settings: Any) -> DictConfig:
-    return cast(DictConfig, OmegaConf.merge(config, settings))
+def merge(config: DictConfig, settings: Any) -> DictConfig:
+    """``config`` with some of its settings changed."""
+    from omegaconf import OmegaConf
+
+    merged: DictConfig = OmegaConf.merge(config, settings)  # type: ignore[assignment]
+    return merged
 
 
 @hydra.main(version_base=None, config_path="conf", config_name="batched")
 def main(config: DictConfig) -> None:
+    import torch
+
+    from benchmarks.machine import processor
+    from benchmarks.vp2_protocol.records import write_text
+    from cola_env.errors import ColaWorldError
+
     try:
         found = compare(config)
     except ColaWorldError as error:

@@ -1,21 +1,26 @@
 """Play: diverse contact without a task, for training data."""
 
 from abc import ABC, abstractmethod
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from cola_train.controllers.scripts import Scripted
 
+Env = TypeVar("Env")
 
-class PlayPolicy(ABC):
+
+class PlayPolicy(ABC, Generic[Env]):
     """One short script after another, each drawn at random from where the last one left off.
 
     Args:
+        env: the simulator; its true state is read at every action.
         rng: source of all randomness.
+        noise: standard deviation of the temporally correlated noise on the action.
     """
 
-    def __init__(self, rng: np.random.Generator) -> None:
-        self._rng = rng
+    def __init__(self, env: Env, rng: np.random.Generator, noise: float = 0.1) -> None:
+        self._env, self._rng, self._noise = env, rng, noise
         self._controller = self._draw()
 
     def act(self) -> np.ndarray:

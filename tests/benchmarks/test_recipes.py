@@ -8,6 +8,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+import cola_train.__main__ as training
+from benchmarks import training_runs
 from benchmarks.recipes import jobs, measures, table
 from benchmarks.training_runs import Job, finish, finished, merged, train
 from cola_env.errors import ColaWorldError
@@ -16,9 +18,9 @@ from cola_train.data.lerobot_writer import LeRobotWriter
 CONF = Path(__file__).parents[2] / "benchmarks" / "conf"
 
 
-def config(*overrides: str) -> DictConfig:
+def config(*overrides: str, name: str = "recipes") -> DictConfig:
     with initialize_config_dir(str(CONF), version_base=None):
-        return compose("recipes", ["data=[x,y]", "init=z", *overrides])
+        return compose(name, ["data=[x,y]", "init=z", *overrides])
 
 
 def test_an_arm_is_the_base_with_what_it_changes() -> None:
@@ -33,6 +35,15 @@ def test_an_arm_is_the_base_with_what_it_changes() -> None:
 
 def test_the_last_override_of_a_key_wins_and_new_keys_are_added() -> None:
     assert merged(["recipe=joint_mini", "a.b=1", "a.b=2"]) == ["recipe=joint_mini", "++a.b=2"]
+
+
+@pytest.mark.parametrize("study", ["recipes", "adapters"])
+def test_every_arm_composes(study: str) -> None:
+    for job in jobs(config(name=study)):
+        with initialize_config_dir(str(training_runs.CONF), version_base=None):
+            recipe = compose("train", merged([*job.overrides, "out=none"]))
+        names = training.chosen_phases(recipe)
+        assert names and all(training.make_phase(recipe, name).steps > 0 for name in names)
 
 
 def test_an_unknown_arm_is_named() -> None:

@@ -14,19 +14,8 @@ FALLEN = 0.85
 """Height under which a thing is no longer on the table."""
 
 
-class Play(PlayPolicy):
-    """Push a random thing or carry it in a random direction, in the scene of libero_goal.
-
-    Args:
-        env: the simulator; its true state is read at every action.
-        rng: source of all randomness.
-        noise: standard deviation of the temporally correlated noise on the action.
-    """
-
-    def __init__(self, env: Simulator, rng: np.random.Generator, noise: float = 0.1) -> None:
-        self._env = env
-        self._noise = noise
-        super().__init__(rng)
+class Play(PlayPolicy[Simulator]):
+    """Push a random thing or carry it in a random direction, in the scene of libero_goal."""
 
     def _draw(self) -> Controller:
         scene = Scene(self._env)

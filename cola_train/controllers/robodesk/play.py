@@ -28,19 +28,8 @@ HANDLE: Vector = np.array([0.0, -0.11, 0.0])
 """From the sliding door's centre to its handle."""
 
 
-class Play(PlayPolicy):
-    """Reach a random thing, then push it or carry it in a random direction.
-
-    Args:
-        env: the simulator; its true state is read at every action.
-        rng: source of all randomness.
-        noise: standard deviation of the temporally correlated noise on the action.
-    """
-
-    def __init__(self, env: Simulator, rng: np.random.Generator, noise: float = 0.1) -> None:
-        self._env = env
-        self._noise = noise
-        super().__init__(rng)
+class Play(PlayPolicy[Simulator]):
+    """Reach a random thing, then push it or carry it in a random direction."""
 
     def _draw(self) -> Controller:
         scene = Scene(self._env)
