@@ -5,6 +5,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -150,13 +151,18 @@ def play(batches: Iterable[Batch], at_once: int) -> Iterator[Episode]:
     waiting = iter(batches)
     jobs: dict[Future[list[Episode]], Batch] = {}
     with ThreadPoolExecutor(at_once) as executor:
+
+        def start(batch: Batch) -> None:
+            # The compiler's settings are context variables, which threads do not inherit.
+            jobs[executor.submit(copy_context().run, batch.advance)] = batch
+
         while True:
             while len(jobs) < at_once and (batch := next(waiting, None)) is not None:
-                jobs[executor.submit(batch.advance)] = batch
+                start(batch)
             if not jobs:
                 return
             for job in wait(jobs, return_when=FIRST_COMPLETED).done:
                 batch = jobs.pop(job)
                 yield from job.result()
                 if batch.live:
-                    jobs[executor.submit(batch.advance)] = batch
+                    start(batch)

@@ -122,3 +122,16 @@ def test_an_agents_error_ends_the_play():
     rules = Rules("mse", episodes=1, seed=0)
     with pytest.raises(RuntimeError, match="no idea"):
         list(play([Batch([(0, pair(1.0))], Broken(), Counter(), rules)], at_once=2))
+
+
+def test_the_compilers_settings_reach_the_threads():
+    class Asking(Walker):
+        def decide(self, situation):
+            found.append(torch._dynamo.config.recompile_limit)
+            return super().decide(situation)
+
+    found: list[int] = []
+    rules = Rules("mse", episodes=1, seed=0, steps=1, replan_every=1)
+    with torch._dynamo.config.patch(recompile_limit=77):
+        list(play([Batch([(0, pair(1))], Asking(), Counter(), rules)], at_once=2))
+    assert found == [77]
