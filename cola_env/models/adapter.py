@@ -12,16 +12,32 @@ from torch import Tensor, nn
 class AdapterConfig:
     """The paper's adapter is a 2-layer MLP of the real action that outputs the best code.
 
-    ``layers``: linear layers of the MLP. ``frame``: the current latent frame is a further input
-    (the same motor command moves the picture differently in different poses). ``soft``: the output
-    is the mean code vector under the predicted distribution instead of the most likely code.
+    ``blocks``: residual blocks between its two layers. ``frame``: the current latent frame is a
+    further input (the same motor command moves the picture differently in different poses).
+    ``soft``: the output is the mean code vector under the predicted distribution instead of the
+    most likely code.
     """
 
     hidden_size: int = 256
-    layers: int = 2
+    blocks: int = 2
     frame: bool = True
     soft: bool = True
     frame_size: int = 16 * 8 * 8
+
+
+class ResidualBlock(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.change = nn.Sequential(
+            nn.LayerNorm(dim),
+            nn.Linear(dim, 4 * dim),
+            nn.GELU(approximate="tanh"),
+            nn.Linear(4 * dim, dim),
+        )
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        changed: Tensor = hidden + self.change(hidden)
+        return changed
 
 
 class Adapter(nn.Module):
@@ -34,11 +50,10 @@ class Adapter(nn.Module):
         dim = config.hidden_size
         self.action_in = nn.Linear(action_dim, dim)
         self.frame_in = nn.Linear(config.frame_size, dim) if config.frame else None
-        layers: list[nn.Module] = []
-        for _ in range(config.layers - 2):
-            layers += [nn.GELU(approximate="tanh"), nn.Linear(dim, dim)]
-        layers += [nn.GELU(approximate="tanh"), nn.Linear(dim, num_tokens * num_codes)]
-        self.out = nn.Sequential(*layers)
+        self.blocks = nn.Sequential(*(ResidualBlock(dim) for _ in range(config.blocks)))
+        self.out = nn.Sequential(
+            nn.GELU(approximate="tanh"), nn.Linear(dim, num_tokens * num_codes)
+        )
 
     def forward(self, actions: Tensor, latents: Tensor | None) -> Tensor:
         """actions (..., A) in [-1, 1] -> logits (..., tokens, codes).
@@ -49,7 +64,7 @@ class Adapter(nn.Module):
         if self.frame_in is not None:
             assert latents is not None
             hidden = hidden + self.frame_in(latents.flatten(-3))
-        return self.out(hidden).unflatten(-1, self.code_shape)
+        return self.out(self.blocks(hidden)).unflatten(-1, self.code_shape)
 
     def vectors(self, logits: Tensor, codes: Tensor) -> Tensor:
         """logits (..., tokens, K), codes (tokens, K, D) -> action vectors (..., tokens, D)."""

@@ -34,34 +34,36 @@ class SharedPast:
     """The past of B problems and, behind it, the future that N candidates of each imagine.
 
     Keys and values of the past are kept once per problem: its candidates attend to them side by
-    side, as so many queries. Those of the future are views of memory that was allocated once.
+    side, as so many queries. Those of the future lie in memory for the whole horizon, and a mask
+    hides what is not imagined yet: shapes stay the same from frame to frame, so that one compiled
+    graph serves all of them.
 
     Attributes:
         past: (B, S, heads, P, head_dim).
-        future: (B * N, S, heads, L, head_dim), of which the last frames are those being computed.
+        future: (B * N, S, heads, H, head_dim), finite everywhere.
+        frames: of the horizon, those being computed (T,) long.
     """
 
     past: KeyValue
     future: KeyValue
+    frames: Tensor
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """Attention (B * N, S, heads, T, head_dim) of the T last frames; keeps their k and v.
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+        """Attention (B * N, S, heads, T, head_dim) of the T frames; keeps their k and v.
 
-        mask: broadcastable to (B * N, S, heads, T, P + L), True = may attend.
+        mask: broadcastable to (B * N, S, heads, T, P + H), True = may attend.
         """
-        frames, past = q.shape[3], self.past
-        self.future.key[:, :, :, -frames:] = k
-        self.future.value[:, :, :, -frames:] = v
+        count, past, future = q.shape[3], self.past, self.future
+        future.key.index_copy_(3, self.frames, k.to(future.key.dtype))
+        future.value.index_copy_(3, self.frames, v.to(future.value.dtype))
         q = q * q.shape[-1] ** -0.5
-        to_past = self._apart(self._side_by_side(q) @ past.key.transpose(-1, -2), frames)
-        to_future = q @ self.future.key.transpose(-1, -2)
-        scores = torch.cat([to_past, to_future], dim=-1)
-        if mask is not None:
-            scores = scores.masked_fill(~mask, float("-inf"))
+        to_past = self._apart(self._side_by_side(q) @ past.key.transpose(-1, -2), count)
+        to_future = q @ future.key.transpose(-1, -2)
+        scores = torch.cat([to_past, to_future], dim=-1).masked_fill(~mask, float("-inf"))
         weights = scores.softmax(-1).to(v.dtype)
-        of_past, of_future = weights.split([past.frames, self.future.frames], dim=-1)
-        out = self._apart(self._side_by_side(of_past) @ past.value, frames)
-        return out + of_future @ self.future.value
+        of_past, of_future = weights.split([past.frames, future.frames], dim=-1)
+        out = self._apart(self._side_by_side(of_past) @ past.value, count)
+        return out + of_future @ future.value
 
     def _side_by_side(self, x: Tensor) -> Tensor:
         """(B * N, S, heads, T, D) -> (B, S, heads, N * T, D)."""
@@ -77,29 +79,18 @@ class TemporalContext:
     """What every temporal attention of one evaluation shares.
 
     rotary: cosines and sines, each (B, 1, 1, T, head_dim). mask: broadcastable to
-    (B, S, heads, T, past + T), True = may attend. window: frames a frame attends to, with itself.
+    (B, S, heads, T, keys), True = may attend; None: all may.
     """
 
     rotary: tuple[Tensor, Tensor]
     mask: Tensor | None
-    window: int
 
 
-def temporal_context(
-    frames: int, seen: Tensor, cached: int, window: int, head_dim: int
-) -> TemporalContext:
-    """The context of ``frames`` new frames behind ``cached`` ones.
-
-    ``seen`` (B,) counts the frames each row has seen; rows that saw fewer than ``cached`` have
-    padding at the front of their cache, which is masked.
-    """
-    positions = seen[:, None] + torch.arange(frames, device=seen.device)
-    mask = causal_mask(frames, cached + frames, window, seen.device)
-    if cached and bool((seen < cached).any()):
-        slot = torch.arange(cached + frames, device=seen.device)
-        valid = (slot >= cached - seen[:, None])[:, None, None, None]
-        mask = valid if mask is None else valid & mask
-    return TemporalContext(rotary_table(positions, head_dim), mask, window)
+def temporal_context(frames: int, seen: Tensor, window: int, head_dim: int) -> TemporalContext:
+    """The context of a fresh clip of ``frames``, of whose rows ``seen`` (B,) frames came before."""
+    positions = torch.arange(frames, device=seen.device)
+    mask = causal_mask(positions, positions, window) if frames > 1 else None
+    return TemporalContext(rotary_table(seen[:, None] + positions, head_dim), mask)
 
 
 def rotary_frequencies(head_dim: int, device: torch.device | None = None) -> Tensor:
@@ -126,13 +117,11 @@ def rotate(x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
     return x * cos + swapped * sin
 
 
-def causal_mask(queries: int, keys: int, window: int, device: torch.device) -> Tensor | None:
-    """(queries, keys) bool, True = may attend: itself and the ``window - 1`` frames before it."""
-    if queries == 1 and keys <= window:
-        return None
-    query = torch.arange(keys - queries, keys, device=device)[:, None]
-    key = torch.arange(keys, device=device)[None]
-    return (key <= query) & (key > query - window)
+def causal_mask(queries: Tensor, keys: Tensor, window: int) -> Tensor:
+    """(Q, K) bool of frame numbers (Q,) and (K,): whether a query may attend to a key, which is
+    itself or one of the ``window - 1`` frames before it."""
+    ago = queries[:, None] - keys
+    return (ago >= 0) & (ago < window)
 
 
 class RMSNorm(nn.RMSNorm):
@@ -172,7 +161,11 @@ class Attention(nn.Module):
         if time is not None:
             q, k = rotate(q, time.rotary), rotate(k, time.rotary)
         mask = time.mask if time else None
-        out = attend(q, k, v, mask) if past is None else past.attend(q, k, v, mask)
+        if past is None:
+            out = attend(q, k, v, mask)
+        else:
+            assert mask is not None
+            out = past.attend(q, k, v, mask)
         return self.proj(out.transpose(2, 3).flatten(-2)), KeyValue(k, v)
 
 

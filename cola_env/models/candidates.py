@@ -7,7 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cola_env.models.attention import KeyValue, SharedPast, TemporalContext, temporal_context
+from cola_env.models.attention import (
+    KeyValue,
+    SharedPast,
+    TemporalContext,
+    causal_mask,
+    rotary_table,
+)
 from cola_env.models.dream_state import DreamState
 
 
@@ -37,7 +43,7 @@ class Candidates:
         times = 2 if guided else 1
 
         def allocate(x: Tensor) -> Tensor:
-            return x.new_empty(times * samples * len(x), *x.shape[1:3], horizon, x.shape[4])
+            return x.new_zeros(times * samples * len(x), *x.shape[1:3], horizon, x.shape[4])
 
         return cls(
             tuple(kv.map(lambda x: x.repeat(times, 1, 1, 1, 1)) for kv in state.cache),
@@ -66,17 +72,24 @@ class Candidates:
                 led, free = x[:, :, :, frame].chunk(2)
                 free.copy_(led)
 
-    def before(self, frame: int, count: int = 1) -> tuple[SharedPast, ...]:
-        """What every layer attends to at ``count`` frames of the horizon, within the window."""
-        start, stop = frame + 1 - self.window, frame + count
+    def past_of(self, frame: int, count: int = 1) -> tuple[SharedPast, ...]:
+        """What every layer attends to at ``count`` frames of the horizon from ``frame`` on."""
+        frames = torch.arange(frame, frame + count, device=self.seen.device)
         return tuple(
-            SharedPast(past.between(past.frames + start, past.frames), future.between(start, stop))
+            SharedPast(past, future, frames)
             for past, future in zip(self.past, self.future, strict=True)
         )
 
     def time(self, head_dim: int, frame: int, count: int = 1) -> TemporalContext:
-        cached = min(self.past[0].frames + frame, self.window - 1)
-        return temporal_context(count, self.seen + frame, cached, self.window, head_dim)
+        """Positions of those frames and what they may see: their window, but for the padding of
+        rows that have seen less than the past holds."""
+        known, device = self.past[0].frames, self.seen.device
+        queries = torch.arange(frame, frame + count, device=device)
+        keys = torch.arange(-known, self.future[0].frames, device=device)
+        mask = causal_mask(queries, keys, self.window)
+        mask = mask & (keys >= -self.seen[:, None, None])
+        rotary = rotary_table(self.seen[:, None] + queries, head_dim)
+        return TemporalContext(rotary, mask[:, None, None])
 
     def caches(self, frames: int) -> tuple[KeyValue, ...]:
         """Keys and values of the last frames of one candidate a dream, at most ``frames``."""

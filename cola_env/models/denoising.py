@@ -48,12 +48,12 @@ def denoise(
         vectors = torch.cat([vectors, torch.zeros_like(vectors)])
         previous = previous.repeat(2, 1, 1, 1, 1)
     time = candidates.time(model.head_dim, frame, count)
-    before = candidates.before(frame, count)
+    past = candidates.past_of(frame, count)
     scheduler = euler_scheduler(sampling.steps, sampling.shift)
     for timestep in scheduler.timesteps:
         noised = latents.repeat(2, 1, 1, 1, 1) if sampling.guided else latents
         level = noised.new_full(noised.shape[:2], float(timestep) / 1000)
-        velocity, _ = model.velocity(noised, level, vectors, previous, time, before)
+        velocity, _ = model.velocity(noised, level, vectors, previous, time, past)
         if sampling.guided:
             with_action, without = velocity.chunk(2)
             velocity = without + sampling.guidance_scale * (with_action - without)
@@ -79,6 +79,6 @@ def keep(
         led = candidates.led() if sampling.guided else candidates
         clean = latents.new_zeros(latents.shape[:2])
         time = led.time(model.head_dim, frame)
-        model.velocity(latents, clean, vectors, previous, time, led.before(frame))
+        model.velocity(latents, clean, vectors, previous, time, led.past_of(frame))
     if sampling.guided:
         candidates.share(frame)

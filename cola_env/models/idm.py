@@ -88,7 +88,6 @@ class InverseDynamicsModel(Checkpointed):
         time = temporal_context(
             frames,
             torch.zeros(1, dtype=torch.long, device=clip.device),
-            cached=0,
             window=frames,
             head_dim=self.config.hidden_size // self.config.num_heads,
         )

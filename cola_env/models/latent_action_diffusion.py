@@ -287,4 +287,4 @@ class LatentActionDiffusion(ModelMixin, ConfigMixin):
     def clip_context(self, frames: int) -> TemporalContext:
         """The temporal context of a fresh clip."""
         start = torch.zeros(1, dtype=torch.long, device=self.device)
-        return temporal_context(frames, start, 0, self.window, self.head_dim)
+        return temporal_context(frames, start, self.window, self.head_dim)

@@ -41,7 +41,7 @@ PAPER: Settings = {
         "motion": False,
     },
     "quantizer_config": {"shared": True, "normalize": False},
-    "adapter_config": {"frame": False, "soft": False},
+    "adapter_config": {"blocks": 0, "frame": False, "soft": False},
 }
 
 # With the forward dynamics model of the paper's baseline.

@@ -28,7 +28,7 @@ SMALL = {
 
 def no_mask(frames: int) -> TemporalContext:
     """Temporal attention as upstream's, where all frames see each other."""
-    return TemporalContext(rotary_table(torch.arange(frames)[None], 16), None, frames)
+    return TemporalContext(rotary_table(torch.arange(frames)[None], 16), None)
 
 
 def network(folder: Path, image_size: float = 256.0) -> STDiT:

@@ -66,7 +66,7 @@ def test_frame_by_frame_behind_a_cached_past_equals_the_whole_clip(model: ColaWo
     for i in range(frames - known):
         now = {name: x[:, known + i : known + i + 1] for name, x in inputs.items()}
         time = candidates.time(model.head_dim, i)
-        parts.append(model.velocity(**now, time=time, past=candidates.before(i))[0])
+        parts.append(model.velocity(**now, time=time, past=candidates.past_of(i))[0])
     torch.testing.assert_close(torch.cat(parts, dim=1), whole[:, known:], rtol=1e-4, atol=1e-4)
 
 
@@ -103,7 +103,7 @@ def test_later_frames_attend_to_the_clean_frame() -> None:
             vectors[:, None],
             state.latents[:, None],
             candidates.time(model.head_dim, 0),
-            candidates.before(0),
+            candidates.past_of(0),
         )
     for kept, clean in zip(after.cache, candidates.caches(model.window - 1), strict=True):
         torch.testing.assert_close(kept.key.float(), clean.key.float(), rtol=0.05, atol=0.05)
