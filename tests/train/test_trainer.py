@@ -22,7 +22,7 @@ SMALL = {
     "conditioner_config": {"hidden_size": 32, "num_heads": 2},
     "autoencoder_config": {"channels": (8, 8, 16)},
     "idm_config": {"hidden_size": 32, "depth": 1, "num_heads": 2},
-    "adapter_config": {"hidden_size": 16},
+    "adapter_config": {"hidden_size": 16, "blocks": 0},
 }
 
 
