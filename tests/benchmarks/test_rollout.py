@@ -41,7 +41,9 @@ def test_results_become_a_picture(config, tmp_path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(rollout, "build", lambda config: small_model())
     monkeypatch.setattr(rollout, "peak_memory", lambda config: {"1": {"1": 0.1, "64": 0.2}})
     found = rollout.results(config)
-    assert all(ratio > 0 for ratio in found["ratios"].values())
+    ratios = found["ratios"]
+    factors = ratios["caching_at_equal_steps"] * ratios["fewer_evaluations"]
+    assert ratios["fast_over_plain"] == pytest.approx(factors) and factors > 0
     assert 0 < found["contestants"]["fast"]["flop_per_second"]
     draw(found, tmp_path / "rollout.png")
     assert (tmp_path / "rollout.png").stat().st_size > 10_000
