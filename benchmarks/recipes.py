@@ -8,6 +8,7 @@ on where it was stopped.
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import sys
 from pathlib import Path
@@ -36,17 +37,17 @@ COLUMNS = {
 
 def jobs(config: DictConfig) -> list[Job]:
     """The runs to do; ColaWorldError for an unknown arm."""
-    wanted = [config.arms] if isinstance(config.arms, str) else list(config.arms)
+    patterns = [config.arms] if isinstance(config.arms, str) else list(config.arms)
     study: dict[str, Any] = {str(k): v for k, v in config.study.items()}
-    for name in wanted:
-        if name != "all" and not any(arm.startswith(name) for arm in study):
-            raise ColaWorldError(f"There is no arm '{name}'; choose some of {', '.join(study)}.")
+    for pattern in patterns:
+        if not fnmatch.filter(study, pattern):
+            raise ColaWorldError(f"There is no arm '{pattern}'; choose some of {', '.join(study)}.")
     data = config.data if isinstance(config.data, str) else ",".join(config.data)
     common = [*config.base, f"data=[{data}]", f"init={config.init}"]
     common.append(f"trainer.compile={config.compile}")
     found = []
     for arm, entry in study.items():
-        if "all" not in wanted and not any(arm.startswith(name) for name in wanted):
+        if not any(fnmatch.fnmatchcase(arm, pattern) for pattern in patterns):
             continue
         overrides = [*common]
         if entry.get("scratch"):

@@ -123,7 +123,6 @@ def results(config: DictConfig) -> dict[str, Any]:
         table[name] = measure(rollout, frames, config, device)
         print(f"{name}: {table[name]['frames_per_second']:.1f} frames/s", flush=True)
     if config.compile:
-        torch._dynamo.config.recompile_limit = 64
         model.compile_repeated_blocks()
         rollout = contestants(model, config)["fast"]
         warm_up = [timed(rollout, device) for _ in range(2)][0]

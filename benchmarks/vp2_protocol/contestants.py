@@ -65,7 +65,6 @@ class Models:
                     self.loaded[name] = load_model(self.folders[name], device)
 
     def compile(self) -> None:
-        torch._dynamo.config.recompile_limit = 64  # a graph for each length of past and future
         for model in self.loaded.values():
             model.compile_repeated_blocks()
 

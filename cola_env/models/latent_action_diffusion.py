@@ -284,6 +284,11 @@ class LatentActionDiffusion(ModelMixin, ConfigMixin):
         velocity, _ = self.velocity(noised, level, actions, previous, context)
         return (noised + velocity)[:, 1:]
 
+    def compile_repeated_blocks(self, *args: Any, **kwargs: Any) -> None:
+        """As of diffusers, with room for a graph for each length of past and future."""
+        torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
+        super().compile_repeated_blocks(*args, **kwargs)
+
     def clip_context(self, frames: int) -> TemporalContext:
         """The temporal context of a fresh clip."""
         start = torch.zeros(1, dtype=torch.long, device=self.device)

@@ -24,12 +24,12 @@ def config(*overrides: str, name: str = "recipes") -> DictConfig:
 
 
 def test_an_arm_is_the_base_with_what_it_changes() -> None:
-    base, *others = jobs(config("arms=[base,no_motion]"))
+    base, *others = jobs(config("arms=[base,no_motion*]"))
     assert [job.arm for job in others if job.seed == 0] == ["no_motion_input", "no_motion_weight"]
     assert {job.seed for job in others if job.arm == "base"} == {1, 2}
     changed = set(others[0].overrides) - set(base.overrides)
     assert changed == {"model.idm_config.motion=false"}
-    (scratch, _) = jobs(config("arms=scratch"))
+    (scratch,) = jobs(config("arms=scratch"))
     assert "init_components=[autoencoder]" in scratch.overrides
 
 
