@@ -58,7 +58,7 @@ def figure_2(study: Study) -> Result:
             provided(
                 expect(HEALTHY, alone),
                 expect(COLLAPSED, curves["pretrained_idm"]),
-                "The IDM had no healthy codebook to lose after its own training",
+                "This takes a codebook that is healthy after the IDM's own training, and it was",
             ),
         ),
         Claim("With both random it does not.", expect(HEALTHY, curves["both_random"])),

@@ -101,7 +101,7 @@ def provided(condition: Verdict, verdict: Verdict, otherwise: str) -> Verdict:
     """``verdict`` where what it takes for granted was so; else inconclusive, for that reason."""
     if condition.outcome == REPRODUCED:
         return verdict
-    return Verdict(INCONCLUSIVE, f"{otherwise}: {condition.reason}")
+    return Verdict(INCONCLUSIVE, f"{otherwise} {condition.reason}")
 
 
 def together(verdicts: Sequence[Verdict]) -> str:
