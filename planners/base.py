@@ -82,7 +82,8 @@ class SamplingPlanner(Settings, ABC):
             seed: an int, one int per problem, or a torch.Generator. Every problem draws from a
                 generator of its own and sees the same numbers whatever the batch: row b of a
                 batch with seeds `[s0, s1, ...]` is the plan of that problem alone with seed `sb`,
-                up to the rounding of the cost, and unless `max_seconds` or `tolerance` is set.
+                up to the rounding of the cost, and unless `max_seconds` or `tolerance` is set
+                or the cost takes a `seed`, which is one for the whole batch.
                 The same seed gives the same bits; global random state is never touched.
             batch: B.
             callback: called with every Iteration as it ends.

@@ -59,7 +59,7 @@ class LBFGS(GradientPlanner):
                 cost=cost,
                 slope=slope,
                 direction=torch.zeros_like(x),
-                step=torch.zeros_like(cost),
+                step=torch.zeros_like(x[:, :1]),
                 moves=none,
                 turns=none,
                 curvature=none[..., :1],

@@ -13,8 +13,8 @@ from planners.result import PlanResult
 class Planner(Protocol):
     """Any object with this `plan` works wherever ours do.
 
-    `warm_start` is None or a PlanResult of its own, shifted to begin now. `seed` is an int (or
-    the sequence of B ints, or the torch.Generator, that the caller of `MPC.reset` chose).
+    `warm_start` is None or a PlanResult of its own, shifted to begin now. `seed` is an int, or the
+    sequence of B ints that the caller of `MPC.reset` chose.
     """
 
     def plan(

@@ -54,14 +54,26 @@ class PlanResult:
         return sum(int(iteration.costs.isinf().sum()) for iteration in self.history)
 
     def shift(self, steps: int = 1) -> PlanResult:
-        """The plan as seen `steps` steps later, the last action repeated: the next warm start."""
+        """The plan as seen `steps` steps later, the last action repeated: the next warm start.
+
+        What it costs from there on is not known.
+        """
         if steps < 0:
             raise ValueError(f"cannot shift a plan by {steps} steps")
         elites = None if self.elites is None else shifted(self.elites, steps)
         mean = None if self.mean is None else shifted(self.mean, steps)
         std = None if self.std is None else shifted(self.std, steps)
         actions = shifted(self.actions, steps)
-        return replace(self, actions=actions, mean=mean, std=std, elites=elites)
+        return replace(
+            self,
+            actions=actions,
+            mean=mean,
+            std=std,
+            elites=elites,
+            cost=None,
+            elite_costs=None,
+            history=(),
+        )
 
 
 def shifted(sequence: Tensor, steps: int, horizon: int | None = None) -> Tensor:

@@ -29,7 +29,7 @@ class Settings:
     evolution strategies, Brockhoff et al. 2010): their noise has mean zero exactly, and half the
     random numbers are half the work."""
     elite_fraction: float = 0.05
-    """The share of candidates that are elites, at least one; CEM fits them."""
+    """The share of candidates that are elites, at least two of them; CEM fits them."""
 
     returns: Literal["mean", "best", "finalist"] = "mean"
     """The plan returned. "mean": the mean of the final distribution. "best": the best candidate
@@ -91,5 +91,5 @@ class Settings:
 
     @property
     def num_elites(self) -> int:
-        """K."""
-        return max(1, round(self.elite_fraction * self.num_samples))
+        """K: one elite would have no spread to search on with."""
+        return min(self.num_samples, max(2, round(self.elite_fraction * self.num_samples)))

@@ -79,7 +79,11 @@ def positive(differences: Sequence[float], unit: str) -> Verdict:
     if len(differences) < 2:
         return Verdict(INCONCLUSIVE, f"{mean:+.3g} {unit} of one seed, which has no interval.")
     low, high = interval(differences)
-    return by_interval(mean, low, high, unit, seeds(len(differences)))
+    sample = seeds(len(differences))
+    reason = f"{mean:+.3g} {unit} (95 % interval {low:+.3g} to {high:+.3g}, {sample})."
+    if low > 0:
+        return Verdict(REPRODUCED, reason)
+    return Verdict(NOT_REPRODUCED if high < 0 else INCONCLUSIVE, reason)
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
@@ -87,14 +91,6 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     quantile = STUDENT[min(len(values) - 1, len(STUDENT)) - 1]
     half = quantile * stdev(values) / sqrt(len(values))
     return fmean(values) - half, fmean(values) + half
-
-
-def by_interval(mean: float, low: float, high: float, unit: str, sample: str) -> Verdict:
-    """Whether a difference is above 0: reproduced; below: not reproduced; else inconclusive."""
-    reason = f"{mean:+.3g} {unit} (95 % interval {low:+.3g} to {high:+.3g}, {sample})."
-    if low > 0:
-        return Verdict(REPRODUCED, reason)
-    return Verdict(NOT_REPRODUCED if high < 0 else INCONCLUSIVE, reason)
 
 
 def provided(condition: Verdict, verdict: Verdict, otherwise: str) -> Verdict:

@@ -315,11 +315,14 @@ def test_tables_2_and_3_stand_beside_the_papers(
     assert "*20.03 / 83.33 / 10.64 / 188.82*" in text
 
 
-def vp2_file(path: Path, outcomes: dict[str, str], tasks: Sequence[str]) -> Path:
+def vp2_file(
+    path: Path, outcomes: dict[str, str], tasks: Sequence[str], seed: int = 0, training: int = 0
+) -> Path:
     rows = [
         {
-            "task": task, "model": model, "seed": 0, "outcomes": played,
+            "task": task, "model": model, "seed": seed, "outcomes": played,
             "successes": played.count("1"), "episodes": len(played),
+            "settings": {"weights": f"{model} {training}"},
         }
         for model, played in outcomes.items()
         for task in tasks
@@ -330,16 +333,27 @@ def vp2_file(path: Path, outcomes: dict[str, str], tasks: Sequence[str]) -> Path
 
 def test_table_4_reads_the_benchmarks_results(tmp_path: Path) -> None:
     outcomes = {"two_stage": "0" * 28 + "11", "cola": "1" * 15 + "0" * 15, "direct": "1" * 30}
-    file = vp2_file(tmp_path / "results.json", outcomes, ["open_slide", "push_red"])
-    given = ["data=???", "init=???", "table=4", f"vp2.results={file}", f"out={tmp_path}"]
-    reproduce(config(*given, "vp2.joint=cola"))
+    tasks = ["open_slide", "push_red"]
+    files = [
+        vp2_file(tmp_path / f"{seed}.json", outcomes, tasks, seed, seed // 2) for seed in range(4)
+    ]
+
+    def given(*files: Path) -> list[str]:
+        listed = f"vp2.results=[{','.join(map(str, files))}]"
+        return ["data=???", "init=???", "table=4", listed, f"out={tmp_path}"]
+
+    reproduce(config(*given(*files), "vp2.joint=cola"))
     text = (tmp_path / "table_4.md").read_text()
     assert "# Table 4: planning success on RoboDesk: reproduced" in text
-    assert "| ours, open_slide | 2/30 (2-21 %) | 15/30 (33-67 %) |" in text
+    assert "95 % interval +43.3 to +43.3, 2 seeds" in text
+    assert "| ours, open_slide | 8/120 (2-21 %) | 60/120 (33-67 %) |" in text
     assert "| *average* | *6.94 %* | *13.12 %* |" in text
     assert "Table 4" in (tmp_path / "summary.md").read_text()
     with pytest.raises(ColaWorldError, match=r"no model 'joint' .* vp2\.joint=LABEL"):
-        reproduce(config(*given))
+        reproduce(config(*given(*files)))
+    reproduce(config(*given(*files[:2]), "vp2.joint=cola"))
+    text = (tmp_path / "table_4.md").read_text()
+    assert "RoboDesk: inconclusive" in text and "one training of each" in text
 
 
 def test_a_result_without_a_picture_has_no_link(tmp_path: Path) -> None:

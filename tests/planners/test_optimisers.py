@@ -207,6 +207,24 @@ def test_a_hole_in_the_cost_stops_its_own_candidates_only(planner, box, tracking
     assert outside.any() and (plan.cost[outside] < 1e-3).all()
 
 
+@pytest.mark.parametrize("kind", [CEM, ICEM, MPPI])
+def test_few_samples_still_search_in_every_iteration(kind, box, tracking, targets):
+    plan = kind(horizon=6, num_samples=6, iterations=3).plan(tracking(targets), box(2), batch=3)
+    for iteration in plan.history:
+        assert (iteration.std > 0).all()
+        assert all(len(costs.unique()) == 6 for costs in iteration.costs)
+
+
+@descent
+def test_a_cost_of_other_precision_leaves_the_actions_float32(planner, box, tracking, targets):
+    def cost(actions):
+        assert actions.dtype == torch.float32
+        return tracking(targets)(actions).double()
+
+    planner = dataclasses.replace(planner, iterations=5)
+    assert planner.plan(cost, box(2), batch=3).actions.dtype == torch.float32
+
+
 @descent
 def test_gradients_start_from_the_warm_start_and_its_elites(planner, box, tracking, targets):
     warm = CEM(horizon=6, elite_fraction=0.03).plan(tracking(targets), box(2), batch=3)

@@ -202,6 +202,7 @@ def test_a_plan_shifts_into_the_next_warm_start(box, tracking, targets):
     plan = planner.plan(tracking(targets), box(2), batch=3)
     kept = plan.actions.clone()
     shifted = plan.shift(2)
+    assert shifted.cost is None and not shifted.history
     for name in ("actions", "mean", "std"):
         after, before = getattr(shifted, name), getattr(plan, name)
         assert torch.equal(after[:, :4], before[:, 2:])
