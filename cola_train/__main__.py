@@ -26,7 +26,7 @@ from cola_train.phases import Distillation, Phase
 from cola_train.runs import RECIPE, has_codes
 from cola_train.trainer import Trainer, TrainerConfig
 
-COUNTED = {"steps", "continuous_steps", "restart_steps"}
+COUNTED = {"steps", "lr_warmup", "continuous_steps", "restart_steps"}
 """Settings of a phase that ``steps_scale`` scales."""
 READS_ACTIONS = {"adapter", "action_in"}
 """Components whose weights are of one kind of real actions."""
@@ -126,9 +126,6 @@ def split_data(
     data = sources.split("train", size)
     if cfg.max_episodes:
         data = data.first(cfg.max_episodes)
-    if cfg.crops:
-        generator = torch.Generator().manual_seed(cfg.seed)
-        data = data.with_crops(cfg.crops, cfg.crop_margin, generator)
     return data, sources.split("test", size)
 
 

@@ -16,8 +16,9 @@ def write_atomically(file: Path, write: Callable[[Path], Any]) -> None:
 
 
 def replace_files(source: Path, out: Path) -> None:
-    """Move the files of ``source`` into ``out``, each atomically."""
-    for file in source.iterdir():
+    """Move the files of ``source`` into ``out``, each atomically, ``config.json`` last: a model's
+    folder that has one is whole."""
+    for file in sorted(source.iterdir(), key=lambda file: file.name == "config.json"):
         os.replace(file, out / file.name)
 
 

@@ -87,8 +87,8 @@ class PlanningAgent:
     dynamics: one, or the members of an ensemble: each imagines and is scored, and the scores are
         combined. The first one's frames are shown.
     planner: anything with `plan(cost, action_space, *, warm_start, seed, batch)`.
-    sequences: candidates that are imagined at once, which bounds the memory; on a CPU few are
-        also faster than many.
+    sequences: about how many candidates are imagined at once, those of one problem at least, which
+        bounds the memory; on a CPU few are also faster than many.
     screen: None: every candidate is judged by the reward.
     """
 

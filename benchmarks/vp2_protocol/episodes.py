@@ -16,6 +16,7 @@ from benchmarks.vp2_protocol.agents import Agent, Decision, Situation
 from benchmarks.vp2_protocol.settings import Rules
 from benchmarks.vp2_protocol.simulation import SimulatorPool
 from benchmarks.vp2_protocol.stopwatch import Stopwatch
+from cola_env.errors import ColaWorldError
 from cola_env.goals import GoalPair
 
 Frame = NDArray[np.uint8]
@@ -80,6 +81,11 @@ class Batch:
         began = time.perf_counter()
         still = self._step < self.rules.idle_steps
         decision = self._stand_still() if still else self.agent.decide(self._situation())
+        if not still and decision.plans.shape[1] < self.rules.replan_every:
+            raise ColaWorldError(
+                f"A plan has {decision.plans.shape[1]} actions, of which replan_every="
+                f"{self.rules.replan_every} are to be done: raise planner.horizon or replan sooner."
+            )
         seconds = (time.perf_counter() - began) / len(self.live)
         acting = Stopwatch()
         count = 1 if still else min(self.rules.replan_every, self.rules.steps - self._step)

@@ -1,13 +1,13 @@
 """Finished episodes on disk: what a run that was killed goes on from, and what its results are."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from cola_env.errors import ColaWorldError
+from cola_train.files import write_atomically
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,4 @@ class RunFolder:
 def write_text(path: Path, text: str) -> None:
     """Write a text file so that a reader sees all of it or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".tmp")
-    partial.write_text(text)
-    os.replace(partial, path)
+    write_atomically(path, lambda target: target.write_text(text))

@@ -24,12 +24,14 @@ ROW_KEYS = (
 Row = dict[str, Any]
 
 
-def rate_row(successes: int, episodes: int, seeds: int = 1, **about: Any) -> Row:
+def rate_row(successes: int, episodes: int, pairs: int | None = None, **about: Any) -> Row:
     """One row: a success count, what it is about, and its 95 % Wilson interval.
 
-    Under several planner seeds a pair counts once in the interval, with its success rate.
+    ``pairs`` is how many pairs the episodes are of, if not one each: under several planner seeds a
+    pair counts once in the interval.
     """
-    low, high = wilson(successes / seeds, episodes // seeds)
+    pairs = pairs or episodes
+    low, high = wilson(successes * pairs / episodes, pairs)
     return {
         **about,
         "successes": successes,
@@ -89,8 +91,13 @@ def overall(rows: Sequence[Row]) -> list[Row]:
 
 def _sum(rows: Sequence[Row], **about: Any) -> Row:
     successes, episodes = (sum(row[key] for row in rows) for key in ("successes", "episodes"))
-    seeds = len({row["seed"] for row in rows})
-    return rate_row(successes, episodes, seeds, **about)
+    played = {
+        (row["task"], pair)
+        for row in rows
+        for pair, outcome in enumerate(row.get("outcomes", "0" * row["episodes"]))
+        if outcome != "-"
+    }
+    return rate_row(successes, episodes, len(played), **about)
 
 
 def cell(row: Row) -> str:

@@ -61,10 +61,6 @@ class TrainingData(Protocol):
         """The first ``episodes`` (of each source)."""
         ...
 
-    def with_crops(self, copies: int, margin: int, generator: torch.Generator) -> Self:
-        """With ``copies`` more of each episode, shifted by up to ``margin`` pixels."""
-        ...
-
 
 @dataclass(frozen=True)
 class Clips:
@@ -105,21 +101,6 @@ class Clips:
     def first(self, episodes: int) -> Clips:
         """The first ``episodes`` of them, not encoded."""
         return Clips(self.frames[:episodes], self.actions[:episodes])
-
-    def with_crops(self, copies: int, margin: int, generator: torch.Generator) -> Clips:
-        """These episodes and ``copies`` more of each, shifted by up to ``margin`` pixels: a random
-        crop of the padded frames, one for a whole episode. Not encoded."""
-        padded = [self._cropped(margin, generator) for _ in range(copies)]
-        return Clips(torch.cat([self.frames, *padded]), self.actions.repeat(copies + 1, *(1,) * 2))
-
-    def _cropped(self, margin: int, generator: torch.Generator) -> Tensor:
-        offsets = torch.randint(-margin, margin + 1, (self.episodes, 2), generator=generator)
-        cropped = torch.empty_like(self.frames)
-        side = torch.arange(self.frames.shape[2])
-        for out, frames, (y, x) in zip(cropped, self.frames, offsets.tolist(), strict=True):
-            rows, columns = ((side + shift).clamp(0, len(side) - 1) for shift in (y, x))
-            out.copy_(frames[:, rows[:, None], columns])
-        return cropped
 
     def encode(self, model: ColaWorldModel) -> Clips:
         """The same clips with the latents of all frames."""

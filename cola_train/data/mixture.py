@@ -58,10 +58,6 @@ class Mixture:
     def first(self, episodes: int) -> Mixture:
         return replace(self, parts=[part.first(episodes) for part in self.parts])
 
-    def with_crops(self, copies: int, margin: int, generator: torch.Generator) -> Mixture:
-        parts = [part.with_crops(copies, margin, generator) for part in self.parts]
-        return replace(self, parts=parts)
-
     def sample(self, count: int, length: int, generator: torch.Generator) -> Batch:
         def draw(part: TrainingData, share: int) -> Batch:
             return part.sample(share, length, generator)

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from cola_env.errors import ColaWorldError
 from cola_train.data.clips import Batch
 from cola_train.data.damage import DamagedFile, Ledger, Unreadable
 from cola_train.data.episodes import Entry, Episodes, Piece
@@ -86,12 +85,6 @@ class Stream:
         memory = None if self.memory is None else [self.memory[i] for i in rows]
         latents = None if self.latents is None else [self.latents[i] for i in rows]
         return replace(self, pieces=[self.pieces[i] for i in rows], memory=memory, latents=latents)
-
-    def with_crops(self, copies: int, margin: int, generator: torch.Generator) -> Stream:
-        raise ColaWorldError(
-            f"crops={copies} needs episodes of equal length in memory, which those of {self.name} "
-            "are not: set crops=0 or raise loading.memory_gb."
-        )
 
     def entry(self, piece: Piece) -> Entry:
         return self.source.entries[piece.episode]

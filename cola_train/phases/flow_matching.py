@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -29,9 +29,6 @@ class FlowMatching(LatentActionPhase):
             reference).
         adapted: the model has a trained adapter, which is measured too.
         adapter_share: share of the clips whose latent actions are the adapter's, from real ones.
-        own_predictions: share of the frames before which the network is shown its own one-step
-            prediction of the previous frame instead of the true one, as in a rollout (parallel
-            scheduled sampling, arXiv 1906.04331).
         levels: "frame": noise levels independent for every frame; "clip": one for all frames of a
             clip, shifted by its size and length, as Open-Sora trains.
         pure_noise: with ``levels="frame"``, the share of the frames at noise level 1,
@@ -43,7 +40,6 @@ class FlowMatching(LatentActionPhase):
     actions: str = "none"
     adapted: bool = False
     adapter_share: float = 0.0
-    own_predictions: float = 0.0
     levels: str = "frame"
     pure_noise: float = 0.5
     action_dropout: float = 0.1
@@ -98,9 +94,6 @@ class FlowMatching(LatentActionPhase):
         noise = torch.randn(latents.shape, generator=generator).to(latents)
         clip = NoisedClip.of(latents, noise, t, vectors)
         moved = (latents - clip.previous).square().mean(2)
-        if self.own_predictions:
-            previous = self._own_previous(model, latents, vectors, clip.previous, generator)
-            clip = replace(clip, previous=previous)
         target = self.target(model, clip, latents - noise)
         error = (clip.velocity(model) - target).square().mean(2)
         if model.residual:
@@ -120,21 +113,6 @@ class FlowMatching(LatentActionPhase):
     def target(self, model: ColaWorldModel, clip: NoisedClip, straight: Tensor) -> Tensor:
         """The velocity to learn; ``straight`` is that from the clip's noise to its frames."""
         return straight
-
-    @torch.no_grad()
-    def _own_previous(
-        self,
-        model: ColaWorldModel,
-        latents: Tensor,
-        vectors: Tensor,
-        previous: Tensor,
-        generator: torch.Generator,
-    ) -> Tensor:
-        noise = torch.randn(latents.shape, generator=generator).to(latents)
-        predicted = model.predict_next(latents, vectors, noise)
-        own = torch.cat([previous[:, :2], predicted[:, :-1]], dim=1)
-        pick = torch.rand(latents.shape[:2], generator=generator) < self.own_predictions
-        return torch.where(pick.to(latents.device)[..., None, None, None], own, previous)
 
     def evaluate(self, model: ColaWorldModel, held_out: TrainingData) -> Logs:
         measures = obedience(model, held_out, self.clip, adapter=self.adapted)

@@ -14,6 +14,7 @@ from cola_env.errors import ColaWorldError
 from cola_env.models.quantizer import VectorQuantizer
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Batch, TrainingData
+from cola_train.data.crops import random_crops
 from cola_train.evaluation.probe import linear_probe
 from cola_train.phases.phase import Logs, Phase
 from cola_train.sharding import load_whole, whole_state
@@ -23,21 +24,30 @@ from cola_train.sharding import load_whole, whole_state
 class LatentActionPhase(Phase):
     """The first ``continuous_steps`` pass the IDM's tokens on unquantised. Then, if ``fit_codes``,
     the codebook is initialised from data by k-means, and for ``restart_steps`` dead codes are
-    restarted. ``quantizer_weight`` weighs the codebook and commitment losses. Every evaluation
-    fits a linear probe of the real actions on ``probe_clips`` training clips (0: none).
+    restarted. ``quantizer_weight`` weighs the codebook and commitment losses. Clips are cut to
+    random crops of at least ``crop_scale`` of their area (1: not at all), which the paper does
+    wherever the IDM learns. Every evaluation fits a linear probe of the real actions on
+    ``probe_clips`` training clips (0: none).
 
-    Raises ColaWorldError for a phase that ends before its codebook is initialised."""
+    Raises ColaWorldError for a phase that ends before its codebook is initialised, or for a
+    ``crop_scale`` outside (0, 1]."""
 
     quantizer_weight: float = 0.05
     continuous_steps: int = 0
     fit_codes: bool = False
     restart_steps: int = 0
     restart_every: int = 50
+    crop_scale: float = 1.0
     probe_clips: int = 0
     _train: TrainingData | None = field(default=None, init=False, repr=False)
     _seen: list[Tensor] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        if not 0 < self.crop_scale <= 1:
+            raise ColaWorldError(
+                f"phases.{self.name}.crop_scale={self.crop_scale} is no share of a frame: give one "
+                "above 0, and 1 for whole frames."
+            )
         if self.fit_codes and self.continuous_steps >= self.steps:
             name = f"phases.{self.name}"
             raise ColaWorldError(
@@ -59,6 +69,10 @@ class LatentActionPhase(Phase):
     def start(self, data: TrainingData) -> None:
         self._train = data
 
+    def draw(self, data: TrainingData, generator: torch.Generator, count: int) -> Batch:
+        batch = super().draw(data, generator, count)
+        return batch if self.crop_scale == 1 else random_crops(batch, self.crop_scale, generator)
+
     def probe(self, model: ColaWorldModel, held_out: TrainingData) -> Logs:
         """``probe_l1``: the mean held-out error over the action's dimensions (Table 1, Fig. 4a)."""
         if not self.probe_clips:
@@ -71,7 +85,8 @@ class LatentActionPhase(Phase):
         self, model: ColaWorldModel, batch: Batch, step: int
     ) -> tuple[Tensor, Tensor, Logs]:
         """Action vectors (B, T - 1, tokens, code_size), their weighted loss, and logs."""
-        tokens = model.action_tokens(batch.frames, batch.latents)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and "idm" in self.learns):
+            tokens = model.action_tokens(batch.frames, batch.latents)
         if not self.quantised(step):
             return model.quantizer.normalize(tokens), torch.zeros((), device=tokens.device), {}
         quantized = model.quantizer(tokens)

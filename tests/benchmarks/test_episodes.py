@@ -8,6 +8,7 @@ from benchmarks.vp2_protocol.agents import Decision
 from benchmarks.vp2_protocol.episodes import Batch, play
 from benchmarks.vp2_protocol.settings import Rules
 from benchmarks.vp2_protocol.simulation import Outcome
+from cola_env.errors import ColaWorldError
 from cola_env.goals import GoalPair
 
 
@@ -122,6 +123,12 @@ def test_an_agents_error_ends_the_play():
     rules = Rules("mse", episodes=1, seed=0)
     with pytest.raises(RuntimeError, match="no idea"):
         list(play([Batch([(0, pair(1.0))], Broken(), Counter(), rules)], at_once=2))
+
+
+def test_a_plan_that_is_too_short_is_told():
+    rules = Rules("mse", episodes=1, seed=0, steps=8, replan_every=5)
+    with pytest.raises(ColaWorldError, match="A plan has 4 actions, of which replan_every=5"):
+        list(play([Batch([(0, pair(20.0))], Walker(), Counter(), rules)], at_once=1))
 
 
 def test_the_compilers_settings_reach_the_threads():

@@ -24,6 +24,16 @@ def test_a_pair_counts_once_however_many_seeds_played_it() -> None:
     assert overall(rows)[0]["successes"] == 5
 
 
+def test_seeds_need_not_have_played_the_same() -> None:
+    rows = [row("a", "111"), row("a", "11-", seed=1), row("a", "10", task="open_slide")]
+    first, _ = pooled(rows)
+    low, high = wilson(3, 3)
+    assert (first["ci_low"], first["ci_high"]) == (round(low, 4), round(high, 4))
+    (total,) = overall(rows)
+    low, high = wilson(5 * 6 / 7, 5)
+    assert (total["ci_low"], total["ci_high"]) == (round(low, 4), round(high, 4))
+
+
 def test_paired_differences_see_what_unpaired_intervals_miss() -> None:
     better, worse = "1" * 12 + "0" * 18, "1" * 6 + "0" * 24
     rows = [row("a", better), row("b", worse), row("c", better)]

@@ -1,8 +1,9 @@
-"""Clips in memory: subsets and random crops."""
+"""Clips in memory: subsets, and random crops of them."""
 
 import torch
 
-from cola_train.data.clips import Clips
+from cola_train.data.clips import Batch, Clips
+from cola_train.data.crops import random_crops
 
 
 def numbered(episodes: int = 3) -> Clips:
@@ -10,22 +11,21 @@ def numbered(episodes: int = 3) -> Clips:
     return Clips(frames, torch.rand(episodes, 4, 5))
 
 
-def test_crops_are_shifted_copies_with_the_same_actions() -> None:
-    clips = numbered()
-    more = clips.with_crops(2, margin=3, generator=torch.Generator().manual_seed(0))
-    assert more.episodes == 9 and more.latents is None
-    assert torch.equal(more.frames[:3], clips.frames)
-    assert torch.equal(more.actions[6:], clips.actions)
-    shifts = [(y, x) for y in range(-3, 4) for x in range(-3, 4)]
-    inner = slice(3, 13)
-    for episode in range(3, 9):
-        source = clips.frames[episode % 3]
-        crop = more.frames[episode][:, inner, inner]
-        found = [
-            (y, x) for y, x in shifts
-            if torch.equal(crop, source[:, 3 + y : 13 + y, 3 + x : 13 + x])
-        ]  # fmt: skip
-        assert len(found) == 1, "one shift for the whole episode"
+def test_a_crop_is_one_square_of_a_clip_brought_back_to_its_size() -> None:
+    rows, columns = torch.meshgrid(torch.arange(16), torch.arange(16), indexing="ij")
+    frames = (torch.stack([rows, columns, rows + columns], -1) * 8).to(torch.uint8)
+    batch = Batch(frames.expand(40, 5, 16, 16, 3), torch.zeros(40, 5, 4), torch.rand(40, 4, 5))
+    crops = random_crops(batch, 0.25, torch.Generator().manual_seed(0))
+    assert crops.frames.shape == batch.frames.shape and crops.frames.dtype == torch.uint8
+    assert torch.equal(crops.actions, batch.actions) and crops.latents.numel() == 0
+    assert (crops.frames == crops.frames[:, :1]).all(), "one crop for the whole clip"
+    first = crops.frames[:, 0].float() / 8
+    height, width = first[:, -1, 8, 0] - first[:, 0, 8, 0], first[:, 8, -1, 1] - first[:, 8, 0, 1]
+    torch.testing.assert_close(height, width, atol=0.3, rtol=0)
+    assert height.min() > 6 and height.max() < 15.2 and height.std() > 1
+    assert first[:, 0, 8, 0].min() < 1 and first[:, -1, 8, 0].max() > 14
+    again = random_crops(batch, 0.25, torch.Generator().manual_seed(0))
+    assert torch.equal(again.frames, crops.frames)
 
 
 def test_the_first_episodes_are_a_dataset_of_their_own() -> None:

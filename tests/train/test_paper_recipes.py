@@ -13,7 +13,9 @@ from cola_env.errors import ColaWorldError
 from cola_env.models.sizes import PAPER
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.damage import Ledger
-from tests.train.test_trainer import moving_square
+from cola_train.phases import FlowMatching
+from cola_train.phases.latent_actions import LatentActionPhase
+from tests.train.test_trainer import moving_square, small_model
 
 CONF = Path(cli.__file__).parent / "conf"
 TINY = {
@@ -73,6 +75,16 @@ def test_every_phase_of_the_papers_recipes_trains_and_leaves_a_model(
     assert len(list(cache.glob("*.npy"))) == 1, "train and held-out clips are the same here"
 
 
+@pytest.mark.parametrize("recipe", ["joint_paper", "two_stage_paper"])
+def test_clips_are_cropped_wherever_the_idm_learns_and_nowhere_else(
+    recipe: str, tmp_path: Path
+) -> None:
+    config = settings(recipe, tmp_path)
+    for phase in (cli.make_phase(config, name) for name in config.order):
+        cropped = isinstance(phase, LatentActionPhase) and phase.crop_scale < 1
+        assert cropped == ("idm" in phase.learns), phase.name
+
+
 def test_the_papers_sampler_is_distilled_into_one_step(tmp_path: Path) -> None:
     config = settings("distill_paper", tmp_path / "run", f"init={tmp_path / 'teacher'}")
     sizes = OmegaConf.to_container(OmegaConf.merge(PAPER, config.model))
@@ -90,6 +102,17 @@ def test_continuous_latent_actions_train_without_codes(tmp_path: Path) -> None:
     cli.train(config)
     lines = (tmp_path / "run" / "history.jsonl").read_text()
     assert '"gap"' in lines and "max_usage" not in lines
+
+
+def test_continuous_latent_actions_of_a_frozen_idm_are_not_drawn() -> None:
+    model = small_model(quantizer_config={"kind": "gaussian", "num_tokens": 1})
+    model.requires_grad_(True)  # as the compiled trainer has it
+    phase = FlowMatching("finetune", 2, ["stdit"], actions="latent")
+    batch = moving_square().sample(2, 4, torch.Generator().manual_seed(0)).encoded(model)
+    vectors = [phase.latent_actions(model, batch, 0)[0] for _ in range(2)]
+    assert torch.equal(*vectors)
+    phase.learns = ["idm"]
+    assert not torch.equal(*[phase.latent_actions(model, batch, 0)[0] for _ in range(2)])
 
 
 def test_open_soras_noise_levels_are_one_a_clip(tmp_path: Path, monkeypatch) -> None:
