@@ -20,7 +20,7 @@ from cola_env.dream_model import choose_mode, matching_classifier, open_model
 from cola_env.errors import ColaWorldError
 from cola_env.inputs import as_actions, as_frames, real_actions
 from cola_env.models.dream_state import DreamState
-from cola_env.rewards import ClassifierReward, Reward, RewardName, make_reward
+from cola_env.rewards import ClassifierReward, Reward, RewardName, is_judged, make_reward
 from cola_env.rollout import Rollout
 from cola_env.starts import Start, Starts
 from cola_env.worlds import OWN, find_world
@@ -96,7 +96,7 @@ class Dream:
         self.task = task
         self.batch = batch
         self.config: Mapping[str, Any] = self.model.config
-        classifier = matching_classifier(self.model, folder, self.world)
+        classifier = matching_classifier(self.model, folder, self.world, is_judged(reward))
         self.reward = make_reward(reward, task, classifier)
         self.success: ClassifierReward | None = None
         if classifier is not None and task in classifier.tasks:

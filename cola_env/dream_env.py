@@ -33,9 +33,9 @@ class Seconds(float):
 class ColaWorldEnv(gym.Env[Any, Any]):
     """A robot's scene imagined by a world model: one step is one diffusion prediction.
 
-    Observations: uint8 RGB (64, 64, 3). Actions: Box(-1, 1, (A,)), or MultiDiscrete codes in
-    mode "latent". Reward: of the new frame against the goal image. Terminated: the success
-    classifier holds the task for solved (only tasks that have one).
+    Observations: uint8 RGB (64, 64, 3), or of the model's image_size. Actions: Box(-1, 1, (A,)),
+    or MultiDiscrete codes in mode "latent". Reward: of the new frame against the goal image.
+    Terminated: the success classifier holds the task for solved (only tasks that have one).
 
     task: a RoboDesk task, or one of the suite libero_goal. With a start frame and a goal image of
         the caller's any of them will do; the shipped ones and the success classifier are of the
@@ -56,8 +56,8 @@ class ColaWorldEnv(gym.Env[Any, Any]):
     snapshot() returned, to begin an episode there. What is not given comes from the task's shipped
     pairs, drawn with np_random, as is the seed of the diffusion noise.
 
-    info: "success_probability" (tasks with a classifier), and after a step "latent_codes" (int64,
-    models with latent actions) and "prediction_seconds" (wall-clock).
+    info: "success_probability" (tasks with a classifier of such frames), and after a step
+    "latent_codes" (int64, models with latent actions) and "prediction_seconds" (wall-clock).
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}

@@ -56,7 +56,8 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
         max_episode_steps: int | None,
         render_mode: str | None,
     ) -> None:
-        """Raises ColaWorldError for an unknown reward or render mode."""
+        """Raises ColaWorldError for an unknown reward or render mode, and for a reward whose
+        success classifier knows other frames than these."""
         self.check_choice("render mode", render_mode, (None, "rgb_array"))
         self.task = task
         self.rendering = rendering
@@ -202,11 +203,16 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
         """None where the simulator's own reward is asked for."""
         if isinstance(reward, str) and reward in self.own_rewards:
             return None
-        from cola_env.rewards import REWARDS, make_reward
+        from cola_env.classifier import check_frames, load_classifier
+        from cola_env.rewards import REWARDS, is_judged, make_reward
 
         if isinstance(reward, str):
             self.check_choice("reward", reward, (*self.own_rewards, *REWARDS))
-        return make_reward(reward, task)
+        classifier = load_classifier() if is_judged(reward) else None
+        made = make_reward(reward, task, classifier)
+        if classifier is not None:
+            check_frames(classifier, self.rendering, self._image_shape[0])
+        return made
 
     def _check_started(self) -> None:
         if not self._started:

@@ -1,5 +1,6 @@
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from cola_env.checkpoints import WEIGHTS, find_checkpoint, load_model, pick_device
 from cola_env.classifier import SuccessClassifier, find_classifier, load_classifier
 from cola_env.errors import ColaWorldError
+from cola_env.rewards import ClassifierReward
 
 
 @pytest.fixture
@@ -120,6 +122,17 @@ def test_classifiers_are_found_inside_and_beside_a_checkpoint(checkpoints, tmp_p
     inside = tmp_path / "model" / "classifiers"
     SuccessClassifier(width=4).save_pretrained(inside)
     assert find_classifier(tmp_path / "model") == inside
-    assert find_classifier(tmp_path / "elsewhere" / "model") is None
+    elsewhere = tmp_path / "elsewhere" / "model"
+    elsewhere.mkdir(parents=True)
+    assert find_classifier(elsewhere) is None
     with pytest.raises(ColaWorldError, match="cola_train.classifier"):
-        load_classifier(tmp_path / "elsewhere" / "model")
+        load_classifier(elsewhere)
+
+
+def test_a_mistyped_classifier_folder_is_not_the_shipped_one(tmp_path, monkeypatch):
+    for find in (load_classifier, find_classifier, partial(ClassifierReward, "push_red")):
+        with pytest.raises(ColaWorldError, match="no folder .*nowhere"):
+            find(tmp_path / "nowhere")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    SuccessClassifier(tasks=("stack",), width=4).save_pretrained(tmp_path / "mine")
+    assert load_classifier("~/mine").tasks == ("stack",)

@@ -11,6 +11,7 @@ from gymnasium.wrappers import RecordVideo
 
 import cola_env
 from cola_env import ColaWorldEnv, ColaWorldError
+from cola_env.worlds import ROBODESK
 
 pytestmark = pytest.mark.usefixtures("goals")
 
@@ -296,6 +297,39 @@ def test_a_classifier_of_another_rendering_profile_is_refused(checkpoints, tmp_p
     cola_env.SuccessClassifier(width=4, rendering="vp2").save_pretrained(tmp_path / "classifiers")
     with pytest.raises(ValueError, match="[Rr]endering profile"):
         ColaWorldEnv(checkpoint=tmp_path / "direct", device="cpu")
+
+
+@pytest.fixture
+def shipped_classifier(goals):
+    """Beside the goals, in the place of the shipped one: 64 px, "fast"."""
+    cola_env.SuccessClassifier(width=4).save_pretrained(ROBODESK.assets / "classifiers")
+
+
+@pytest.mark.parametrize("other", [{"image_size": 128}, {"rendering": "vp2"}])
+def test_a_model_of_other_frames_dreams_without_the_shipped_classifier(
+    own_model, image, shipped_classifier, other
+):
+    model = own_model("direct", **other)
+    size = model.config.image_size
+    given = {"checkpoint": model, "device": "cpu"}
+    for reward in ("mse", lambda frames, goal: frames.mean((-3, -2, -1))):
+        env = ColaWorldEnv("push_red", reward=reward, **given)
+        options = {"frame": image(0, size), "goal": image(1, size)}
+        frame, info = env.reset(seed=0, options=options)
+        assert frame.shape == (size, size, 3) and info == {}
+        frame, reward, terminated, *_ = env.step(np.zeros(5, np.float32))
+        assert frame.shape == (size, size, 3) and np.isfinite(reward) and not terminated
+    for reward in ("vp2", {"mse": 1, "classifier": 1}):
+        with pytest.raises(ColaWorldError, match="classifier knows frames.*'fast' and 64 px.*mse"):
+            ColaWorldEnv("push_red", reward=reward, **given)
+
+
+def test_shipped_starts_of_another_size_are_refused(own_model, image, shipped_classifier):
+    model = own_model("direct", image_size=128)
+    env = ColaWorldEnv("push_red", checkpoint=model, reward="mse", device="cpu")
+    for options in (None, {"frame": image(0, 128)}):
+        with pytest.raises(ColaWorldError, match="goals are of 64 px.*of 128: give reset"):
+            env.reset(seed=0, options=options)
 
 
 def test_bad_actions(make):

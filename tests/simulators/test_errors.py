@@ -145,6 +145,13 @@ def test_reward_object_without_a_goal(make_env: Make) -> None:
         env.reset(seed=0)
 
 
+@pytest.mark.parametrize("other", [{"rendering": "vp2"}, {"rendering": "fast", "image_size": 32}])
+def test_rewards_of_a_classifier_of_other_frames(other: dict[str, Any]) -> None:
+    for reward in ("vp2", {"mse": 1, "classifier": 1}):
+        with pytest.raises(ColaWorldError, match="classifier knows frames.*'fast' and 64 px.*mse"):
+            RoboDeskEnv("push_red", reward=reward, **other)
+
+
 def test_step_before_reset() -> None:
     pytest.importorskip("robodesk")
     env = RoboDeskEnv("push_red", rendering="fast")
