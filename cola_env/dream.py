@@ -36,12 +36,16 @@ RESET_OPTIONS = ("frame", "goal", "state", "actions")
 
 @dataclass(frozen=True)
 class DreamSnapshot:
-    """All that a dream's future depends on; the memory is shared, as nothing ever writes to it."""
+    """All that a dream's future depends on; the memory is shared, as nothing ever writes to it.
+
+    ended: which worlds of a vector environment begin anew with its next step, bool (B,).
+    """
 
     memory: DreamState
     frames: Tensor
     goals: Tensor
     steps: NDArray[np.int64]
+    ended: NDArray[np.bool_]
     noise: tuple[Tensor, ...]
 
 
@@ -49,13 +53,13 @@ class DreamSnapshot:
 class Prediction:
     """What one step brought to the B worlds.
 
-    rewards: float32 (B,). success_probability: float32 (B,) or None without a classifier.
+    rewards: float32 (B,). success_probability: float64 (B,) or None without a classifier.
     codes: int64 (B, tokens), the latent actions used, or None for a direct model.
     seconds: wall-clock time of the whole step, reward included, for all worlds together.
     """
 
     rewards: NDArray[np.float32]
-    success_probability: NDArray[np.float32] | None
+    success_probability: NDArray[np.float64] | None
     codes: NDArray[np.int64] | None
     seconds: float
 
@@ -119,6 +123,7 @@ class Dream:
         self.frames = torch.zeros((batch, *self.frame_shape), dtype=torch.uint8, device=self.device)
         self.goals = self.frames.clone()
         self.steps = np.zeros(batch, np.int64)
+        self.ended = np.zeros(batch, bool)
         self.noise = [torch.Generator() for _ in range(batch)]
 
     @property
@@ -215,14 +220,14 @@ class Dream:
         return Rollout(made, rewards.float())
 
     @torch.no_grad()
-    def success_probability(self) -> NDArray[np.float32] | None:
-        """The classifier's probability that the present frames show success, float32 (B,).
+    def success_probability(self) -> NDArray[np.float64] | None:
+        """The classifier's probability that the present frames show success, float64 (B,).
 
         None for a task without a classifier.
         """
         if self.success is None:
             return None
-        return self.success.success_probability(self.frames.float() / 255).cpu().numpy()
+        return self.success.success_probability(self.frames.float() / 255).double().cpu().numpy()
 
     @property
     def memory(self) -> DreamState:
@@ -237,6 +242,7 @@ class Dream:
             self.frames.clone(),
             self.goals.clone(),
             self.steps.copy(),
+            self.ended.copy(),
             tuple(generator.get_state() for generator in self.noise),
         )
 
@@ -246,6 +252,7 @@ class Dream:
         self.frames = snapshot.frames.clone()
         self.goals = snapshot.goals.clone()
         self.steps = snapshot.steps.copy()
+        self.ended = snapshot.ended.copy()
         for generator, state in zip(self.noise, snapshot.noise, strict=True):
             generator.set_state(state)
 
@@ -265,6 +272,7 @@ class Dream:
         for row, seed in zip(rows, seeds, strict=True):
             self.noise[row].manual_seed(seed)
             self.steps[row] = 0
+            self.ended[row] = False
 
     def _draw(self, generators: Sequence[torch.Generator]) -> Tensor:
         """One noise (C, h, w) from each world's own generator."""

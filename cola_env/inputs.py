@@ -74,6 +74,20 @@ def check_options(options: dict | None, known: Sequence[str]) -> dict:
     return options or {}
 
 
+def check_step_limit(limit: int | None) -> int | None:
+    """The steps of an episode: None for -1, which is no limit in Gymnasium, either.
+
+    Raises ColaWorldError for any other number below 1.
+    """
+    if limit is None or limit == -1:
+        return None
+    if limit < 1:
+        raise ColaWorldError(
+            f"max_episode_steps must be at least 1, or -1 or None for no limit, not {limit}."
+        )
+    return limit
+
+
 def check_render_mode(mode: str | None) -> str | None:
     """`mode` if it is None or "rgb_array"; ColaWorldError otherwise."""
     if mode not in (None, "rgb_array"):

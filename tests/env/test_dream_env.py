@@ -142,6 +142,12 @@ def test_a_task_without_classifier_never_terminates(make, image, checkpoints):
         env.reset(seed=0)
 
 
+def test_minus_one_is_no_step_limit(make):
+    env = make(max_episode_steps=-1)
+    env.reset(seed=0)
+    assert not any(env.step(np.zeros(5, np.float32))[3] for _ in range(3))
+
+
 @pytest.mark.parametrize("through_gym", [False, True])
 def test_truncated_at_the_step_limit(make, checkpoints, through_gym):
     if through_gym:
@@ -286,6 +292,7 @@ def test_bad_arguments(checkpoints):
         ({"task": "stack"}, "no success classifier for task 'stack'"),
         ({"reward": "beauty"}, "Unknown reward"),
         ({"num_inference_steps": 0}, "num_inference_steps"),
+        ({"max_episode_steps": 0}, "max_episode_steps must be at least 1, or -1.*not 0"),
         ({"render_mode": "human"}, "render_mode"),
     ):
         with pytest.raises(ColaWorldError, match=sentence):

@@ -29,6 +29,7 @@ def test_unknown_task_lists_the_tasks() -> None:
         ("rendering", "pretty", "rendering profile 'pretty'.*'vp2' or 'fast'"),
         ("reward", "money", "reward 'money'.*success, sparse, dense, vp2"),
         ("render_mode", "human", "render mode 'human'.*rgb_array"),
+        ("max_episode_steps", 0, "max_episode_steps must be at least 1, or -1.*not 0"),
     ],
 )
 def test_unknown_choices_list_the_known_ones(option: str, value: str, sentence: str) -> None:
