@@ -20,6 +20,7 @@ from cola_env.dream_model import choose_mode, matching_classifier, open_model
 from cola_env.errors import ColaWorldError
 from cola_env.inputs import as_actions, as_frames, real_actions
 from cola_env.models.dream_state import DreamState
+from cola_env.models.pictures import to_bytes
 from cola_env.rewards import ClassifierReward, Reward, RewardName, is_judged, make_reward
 from cola_env.rollout import Rollout
 from cola_env.starts import Start, Starts
@@ -206,16 +207,9 @@ class Dream:
         The N candidates of a world share its next noise (common random numbers), so that each is
         what stepping with it would have given.
         """
-        samples, horizon = actions.shape[1:3]
         generators = [generator.clone_state() for generator in self.noise]
-        memory = self.memory.repeat(samples)
-        frames = []
-        for h in range(horizon):
-            noise = self._draw(generators).repeat_interleave(samples, dim=0)
-            moves = actions[:, :, h].flatten(0, 1)
-            memory = self.model.step(memory, moves, noise=noise, **self._settings)
-            frames.append(self.model.frames(memory))
-        made = torch.stack(frames, dim=1).unflatten(0, (self.batch, samples))
+        noise = torch.stack([self._draw(generators) for _ in range(actions.shape[2])])
+        made = to_bytes(self.model.rollout(self.memory, actions, noise=noise, **self._settings))
         rewards = self.reward(made.float() / 255, self.goals.float() / 255)
         return Rollout(made, rewards.float())
 

@@ -33,13 +33,19 @@ def open_model(
 def choose_mode(model: "ColaWorldModel", action_mode: str | None, world: WorldInfo) -> str:
     """How actions are given, by default the model's first way.
 
-    Raises ColaWorldError for one that it does not offer, and for actions of another robot.
+    Raises ColaWorldError for one that it does not offer, for actions of another robot, and for
+    latent actions without codes.
     """
     mode = action_mode or model.action_modes[0]
     if mode not in model.action_modes:
         raise ColaWorldError(
             f"This checkpoint has no action_mode '{action_mode}'; it offers "
             f"{' and '.join(repr(mode) for mode in model.action_modes)}."
+        )
+    if mode == "latent" and model.continuous:
+        raise ColaWorldError(
+            "This checkpoint has continuous latent actions, no codes to step an environment with: "
+            "use ColaWorldModel.rollout."
         )
     known, taken = world.action_dim, model.config.action_dim
     if mode != "latent" and world is not OWN and taken != known:

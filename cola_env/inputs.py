@@ -32,10 +32,8 @@ def as_actions(
     if not isinstance(actions, Tensor):
         actions = torch.as_tensor(np.asarray(actions))
     values = actions.to(device)
-    wanted = (*leading, *space.shape)
-    if not _fits(values.shape, wanted):
-        kind = "Latent actions" if isinstance(space, spaces.MultiDiscrete) else "Actions"
-        raise ColaWorldError(f"{kind} must have shape {_text(wanted)}, not {_text(values.shape)}.")
+    latent = isinstance(space, spaces.MultiDiscrete)
+    check_actions(values.shape, leading, space.shape, latent)
     if not torch.isfinite(values).all():
         raise ColaWorldError("The actions contain NaN or infinity; give finite numbers.")
     if isinstance(space, spaces.Box):
@@ -47,6 +45,16 @@ def as_actions(
             f"Latent actions are codes: whole numbers from 0 to {int(entries.max()) - 1}."
         )
     return codes
+
+
+def check_actions(
+    shape: Sequence[int], leading: Sequence[int | str], own: Sequence[int], latent: bool
+) -> None:
+    """Raises ColaWorldError unless actions have the shape (*leading, *own), see as_actions."""
+    wanted = (*leading, *own)
+    if not _fits(shape, wanted):
+        kind = "Latent actions" if latent else "Actions"
+        raise ColaWorldError(f"{kind} must have shape {_text(wanted)}, not {_text(shape)}.")
 
 
 def as_frames(frames: ArrayLike, name: str, size: int, leading: Sequence[int | str] = ()) -> Tensor:
