@@ -65,6 +65,19 @@ def test_passes_the_environment_checker() -> None:
     env.close()
 
 
+def test_a_limit_given_to_gym_make_replaces_the_suites() -> None:
+    given = {"task": STOVE, "rendering": "fast", "action_repeat": 100}
+    for limit, steps in ((None, 3), (4, 4)):
+        env = gymnasium.make("LIBERO-v0", max_episode_steps=limit, **given)
+        env.reset(seed=0)
+        assert [env.step(STILL)[3] for _ in range(steps)] == [False] * (steps - 1) + [True]
+        env.close()
+    env = LiberoEnv(**given, max_episode_steps=-1)
+    env.reset(seed=0)
+    assert not any(env.step(STILL)[3] for _ in range(4))
+    env.close()
+
+
 def test_same_seed_gives_identical_episodes_and_leaves_numpys_global_state(
     make_libero: Make, actions: NDArray[np.float32]
 ) -> None:
