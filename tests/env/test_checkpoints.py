@@ -10,6 +10,7 @@ from cola_env.checkpoints import WEIGHTS, find_checkpoint, load_model, pick_devi
 from cola_env.classifier import SuccessClassifier, find_classifier, load_classifier
 from cola_env.errors import ColaWorldError
 from cola_env.rewards import ClassifierReward
+from cola_env.worlds import ROBODESK
 
 
 @pytest.fixture
@@ -30,6 +31,16 @@ def test_a_folder_wins_over_a_hub_id_of_the_same_name(checkpoints, monkeypatch):
     monkeypatch.chdir(checkpoints["direct"].parent.parent)
     name = f"{checkpoints['direct'].parent.name}/direct"
     assert find_checkpoint(name).resolve() == checkpoints["direct"]
+
+
+def test_only_shipped_names_are_looked_up_in_the_package(copy, monkeypatch):
+    for name in ("goals", "cola"):
+        copy.with_name(name).symlink_to(copy)
+    monkeypatch.chdir(copy.parent)
+    assert find_checkpoint("goals").samefile(copy)
+    assert find_checkpoint("cola") == ROBODESK.assets / "cola"
+    monkeypatch.chdir(copy)
+    assert find_checkpoint(".").samefile(copy)
 
 
 def test_a_hub_id_is_downloaded(checkpoints, monkeypatch):
