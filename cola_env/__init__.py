@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
+from gymnasium.envs.registration import WrapperSpec
 
 if TYPE_CHECKING:
     from cola_env.checkpoints import find_checkpoint, load_model
@@ -107,7 +108,13 @@ gymnasium.register(
     entry_point="cola_env.simulators.robodesk:RoboDeskEnv",
     max_episode_steps=EPISODE_STEPS,
 )
-gymnasium.register(id="LIBERO-v0", entry_point="cola_env.simulators.libero:LiberoEnv")
+gymnasium.register(
+    id="LIBERO-v0",
+    entry_point="cola_env.simulators.libero:LiberoEnv",
+    additional_wrappers=(
+        WrapperSpec("GivenLimit", "cola_env.simulators.given_limit:GivenLimit", {}),
+    ),
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -32,7 +32,8 @@ def find_checkpoint(checkpoint: str | Path | None = None, world: WorldInfo = ROB
     Raises ColaWorldError when there is none or when its weights are missing or damaged.
     """
     name = str(checkpoint or DEFAULT)
-    for folder in (world.assets / name, Path(name).expanduser()):
+    shipped = [world.assets / name] if name in SHIPPED else []
+    for folder in (*shipped, Path(name).expanduser()):
         if folder.is_dir():
             return check_folder(folder)
     if name in SHIPPED:

@@ -12,7 +12,12 @@ from torch import Tensor, nn
 from cola_env.errors import ColaWorldError
 from cola_env.models.precision import autocast
 from cola_env.simulators.robodesk import VP2_TASKS
-from cola_env.vp2_classifier import VP2Classifier, classifier_files, load_vp2_classifier
+from cola_env.vp2_classifier import (
+    IMAGE_SIZE,
+    VP2Classifier,
+    classifier_files,
+    load_vp2_classifier,
+)
 from cola_env.worlds import ROBODESK, WorldInfo
 
 
@@ -44,6 +49,16 @@ def check_task(classifier: TaskClassifier, task: str) -> None:
         raise ColaWorldError(
             f"There is no success classifier for task '{task}' (only for "
             f"{', '.join(classifier.tasks)}); pass reward='mse' or a Reward of your own."
+        )
+
+
+def check_frames(classifier: TaskClassifier, rendering: str, image_size: int) -> None:
+    """Raises ColaWorldError when the classifier knows frames of another profile or size."""
+    if (classifier.rendering, IMAGE_SIZE) != (rendering, image_size):
+        raise ColaWorldError(
+            f"The success classifier knows frames of rendering profile {classifier.rendering!r} "
+            f"and {IMAGE_SIZE} px, not of {rendering!r} and {image_size} px: use those, or pass "
+            "reward='mse' or a Reward of your own."
         )
 
 
@@ -115,13 +130,19 @@ def find_classifier(
     """Folder of the classifiers that belong to a checkpoint, or None when there are none.
 
     checkpoint: the classifiers' own folder (ours, or VP2's `<task>.pt`), or a world model's folder
-    that holds `classifiers/` or lies beside it; with None, or with none there, the shipped ones
-    of `world`.
+        that holds `classifiers/` or lies beside it; with None, or with none there, the shipped
+        ones of `world`.
+    Raises ColaWorldError when `checkpoint` is no folder.
     """
     shipped = world.assets / "classifiers"
     places = [shipped]
     if checkpoint is not None:
-        folder = Path(checkpoint)
+        folder = Path(checkpoint).expanduser()
+        if not folder.is_dir():
+            raise ColaWorldError(
+                f"There is no folder {folder} to take success classifiers from; give one that "
+                "holds them, or none for the shipped ones."
+            )
         places = [folder, folder / "classifiers", folder.parent / "classifiers", shipped]
     return next((place for place in places if is_classifier(place)), None)
 
@@ -131,7 +152,8 @@ def load_classifier(
 ) -> SuccessClassifier | VP2Classifier:
     """Load the classifiers of a checkpoint (see find_classifier), ready for inference.
 
-    Raises ColaWorldError when there are none or when their files are damaged.
+    Raises ColaWorldError when there is no such folder, when it holds none and none are shipped, or
+    when their files are damaged.
     """
     from cola_env.checkpoints import load_weights
 

@@ -20,7 +20,8 @@ from cola_env.dream_model import choose_mode, matching_classifier, open_model
 from cola_env.errors import ColaWorldError
 from cola_env.inputs import as_actions, as_frames, real_actions
 from cola_env.models.dream_state import DreamState
-from cola_env.rewards import ClassifierReward, Reward, RewardName, make_reward
+from cola_env.models.pictures import to_bytes
+from cola_env.rewards import ClassifierReward, Reward, RewardName, is_judged, make_reward
 from cola_env.rollout import Rollout
 from cola_env.starts import Start, Starts
 from cola_env.worlds import OWN, find_world
@@ -36,12 +37,16 @@ RESET_OPTIONS = ("frame", "goal", "state", "actions")
 
 @dataclass(frozen=True)
 class DreamSnapshot:
-    """All that a dream's future depends on; the memory is shared, as nothing ever writes to it."""
+    """All that a dream's future depends on; the memory is shared, as nothing ever writes to it.
+
+    ended: which worlds of a vector environment begin anew with its next step, bool (B,).
+    """
 
     memory: DreamState
     frames: Tensor
     goals: Tensor
     steps: NDArray[np.int64]
+    ended: NDArray[np.bool_]
     noise: tuple[Tensor, ...]
 
 
@@ -49,13 +54,13 @@ class DreamSnapshot:
 class Prediction:
     """What one step brought to the B worlds.
 
-    rewards: float32 (B,). success_probability: float32 (B,) or None without a classifier.
+    rewards: float32 (B,). success_probability: float64 (B,) or None without a classifier.
     codes: int64 (B, tokens), the latent actions used, or None for a direct model.
     seconds: wall-clock time of the whole step, reward included, for all worlds together.
     """
 
     rewards: NDArray[np.float32]
-    success_probability: NDArray[np.float32] | None
+    success_probability: NDArray[np.float64] | None
     codes: NDArray[np.int64] | None
     seconds: float
 
@@ -96,7 +101,7 @@ class Dream:
         self.task = task
         self.batch = batch
         self.config: Mapping[str, Any] = self.model.config
-        classifier = matching_classifier(self.model, folder, self.world)
+        classifier = matching_classifier(self.model, folder, self.world, is_judged(reward))
         self.reward = make_reward(reward, task, classifier)
         self.success: ClassifierReward | None = None
         if classifier is not None and task in classifier.tasks:
@@ -119,6 +124,7 @@ class Dream:
         self.frames = torch.zeros((batch, *self.frame_shape), dtype=torch.uint8, device=self.device)
         self.goals = self.frames.clone()
         self.steps = np.zeros(batch, np.int64)
+        self.ended = np.zeros(batch, bool)
         self.noise = [torch.Generator() for _ in range(batch)]
 
     @property
@@ -201,28 +207,21 @@ class Dream:
         The N candidates of a world share its next noise (common random numbers), so that each is
         what stepping with it would have given.
         """
-        samples, horizon = actions.shape[1:3]
         generators = [generator.clone_state() for generator in self.noise]
-        memory = self.memory.repeat(samples)
-        frames = []
-        for h in range(horizon):
-            noise = self._draw(generators).repeat_interleave(samples, dim=0)
-            moves = actions[:, :, h].flatten(0, 1)
-            memory = self.model.step(memory, moves, noise=noise, **self._settings)
-            frames.append(self.model.frames(memory))
-        made = torch.stack(frames, dim=1).unflatten(0, (self.batch, samples))
+        noise = torch.stack([self._draw(generators) for _ in range(actions.shape[2])])
+        made = to_bytes(self.model.rollout(self.memory, actions, noise=noise, **self._settings))
         rewards = self.reward(made.float() / 255, self.goals.float() / 255)
         return Rollout(made, rewards.float())
 
     @torch.no_grad()
-    def success_probability(self) -> NDArray[np.float32] | None:
-        """The classifier's probability that the present frames show success, float32 (B,).
+    def success_probability(self) -> NDArray[np.float64] | None:
+        """The classifier's probability that the present frames show success, float64 (B,).
 
         None for a task without a classifier.
         """
         if self.success is None:
             return None
-        return self.success.success_probability(self.frames.float() / 255).cpu().numpy()
+        return self.success.success_probability(self.frames.float() / 255).double().cpu().numpy()
 
     @property
     def memory(self) -> DreamState:
@@ -237,6 +236,7 @@ class Dream:
             self.frames.clone(),
             self.goals.clone(),
             self.steps.copy(),
+            self.ended.copy(),
             tuple(generator.get_state() for generator in self.noise),
         )
 
@@ -246,6 +246,7 @@ class Dream:
         self.frames = snapshot.frames.clone()
         self.goals = snapshot.goals.clone()
         self.steps = snapshot.steps.copy()
+        self.ended = snapshot.ended.copy()
         for generator, state in zip(self.noise, snapshot.noise, strict=True):
             generator.set_state(state)
 
@@ -265,6 +266,7 @@ class Dream:
         for row, seed in zip(rows, seeds, strict=True):
             self.noise[row].manual_seed(seed)
             self.steps[row] = 0
+            self.ended[row] = False
 
     def _draw(self, generators: Sequence[torch.Generator]) -> Tensor:
         """One noise (C, h, w) from each world's own generator."""

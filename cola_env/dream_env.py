@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from cola_env.dream import RESET_OPTIONS, Dream, DreamSnapshot
-from cola_env.inputs import check_options, check_render_mode
+from cola_env.inputs import check_options, check_render_mode, check_step_limit
 from cola_env.rewards import Reward, RewardName
 from cola_env.rollout import Rollout
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cola_env.models.world_model import ColaWorldModel
 
 
-class Seconds(float):
+class Seconds(np.float64):
     """A duration, equal to every other one: it tells nothing of the transition it was measured in.
 
     Gymnasium's check_env compares the infos of two equal steps; the clock must not fail it.
@@ -27,15 +27,15 @@ class Seconds(float):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Seconds) or super().__eq__(other)
 
-    __hash__ = float.__hash__
+    __hash__ = np.float64.__hash__
 
 
 class ColaWorldEnv(gym.Env[Any, Any]):
     """A robot's scene imagined by a world model: one step is one diffusion prediction.
 
-    Observations: uint8 RGB (64, 64, 3). Actions: Box(-1, 1, (A,)), or MultiDiscrete codes in
-    mode "latent". Reward: of the new frame against the goal image. Terminated: the success
-    classifier holds the task for solved (only tasks that have one).
+    Observations: uint8 RGB (64, 64, 3), or of the model's image_size. Actions: Box(-1, 1, (A,)),
+    or MultiDiscrete codes in mode "latent". Reward: of the new frame against the goal image.
+    Terminated: the success classifier holds the task for solved (only tasks that have one).
 
     task: a RoboDesk task, or one of the suite libero_goal. With a start frame and a goal image of
         the caller's any of them will do; the shipped ones and the success classifier are of the
@@ -49,15 +49,15 @@ class ColaWorldEnv(gym.Env[Any, Any]):
     num_inference_steps, guidance_scale: of the diffusion sampler; None is the checkpoint's own.
     reward: "vp2", "vp2_sums", "mse", "mse_sums", "classifier", {name: weight} of some of these, or
         any Reward.
-    max_episode_steps: steps until truncation; None is no limit (gym.make sets its own, 15).
+    max_episode_steps: steps until truncation; None or -1 is no limit (gym.make sets its own, 15).
 
     reset(options=): "frame", uint8 (64, 64, 3) or (C, 64, 64, 3), the past up to now, with
     "actions" (C-1, A) between them for a direct model; "goal", uint8 (64, 64, 3); "state", what
     snapshot() returned, to begin an episode there. What is not given comes from the task's shipped
     pairs, drawn with np_random, as is the seed of the diffusion noise.
 
-    info: "success_probability" (tasks with a classifier), and after a step "latent_codes" (int64,
-    models with latent actions) and "prediction_seconds" (wall-clock).
+    info: "success_probability" (tasks with a classifier of such frames), and after a step
+    "latent_codes" (int64, models with latent actions) and "prediction_seconds" (wall-clock).
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
@@ -90,7 +90,7 @@ class ColaWorldEnv(gym.Env[Any, Any]):
         )
         self.observation_space = self.dream.observation_space
         self.action_space = self.dream.action_space
-        self.max_episode_steps = max_episode_steps
+        self.max_episode_steps = check_step_limit(max_episode_steps)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from cola_env.checkpoints import find_checkpoint, load_model, pick_device
-from cola_env.classifier import TaskClassifier, find_classifier, load_classifier
+from cola_env.classifier import TaskClassifier, check_frames, find_classifier, load_classifier
 from cola_env.errors import ColaWorldError
-from cola_env.simulators.rendering import check_same_profile
 from cola_env.worlds import OWN, WorldInfo
 
 if TYPE_CHECKING:
@@ -34,13 +33,19 @@ def open_model(
 def choose_mode(model: "ColaWorldModel", action_mode: str | None, world: WorldInfo) -> str:
     """How actions are given, by default the model's first way.
 
-    Raises ColaWorldError for one that it does not offer, and for actions of another robot.
+    Raises ColaWorldError for one that it does not offer, for actions of another robot, and for
+    latent actions without codes.
     """
     mode = action_mode or model.action_modes[0]
     if mode not in model.action_modes:
         raise ColaWorldError(
             f"This checkpoint has no action_mode '{action_mode}'; it offers "
             f"{' and '.join(repr(mode) for mode in model.action_modes)}."
+        )
+    if mode == "latent" and model.continuous:
+        raise ColaWorldError(
+            "This checkpoint has continuous latent actions, no codes to step an environment with: "
+            "use ColaWorldModel.rollout."
         )
     known, taken = world.action_dim, model.config.action_dim
     if mode != "latent" and world is not OWN and taken != known:
@@ -52,16 +57,21 @@ def choose_mode(model: "ColaWorldModel", action_mode: str | None, world: WorldIn
 
 
 def matching_classifier(
-    model: "ColaWorldModel", folder: Path | None, world: WorldInfo
+    model: "ColaWorldModel", folder: Path | None, world: WorldInfo, needed: bool
 ) -> TaskClassifier | None:
     """The success classifier beside the checkpoint, or else that of the world, if there is one.
 
-    Raises ColaWorldError when it judges frames of another rendering.
+    needed: whether the reward asks it. Then one that knows other frames than the model's raises
+        ColaWorldError; else it is left out.
     """
     path = find_classifier(folder, world)
     if path is None:
         return None
     classifier = load_classifier(path)
-    what = "checkpoint and success classifier"
-    check_same_profile(model.config.rendering, classifier.rendering, what)
+    try:
+        check_frames(classifier, model.config.rendering, model.config.image_size)
+    except ColaWorldError:
+        if needed:
+            raise
+        return None
     return classifier

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cola_env.dream import RESET_OPTIONS, Dream, DreamSnapshot
 from cola_env.errors import ColaWorldError
-from cola_env.inputs import check_options, check_render_mode
+from cola_env.inputs import check_options, check_render_mode, check_step_limit
 from cola_env.rewards import Reward, RewardName
 from cola_env.rollout import Rollout
 
@@ -31,12 +31,12 @@ class ColaWorldVectorEnv(VectorEnv[NDArray[np.uint8], Array, Array]):
     of reset(seed=s + i), up to rounding in the batched arithmetic.
 
     Autoreset is Gymnasium's NEXT_STEP: the step after a world's end ignores its action, gives
-    reward 0 and begins a new episode with the options of the last reset() and the world's own
-    generator. All worlds are predicted as one batch, however old each of them is.
+    reward 0 and begins a new episode with the options of the last reset(), as they were then, and
+    the world's own generator. All worlds are predicted as one batch, however old each of them is.
 
     reset(options=) is ColaWorldEnv's with an axis of B in front of each value; "frame" and "goal"
     may also be one image (64, 64, 3) for all. "state" is a vector snapshot. info holds arrays, with
-    Gymnasium's masks (`_success_probability`, ...).
+    Gymnasium's masks (`_success_probability`, ...), and zeros where a mask is False.
     """
 
     metadata: dict[str, Any] = {
@@ -79,10 +79,9 @@ class ColaWorldVectorEnv(VectorEnv[NDArray[np.uint8], Array, Array]):
         self.single_action_space = self.dream.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self.max_episode_steps = max_episode_steps
-        self._rngs: list[np.random.Generator] = []
+        self.max_episode_steps = check_step_limit(max_episode_steps)
+        self._rngs = [seeding.np_random()[0] for _ in range(num_envs)]
         self._options: dict[str, Any] = {}
-        self._ended = np.zeros(num_envs, bool)
 
     def reset(
         self,
@@ -90,35 +89,34 @@ class ColaWorldVectorEnv(VectorEnv[NDArray[np.uint8], Array, Array]):
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
-        self._options = check_options(options, RESET_OPTIONS)
+        given = check_options(options, RESET_OPTIONS)
+        kept = {name: x if name == "state" else np.array(x) for name, x in given.items()}
         self._seed(seed)
-        self._begin(range(self.num_envs))
-        self._ended[:] = False
-        known = np.ones(self.num_envs, bool)
-        infos = self._infos(known, success_probability=self.dream.success_probability())
-        return self.dream.observations, infos
+        self._begin(range(self.num_envs), kept)
+        self._options = kept
+        return self.dream.observations, self._success_infos(self.dream.success_probability())
 
     def step(
         self, actions: ArrayLike
     ) -> tuple[NDArray[np.uint8], Array, NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        ended = self._ended
-        again = ended.nonzero()[0].tolist()
+        running = ~self.dream.ended
+        again = np.flatnonzero(self.dream.ended).tolist()
         moves = np.array(actions)
         if moves.shape == self.action_space.shape:
-            moves[ended] = 0
+            moves[again] = 0
         made = self.dream.step(self.dream.check_actions(moves, self.num_envs))
-        running = ~ended
+        probability = made.success_probability
         rewards = np.where(running, made.rewards, 0.0).astype(np.float64)
         terminated = made.terminated & running
         limit = self.max_episode_steps
         truncated = running & (limit is not None and self.dream.steps >= limit)
         if again:
-            self._begin(again)
-        self._ended = terminated | truncated
-        infos = self._infos(
+            self._begin(again, self._options)
+            probability = self.dream.success_probability()
+        self.dream.ended = terminated | truncated
+        infos = self._success_infos(probability) | masked(
             running,
             latent_codes=made.codes,
-            success_probability=made.success_probability,
             prediction_seconds=np.full(self.num_envs, made.seconds),
         )
         return self.dream.observations, rewards, terminated, truncated, infos
@@ -128,23 +126,22 @@ class ColaWorldVectorEnv(VectorEnv[NDArray[np.uint8], Array, Array]):
         return self.dream.rollout(self.dream.check_actions(actions, self.num_envs, "N", "H"))
 
     def snapshot(self) -> DreamSnapshot:
-        """The present state of all worlds, noise included."""
+        """The present state of all worlds, with their noise and which of them have ended."""
         return self.dream.snapshot()
 
     def restore(self, snapshot: DreamSnapshot) -> None:
-        """Go back to a snapshot; no world counts as ended afterwards."""
+        """Go back to a snapshot: a world that had ended there begins anew with the next step."""
         self.dream.restore(snapshot)
-        self._ended[:] = False
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
         return tuple(self.dream.observations) if self.render_mode == "rgb_array" else None
 
-    def _begin(self, rows: Sequence[int]) -> None:
-        if "state" in self._options:
-            self.dream.begin_at(rows, self._options, self._rngs)
+    def _begin(self, rows: Sequence[int], options: dict[str, Any]) -> None:
+        if "state" in options:
+            self.dream.begin_at(rows, options, self._rngs)
         else:
             draw = self.dream.starts.draw
-            starts = [draw(self._rngs[row], self._options_of(row)) for row in rows]
+            starts = [draw(self._rngs[row], self._options_of(row, options)) for row in rows]
             self.dream.begin(rows, starts)
 
     def _seed(self, seed: int | Sequence[int | None] | None) -> None:
@@ -157,15 +154,13 @@ class ColaWorldVectorEnv(VectorEnv[NDArray[np.uint8], Array, Array]):
             raise ColaWorldError(
                 f"reset() takes one seed or {self.num_envs} of them, not {len(seeds)}."
             )
-        if not self._rngs:
-            self._rngs = [seeding.np_random()[0] for _ in seeds]
         for row, value in enumerate(seeds):
             if value is not None:
                 self._rngs[row] = seeding.np_random(value)[0]
 
-    def _options_of(self, row: int) -> dict[str, Any]:
+    def _options_of(self, row: int, options: dict[str, Any]) -> dict[str, Any]:
         single = {}
-        for name, value in self._options.items():
+        for name, value in options.items():
             shared = np.ndim(value) == 3 and name in ("frame", "goal")
             if not shared and len(value) != self.num_envs:
                 raise ColaWorldError(
@@ -175,6 +170,17 @@ class ColaWorldVectorEnv(VectorEnv[NDArray[np.uint8], Array, Array]):
             single[name] = value if shared else value[row]
         return single
 
-    def _infos(self, known: NDArray[np.bool_], **values: Array | None) -> dict[str, Any]:
-        given = {name: value for name, value in values.items() if value is not None}
-        return given | {f"_{name}": known.copy() for name in given}
+    def _success_infos(self, probability: Array | None) -> dict[str, Any]:
+        return masked(np.ones(self.num_envs, bool), success_probability=probability)
+
+
+def masked(known: NDArray[np.bool_], **values: Array | None) -> dict[str, Any]:
+    """Infos as Gymnasium's vector environments give them: values, but zero where they are not
+    `known` (B,), and under `_name` where they are. What is None is left out."""
+    infos: dict[str, Any] = {}
+    for name, value in values.items():
+        if value is not None:
+            infos[name] = value.copy()
+            infos[name][~known] = 0
+            infos[f"_{name}"] = known.copy()
+    return infos

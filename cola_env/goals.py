@@ -9,6 +9,7 @@ demonstration, and a demonstration that is too long for the step limit starts at
 import lzma
 import os
 import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,17 @@ from cola_env.errors import ColaWorldError
 from cola_env.worlds import ROBODESK, WorldInfo
 
 OWN = "own"
+DAMAGE = (
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    lzma.LZMAError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What numpy and its decompressors raise for a file of goals that is damaged."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,14 +146,7 @@ class GoalSet:
                 source=str(data.get("source", OWN)),
                 world=str(data.get("world", ROBODESK.name)),
             )
-        except (
-            OSError,
-            KeyError,
-            IndexError,
-            ValueError,
-            lzma.LZMAError,
-            zipfile.BadZipFile,
-        ) as error:
+        except DAMAGE as error:
             raise ColaWorldError(
                 f"The goal file {path} is damaged ({error}); copy it again or make a new one with "
                 "'python -m benchmarks.make_goals'."

@@ -32,10 +32,8 @@ def as_actions(
     if not isinstance(actions, Tensor):
         actions = torch.as_tensor(np.asarray(actions))
     values = actions.to(device)
-    wanted = (*leading, *space.shape)
-    if not _fits(values.shape, wanted):
-        kind = "Latent actions" if isinstance(space, spaces.MultiDiscrete) else "Actions"
-        raise ColaWorldError(f"{kind} must have shape {_text(wanted)}, not {_text(values.shape)}.")
+    latent = isinstance(space, spaces.MultiDiscrete)
+    check_actions(values.shape, leading, space.shape, latent)
     if not torch.isfinite(values).all():
         raise ColaWorldError("The actions contain NaN or infinity; give finite numbers.")
     if isinstance(space, spaces.Box):
@@ -47,6 +45,16 @@ def as_actions(
             f"Latent actions are codes: whole numbers from 0 to {int(entries.max()) - 1}."
         )
     return codes
+
+
+def check_actions(
+    shape: Sequence[int], leading: Sequence[int | str], own: Sequence[int], latent: bool
+) -> None:
+    """Raises ColaWorldError unless actions have the shape (*leading, *own), see as_actions."""
+    wanted = (*leading, *own)
+    if not _fits(shape, wanted):
+        kind = "Latent actions" if latent else "Actions"
+        raise ColaWorldError(f"{kind} must have shape {_text(wanted)}, not {_text(shape)}.")
 
 
 def as_frames(frames: ArrayLike, name: str, size: int, leading: Sequence[int | str] = ()) -> Tensor:
@@ -72,6 +80,20 @@ def check_options(options: dict | None, known: Sequence[str]) -> dict:
                 f"reset() knows no option '{name}'; choose from {', '.join(known)}."
             )
     return options or {}
+
+
+def check_step_limit(limit: int | None) -> int | None:
+    """The steps of an episode: None for -1, which is no limit in Gymnasium, either.
+
+    Raises ColaWorldError for any other number below 1.
+    """
+    if limit is None or limit == -1:
+        return None
+    if limit < 1:
+        raise ColaWorldError(
+            f"max_episode_steps must be at least 1, or -1 or None for no limit, not {limit}."
+        )
+    return limit
 
 
 def check_render_mode(mode: str | None) -> str | None:

@@ -8,7 +8,7 @@ environment's step as well as a planner; a candidate's reward is its sum or mean
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -30,15 +30,6 @@ class Reward(Protocol):
         goal: float (64, 64, 3), or (B, 64, 64, 3) where B is the first axis of frames, or
         anything of as many axes as frames that broadcasts with it.
         """
-        ...
-
-
-@runtime_checkable
-class SuccessReward(Protocol):
-    """A reward that also knows how likely a frame shows success."""
-
-    def success_probability(self, frames: Tensor) -> Tensor:
-        """Probability in [0, 1] that each float frame (..., 64, 64, 3) shows success; (...)."""
         ...
 
 
@@ -123,6 +114,7 @@ class ClassifierReward:
         return self.classifier.logit(frames, self.task)
 
     def success_probability(self, frames: Tensor) -> Tensor:
+        """Probability in [0, 1] that each float frame (..., 64, 64, 3) shows success; (...)."""
         return self.logit(frames).sigmoid()
 
 
@@ -151,9 +143,6 @@ class VP2Reward:
     def __call__(self, frames: Tensor, goal: Tensor) -> Tensor:
         logit = self.classifier.logit(frames)
         return self.mse_weight * self.mse(frames, goal) + self.classifier_weight * logit
-
-    def success_probability(self, frames: Tensor) -> Tensor:
-        return self.classifier.success_probability(frames)
 
 
 class WeightedReward:
@@ -186,6 +175,16 @@ def check_reward(reward: RewardName) -> dict[str, float]:
         if isinstance(weight, bool) or not isinstance(weight, int | float):
             raise ColaWorldError(f"The weight of reward '{name}' must be a number, not {weight!r}.")
     return parts
+
+
+def is_judged(reward: Reward | RewardName) -> bool:
+    """Whether a reward that is given by name asks a success classifier.
+
+    Raises ColaWorldError for an unknown name or a bad weight.
+    """
+    if not isinstance(reward, str | Mapping):
+        return False
+    return any(name in JUDGED for name in check_reward(reward))
 
 
 def make_reward(

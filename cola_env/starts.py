@@ -54,7 +54,7 @@ class Starts:
 
         What they leave open is one of the task's shipped goal pairs, drawn with `rng`, as is the
         seed of the noise; in a world without them, the goal is the start frame. Raises
-        ColaWorldError for images or actions of another shape and for a task without goal pairs.
+        ColaWorldError for images or actions of another shape and for a task without fitting pairs.
         """
         seed = int(rng.integers(2**31))
         images = {name: options[name] for name in ("frame", "goal") if name in options}
@@ -81,6 +81,12 @@ class Starts:
     def _pair(self, rng: np.random.Generator) -> GoalPair:
         if self._pairs is None:
             self._pairs = load_goals(self.rendering, world=self.world).of(self.task)
+        size = len(self._pairs[0].initial_frame)
+        if size != self.image_size:
+            raise ColaWorldError(
+                f"The shipped starts and goals are of {size} px, this model's frames of "
+                f"{self.image_size}: give reset(options={{'frame': ..., 'goal': ...}})."
+            )
         return self._pairs[int(rng.integers(len(self._pairs)))]
 
     def _actions(self, count: int, options: Mapping[str, Any]) -> Tensor | None:

@@ -17,13 +17,7 @@ from benchmarks.vp2_protocol.latent_screen import check_screen
 from benchmarks.vp2_protocol.settings import WITHOUT_CHECKPOINT, ModelSpec, fingerprint, members
 from benchmarks.vp2_protocol.simulation import SimulatorPool
 from cola_env.checkpoints import WEIGHTS, find_checkpoint, load_model
-from cola_env.classifier import (
-    TaskClassifier,
-    find_classifier,
-    is_classifier,
-    load_classifier,
-    weight_files,
-)
+from cola_env.classifier import TaskClassifier, find_classifier, load_classifier, weight_files
 from cola_env.ensembles import ClassifierEnsemble, Combination
 from cola_env.errors import ColaWorldError
 from cola_env.models.world_model import ColaWorldModel
@@ -154,9 +148,9 @@ def _classifier_places(
             )
         return [place]
     listed = [Path(name).expanduser() for name in ([given] if isinstance(given, str) else given)]
-    places = [find_classifier(place) if place.is_dir() else None for place in listed]
+    places = [find_classifier(place) for place in listed]
     for place, found in zip(listed, places, strict=True):
-        if found is None or not (is_classifier(place) or found.is_relative_to(place.parent)):
+        if found is None or not found.is_relative_to(place.parent):
             raise ColaWorldError(
                 f"There is no classifier in {place}; classifier= takes a folder that holds one of "
                 "ours or VP2's <task>.pt files."

@@ -38,10 +38,6 @@ class DreamState:
         """Frames that the cache holds."""
         return self.cache[0].key.shape[3]
 
-    def repeat(self, times: int) -> DreamState:
-        """Every dream ``times`` times in a row: (B * times)."""
-        return self._map(lambda x: x.repeat_interleave(times, dim=0))
-
     def select(self, index: Tensor | slice) -> DreamState:
         """The dreams that ``index`` (long, bool or slice over B) picks."""
         return self._map(lambda x: x[index])

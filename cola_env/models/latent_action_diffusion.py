@@ -149,6 +149,18 @@ class LatentActionDiffusion(ModelMixin, ConfigMixin):
         return ("real", "latent") if hasattr(self, "adapter") else ("latent",)
 
     @property
+    def continuous(self) -> bool:
+        """Whether latent actions are vectors, for which there are no codes."""
+        return bool(self.config.quantizer_config["kind"] == "gaussian")
+
+    def action_shape(self, mode: str) -> tuple[int, ...]:
+        """Shape of one action in a mode: (A,), (tokens,) codes, or (tokens, code_size) vectors."""
+        if mode != "latent":
+            return (self.config.action_dim,)
+        tokens, size = self.quantizer.config.num_tokens, self.quantizer.config.code_size
+        return (tokens, size) if self.continuous else (tokens,)
+
+    @property
     def frames_per_latent(self) -> int:
         """Frames that a latent stands for: 1, or 4 under the VAE's compression in time."""
         config = self.config.vae_config
@@ -222,7 +234,7 @@ class LatentActionDiffusion(ModelMixin, ConfigMixin):
         """
         if mode == "direct":
             return self.action_in(actions.float()), None
-        if mode == "latent" and self.config.quantizer_config["kind"] == "gaussian":
+        if mode == "latent" and self.continuous:
             return actions.float().flatten(-2), actions.new_zeros(len(actions), 0).long()
         if mode == "latent":
             codes = actions.long()

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from cola_env.errors import ColaWorldError
 from cola_env.models.attention import rotary_frequencies
 from cola_env.models.components import component_builders
-from cola_env.models.published import fill, find_published, read_config, read_tensors
+from cola_env.models.published import fill, find_published, read_json, read_tensors
 from cola_env.models.sizes import PAPER
 from cola_env.models.stdit import STDiT, STDiTConfig, position_table
 from cola_env.models.vae import SCALE, SHIFT, OpenSoraVAE, VAEConfig
@@ -86,7 +86,7 @@ def load_network(
         ColaWorldError: no or damaged weights, or others than of an STDiT3.
     """
     folder = find_published(source)
-    published = network_settings(read_config(folder), image_size)
+    published = network_settings(read_json(folder / "config.json"), image_size)
     config = STDiTConfig(**(settings | published))
     if config.residual or config.fps is None:
         raise ColaWorldError("An Open-Sora network needs stdit_config.residual=False and fps.")

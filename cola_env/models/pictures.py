@@ -1,10 +1,15 @@
-"""Frames at the size that a model of pixels takes."""
+"""Frames at the size that a model of pixels takes, and as the bytes that people look at."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
+
+
+def to_bytes(frames: Tensor) -> Tensor:
+    """frames (...) float in [0, 1] -> uint8."""
+    return (frames * 255).round().to(torch.uint8)
 
 
 def resized(frames: Tensor, size: int) -> Tensor:

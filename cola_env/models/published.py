@@ -30,12 +30,12 @@ def find_published(source: str | Path) -> Path:
     raise ColaWorldError(f"{source} is neither a folder nor a hub id like 'user/repository'.")
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
     try:
-        return json.loads((folder / "config.json").read_text())
+        return json.loads(file.read_text())
     except (OSError, ValueError) as error:
         raise ColaWorldError(
-            f"{folder / 'config.json'} cannot be read ({error}): give the whole published folder."
+            f"{file} cannot be read ({error}): give the whole published folder."
         ) from error
 
 
@@ -43,12 +43,12 @@ def weight_files(folder: Path) -> list[Path]:
     """The files of the weights: the shards of an index, else the one file; safetensors first.
 
     Raises:
-        ColaWorldError: no weights, several candidates, or a shard that is missing.
+        ColaWorldError: no weights, several candidates, a damaged index, or a missing shard.
     """
     for kind in ("safetensors", "bin"):
         indices = sorted(folder.glob(f"*.{kind}.index.json"))
         if indices:
-            shards = sorted(set(json.loads(indices[0].read_text())["weight_map"].values()))
+            shards = sorted(set(read_json(indices[0]).get("weight_map", {}).values()))
             files = [folder / shard for shard in shards]
         else:
             files = sorted(folder.glob(f"*.{kind}"))

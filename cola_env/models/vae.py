@@ -78,11 +78,7 @@ class OpenSoraVAE(nn.Module):
         Raises:
             ColaWorldError: clips that give no whole latents.
         """
-        length = clip.shape[2]
-        if self.config.frames_per_latent > 1 and (length % 4 != 1 or length > 33):
-            raise ColaWorldError(
-                f"Under compression in time clips have 4k + 1 <= 33 frames, not {length}."
-            )
+        self.check_length(clip.shape[2])
         images = rearrange(clip, "b c t h w -> (b t) c h w") * 2 - 1
         images = images.to(self.spatial_vae.dtype)
         parts = [self.spatial_vae.encode(x).latent_dist.mode() for x in images.split(AT_ONCE)]
@@ -92,7 +88,12 @@ class OpenSoraVAE(nn.Module):
         return (latents - per_channel(latents, SHIFT)) / per_channel(latents, SCALE)
 
     def decode_clip(self, latents: Tensor, frames: int) -> Tensor:
-        """latents (B, 4, T', h, w) of ``frames`` frames -> clip (B, 3, frames, 8h, 8w)."""
+        """latents (B, 4, T', h, w) of ``frames`` frames -> clip (B, 3, frames, 8h, 8w).
+
+        Raises:
+            ColaWorldError: clips that no whole latents stand for.
+        """
+        self.check_length(frames)
         latents = latents * per_channel(latents, SCALE) + per_channel(latents, SHIFT)
         latents = latents.to(self.spatial_vae.dtype)
         micro, parts = self.config.micro_frame_size, []
@@ -102,6 +103,13 @@ class OpenSoraVAE(nn.Module):
         images = rearrange(torch.cat(parts, dim=2), "b c t h w -> (b t) c h w") / SCALING_FACTOR
         decoded = torch.cat([self.spatial_vae.decode(x).sample for x in images.split(AT_ONCE)])
         return (rearrange(decoded, "(b t) c h w -> b c t h w", b=len(latents)).float() + 1) / 2
+
+    def check_length(self, frames: int) -> None:
+        """Under compression in time, raises ColaWorldError but for 4k + 1 <= 33 frames."""
+        if self.config.frames_per_latent > 1 and (frames % 4 != 1 or frames > 33):
+            raise ColaWorldError(
+                f"Under compression in time clips have 4k + 1 <= 33 frames, not {frames}."
+            )
 
 
 def per_channel(latents: Tensor, values: Sequence[float]) -> Tensor:

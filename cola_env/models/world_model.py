@@ -6,10 +6,12 @@ import torch
 from torch import Tensor
 
 from cola_env.errors import ColaWorldError
+from cola_env.inputs import check_actions
 from cola_env.models.candidates import Candidates
 from cola_env.models.denoising import Sampling, denoise, keep
 from cola_env.models.dream_state import DreamState
 from cola_env.models.latent_action_diffusion import LatentActionDiffusion
+from cola_env.models.pictures import to_bytes
 from cola_env.models.precision import inference
 from cola_env.models.vae import group_actions
 
@@ -61,6 +63,9 @@ class ColaWorldModel(LatentActionDiffusion):
                 f"A model takes frames of shape (B, C, {size}, {size}, 3), "
                 f"not {tuple(frames.shape)}."
             )
+
+    def _check_actions(self, actions: Tensor, mode: str, *leading: int | str) -> None:
+        check_actions(actions.shape, leading, self.action_shape(mode), mode == "latent")
 
     def context_actions(
         self, frames: Tensor, latents: Tensor, actions: Tensor | None
@@ -154,7 +159,7 @@ class ColaWorldModel(LatentActionDiffusion):
     @inference
     def frames(self, state: DreamState) -> Tensor:
         """The current frames of B dreams, (B, S, S, 3) uint8."""
-        return (self.decode(state.latents) * 255).round().to(torch.uint8)
+        return to_bytes(self.decode(state.latents))
 
     @inference
     def rollout(
@@ -166,6 +171,7 @@ class ColaWorldModel(LatentActionDiffusion):
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         seed: int | None = None,
+        noise: Tensor | None = None,
         together: bool = False,
         decoded: bool = True,
     ) -> Tensor:
@@ -175,8 +181,9 @@ class ColaWorldModel(LatentActionDiffusion):
             state: B dreams, left as they are.
             actions: (B, N, H, A) real actions, or (B, N, H, tokens) codes.
             action_mode: one of ``action_modes``.
-            seed: of the diffusion noise, which is shared by the N candidates of a dream (common
-                random numbers); None draws fresh noise.
+            seed: of the diffusion noise; None draws fresh noise.
+            noise: in place of a seed, the noise itself (H, B, C, h, w). The N candidates of a dream
+                share it (common random numbers).
             together: denoise all frames of the horizon at once, as Open-Sora and the paper do,
                 and not frame after frame.
             decoded: False for the latents, which cost no decoder.
@@ -188,18 +195,13 @@ class ColaWorldModel(LatentActionDiffusion):
             ColaWorldError: actions of another shape, an action mode that this model does not
                 offer, or ``together`` for one that has to see the clean frame before each frame.
         """
-        if actions.ndim < 4 or actions.shape[0] != state.batch_size:
-            raise ColaWorldError(
-                f"rollout of {state.batch_size} dreams takes actions of shape "
-                f"({state.batch_size}, N, H, A), not {tuple(actions.shape)}."
-            )
         mode = self._mode(action_mode)
+        self._check_actions(actions, mode, state.batch_size, "N", "H")
         batch, samples, horizon = actions.shape[:3]
         actions = actions.to(self.device).flatten(0, 1)
-        generator = None if seed is None else torch.Generator(self.device).manual_seed(seed)
-        noise = torch.randn(
-            horizon, *state.latents.shape, generator=generator, device=self.device
-        ).repeat_interleave(samples, dim=1)
+        if noise is None:
+            noise = self._noise(seed, horizon, *state.latents.shape)
+        noise = noise.to(self.device).repeat_interleave(samples, dim=1)
         frames = state.cached + horizon if together else self.window
         sampling = self._sampling(num_inference_steps, guidance_scale, frames)
         candidates = Candidates.of(state, samples, horizon, self.window, sampling.guided)
@@ -238,6 +240,10 @@ class ColaWorldModel(LatentActionDiffusion):
         """Whether a frame needs the clean frame before it."""
         return self.residual or (mode == "real" and self.adapter.config.frame)
 
+    def _noise(self, seed: int | None, *shape: int) -> Tensor:
+        generator = None if seed is None else torch.Generator(self.device).manual_seed(seed)
+        return torch.randn(shape, generator=generator, device=self.device)
+
     def _conditions(self, actions: Tensor, mode: str) -> Tensor:
         """actions (B, H, ...) -> vectors (B, H, tokens * code_size), without seeing the frames."""
         vectors, _ = self.condition(actions.flatten(0, 1), None, mode)
@@ -272,16 +278,13 @@ class ColaWorldModel(LatentActionDiffusion):
             Frames (B, H, S, S, 3) float32 in [0, 1].
 
         Raises:
-            ColaWorldError: frames or actions of another shape, or an action mode that this model
-                does not offer.
+            ColaWorldError: frames or actions of another shape, an action mode that this model does
+                not offer; and under compression in time other than 4k + 1 <= 33 frames in all, or
+                a model that has to see the clean frame before each frame.
         """
         self._check_frames(frames)
         mode = self._mode(action_mode)
-        if actions.ndim < 3 or len(actions) != len(frames):
-            raise ColaWorldError(
-                f"predict of {len(frames)} clips takes actions of shape ({len(frames)}, H, A), "
-                f"not {tuple(actions.shape)}."
-            )
+        self._check_actions(actions, mode, len(frames), "H")
         if self.frames_per_latent == 1:
             return self.rollout(
                 self.begin(frames, context_actions),
@@ -292,6 +295,12 @@ class ColaWorldModel(LatentActionDiffusion):
                 seed=seed,
                 together=not self.sees_frames(mode),
             )[:, 0]
+        if self.sees_frames(mode):
+            raise ColaWorldError(
+                "This model, or its adapter, sees the clean frame before each frame, which there "
+                "is not under compression in time: it needs vae_config.micro_frame_size=1."
+            )
+        self.vae.check_length(frames.shape[1] + actions.shape[1])
         frames = frames.to(self.device)
         clean = self.encode(frames)
         before, _ = self.context_actions(frames, clean, context_actions)
@@ -299,10 +308,8 @@ class ColaWorldModel(LatentActionDiffusion):
         vectors, known = group_actions(vectors, self.frames_per_latent), clean.shape[1]
         state = self._begin(clean, vectors[:, : known - 1], None)
         vectors = vectors[:, known - 1 :]
-        shape = (*vectors.shape[:2], *clean.shape[2:])
-        generator = None if seed is None else torch.Generator(self.device).manual_seed(seed)
-        noise = torch.randn(shape, generator=generator, device=self.device)
-        sampling = self._sampling(num_inference_steps, guidance_scale, known + shape[1])
-        candidates = Candidates.of(state, 1, shape[1], self.window, sampling.guided)
+        noise = self._noise(seed, *vectors.shape[:2], *clean.shape[2:])
+        sampling = self._sampling(num_inference_steps, guidance_scale, known + noise.shape[1])
+        candidates = Candidates.of(state, 1, noise.shape[1], self.window, sampling.guided)
         latents = denoise(self, candidates, 0, noise, noise, vectors, sampling)
         return self.decode(torch.cat([clean, latents], dim=1))[:, frames.shape[1] :]

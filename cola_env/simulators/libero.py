@@ -46,8 +46,9 @@ class LiberoEnv(SimulatorEnv):
         the goal in `reset(options={"goal": frame})`.
     assets: the folder of LIBERO's meshes and textures, where the package has none; see
         `find_assets`.
-    max_episode_steps: truncates after so many environment steps; None takes the suite's limit of
-        control steps (280 spatial and object, 300 goal, 520 for libero_10, 400 for libero_90).
+    max_episode_steps: truncates after so many environment steps; -1 is no limit; None takes the
+        suite's limit of control steps (280 spatial and object, 300 goal, 520 for libero_10, 400 for
+        libero_90), as -1 does under `gym.make`, which keeps its keyword of that name to itself.
     """
 
     simulator = "LIBERO"
@@ -73,7 +74,8 @@ class LiberoEnv(SimulatorEnv):
         missing assets, ImportError when packages are missing, and RuntimeError without OpenGL."""
         known = find_task(task)
         profile = get_profile(rendering)
-        limit = max_episode_steps or math.ceil(known.horizon / action_repeat)
+        own_limit = math.ceil(known.horizon / action_repeat)
+        limit = own_limit if max_episode_steps is None else max_episode_steps
         super().__init__(task, rendering, image_size, reward, limit, render_mode)
         self.metadata = self.metadata | {"render_fps": max(1, CONTROL_HERTZ // action_repeat)}
         self.action_repeat = action_repeat

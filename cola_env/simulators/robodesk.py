@@ -81,9 +81,10 @@ class RoboDeskEnv(SimulatorEnv):
     rendering: "vp2" (the package's look) or "fast" (no shadows, reflections or multisampling).
     reward: "success" (1 at the first success of an episode), "sparse" or "dense" (the package's
         own, summed over the ticks); or a Reward, or what `make_reward` makes one of, of the frame
-        and the goal in `reset(options={"goal": frame})`.
-    max_episode_steps: truncates after so many steps; under `gym.make` its own keyword of that
-        name does the same.
+        and the goal in `reset(options={"goal": frame})`. The shipped success classifier knows
+        "fast" frames of 64 px.
+    max_episode_steps: truncates after so many steps; None or -1 is no limit; under `gym.make` its
+        own keyword of that name does the same.
     """
 
     simulator = "RoboDesk"

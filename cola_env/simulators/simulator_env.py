@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cola_env.errors import ColaWorldError
+from cola_env.inputs import check_step_limit
 from cola_env.rollout import Rollout
 
 if TYPE_CHECKING:
@@ -56,12 +57,13 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
         max_episode_steps: int | None,
         render_mode: str | None,
     ) -> None:
-        """Raises ColaWorldError for an unknown reward or render mode."""
+        """Raises ColaWorldError for an unknown reward or render mode, a step limit below 1, and a
+        reward whose success classifier knows other frames than these."""
         self.check_choice("render mode", render_mode, (None, "rgb_array"))
         self.task = task
         self.rendering = rendering
         self.render_mode = render_mode
-        self.max_episode_steps = max_episode_steps
+        self.max_episode_steps = check_step_limit(max_episode_steps)
         self._image_shape = (image_size, image_size, 3)
         self.observation_space = gymnasium.spaces.Box(0, 255, self._image_shape, np.uint8)
         self.action_space = gymnasium.spaces.Box(-1, 1, (self.action_dim,), np.float32)
@@ -202,11 +204,16 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
         """None where the simulator's own reward is asked for."""
         if isinstance(reward, str) and reward in self.own_rewards:
             return None
-        from cola_env.rewards import REWARDS, make_reward
+        from cola_env.classifier import check_frames, load_classifier
+        from cola_env.rewards import REWARDS, is_judged, make_reward
 
         if isinstance(reward, str):
             self.check_choice("reward", reward, (*self.own_rewards, *REWARDS))
-        return make_reward(reward, task)
+        classifier = load_classifier() if is_judged(reward) else None
+        made = make_reward(reward, task, classifier)
+        if classifier is not None:
+            check_frames(classifier, self.rendering, self._image_shape[0])
+        return made
 
     def _check_started(self) -> None:
         if not self._started:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,16 +13,24 @@ from cola_env.goals import GoalPair, GoalSet
 from cola_env.models.world_model import ColaWorldModel
 
 
-def make_model(conditioning: str, seed: int = 0, action_dim: int = 5) -> ColaWorldModel:
+def make_model(
+    conditioning: str,
+    action_dim: int = 5,
+    image_size: int = 64,
+    rendering: str = "fast",
+    **settings: Any,
+) -> ColaWorldModel:
     """A very small world model without the zero starts, so that noise and actions both matter."""
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
+    network = {"hidden_size": 16, "num_heads": 2, "depth": 1, "window": 4}
     model = ColaWorldModel(
         action_dim=action_dim,
         conditioning=conditioning,
-        rendering="fast",
+        image_size=image_size,
+        rendering=rendering,
         num_inference_steps=2,
         autoencoder_config={"channels": (8, 8, 8)},
-        stdit_config={"hidden_size": 16, "num_heads": 2, "depth": 1, "window": 4},
+        stdit_config=network | {"input_size": image_size // 8},
         conditioner_config={
             "hidden_size": 16,
             "num_heads": 2,
@@ -30,6 +39,7 @@ def make_model(conditioning: str, seed: int = 0, action_dim: int = 5) -> ColaWor
         },
         idm_config={"hidden_size": 16, "num_heads": 2, "depth": 1},
         adapter_config={"hidden_size": 16},
+        **settings,
     )
     with torch.no_grad():
         for parameter in model.parameters():
@@ -56,18 +66,24 @@ def libero_model() -> ColaWorldModel:
 
 
 @pytest.fixture
+def own_model() -> Callable[..., ColaWorldModel]:
+    """own_model(conditioning, **settings): a model of other settings than the saved ones."""
+    return make_model
+
+
+@pytest.fixture
 def never(monkeypatch: pytest.MonkeyPatch) -> None:
     """No episode ends by success: a random classifier would end them at random."""
     monkeypatch.setattr("cola_env.dream.SUCCESS", 1.0)
 
 
 @pytest.fixture
-def image() -> Callable[[int], np.ndarray]:
-    """image(seed): a smooth coloured frame."""
+def image() -> Callable[..., np.ndarray]:
+    """image(seed, size): a smooth coloured frame."""
 
-    def draw(seed: int) -> np.ndarray:
+    def draw(seed: int, size: int = 64) -> np.ndarray:
         coarse = torch.rand(1, 3, 4, 4, generator=torch.Generator().manual_seed(seed))
-        fine = torch.nn.functional.interpolate(coarse, size=64, mode="bilinear")[0]
+        fine = torch.nn.functional.interpolate(coarse, size=size, mode="bilinear")[0]
         return (fine * 255).to(torch.uint8).permute(1, 2, 0).numpy()
 
     return draw
@@ -77,7 +93,7 @@ def image() -> Callable[[int], np.ndarray]:
 def goals(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path_factory: pytest.TempPathFactory,
-    image: Callable[[int], np.ndarray],
+    image: Callable[..., np.ndarray],
 ) -> GoalSet:
     """Three goal pairs of push_red in the place of the shipped ones."""
     pairs = tuple(

@@ -1,5 +1,6 @@
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ import torch
 from cola_env.checkpoints import WEIGHTS, find_checkpoint, load_model, pick_device
 from cola_env.classifier import SuccessClassifier, find_classifier, load_classifier
 from cola_env.errors import ColaWorldError
+from cola_env.rewards import ClassifierReward
+from cola_env.worlds import ROBODESK
 
 
 @pytest.fixture
@@ -28,6 +31,16 @@ def test_a_folder_wins_over_a_hub_id_of_the_same_name(checkpoints, monkeypatch):
     monkeypatch.chdir(checkpoints["direct"].parent.parent)
     name = f"{checkpoints['direct'].parent.name}/direct"
     assert find_checkpoint(name).resolve() == checkpoints["direct"]
+
+
+def test_only_shipped_names_are_looked_up_in_the_package(copy, monkeypatch):
+    for name in ("goals", "cola"):
+        copy.with_name(name).symlink_to(copy)
+    monkeypatch.chdir(copy.parent)
+    assert find_checkpoint("goals").samefile(copy)
+    assert find_checkpoint("cola") == ROBODESK.assets / "cola"
+    monkeypatch.chdir(copy)
+    assert find_checkpoint(".").samefile(copy)
 
 
 def test_a_hub_id_is_downloaded(checkpoints, monkeypatch):
@@ -120,6 +133,17 @@ def test_classifiers_are_found_inside_and_beside_a_checkpoint(checkpoints, tmp_p
     inside = tmp_path / "model" / "classifiers"
     SuccessClassifier(width=4).save_pretrained(inside)
     assert find_classifier(tmp_path / "model") == inside
-    assert find_classifier(tmp_path / "elsewhere" / "model") is None
+    elsewhere = tmp_path / "elsewhere" / "model"
+    elsewhere.mkdir(parents=True)
+    assert find_classifier(elsewhere) is None
     with pytest.raises(ColaWorldError, match="cola_train.classifier"):
-        load_classifier(tmp_path / "elsewhere" / "model")
+        load_classifier(elsewhere)
+
+
+def test_a_mistyped_classifier_folder_is_not_the_shipped_one(tmp_path, monkeypatch):
+    for find in (load_classifier, find_classifier, partial(ClassifierReward, "push_red")):
+        with pytest.raises(ColaWorldError, match="no folder .*nowhere"):
+            find(tmp_path / "nowhere")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    SuccessClassifier(tasks=("stack",), width=4).save_pretrained(tmp_path / "mine")
+    assert load_classifier("~/mine").tasks == ("stack",)

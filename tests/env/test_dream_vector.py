@@ -62,22 +62,30 @@ def test_each_world_is_the_single_environment_of_its_seed(make, checkpoints, fol
             assert rewards[row] == pytest.approx(reward, abs=2e-3)
 
 
-def test_autoreset_is_that_of_gymnasiums_own_vector_env(make, checkpoints, monkeypatch):
+def assert_equal_infos(ours, theirs):
+    """With one difference: of what no world knows ours holds zeros, Gymnasium's nothing."""
+    for name in ours.keys() - theirs.keys():
+        assert not np.any(ours[name])
+    for name, value in theirs.items():
+        assert ours[name].dtype == value.dtype
+        if name != "prediction_seconds":
+            np.testing.assert_allclose(ours[name], value, atol=2e-3)
+
+
+@pytest.mark.parametrize("mode", ["latent", "direct"])
+def test_autoreset_is_that_of_gymnasiums_own_vector_env(make, checkpoints, mode):
     """Worlds that end at different times, against SyncVectorEnv of single environments."""
-    monkeypatch.setattr("cola_env.dream.SUCCESS", 1.0)
     limits = (2, 3, 5)
-    vector = make(3, max_episode_steps=99)
+    vector = make(3, mode, action_mode=mode)
     vector.max_episode_steps = np.array(limits)
+    given = {"checkpoint": checkpoints[mode], "action_mode": mode, "device": "cpu"}
     sync = SyncVectorEnv(
-        [
-            lambda limit=limit: ColaWorldEnv(
-                checkpoint=checkpoints["direct"], device="cpu", max_episode_steps=limit
-            )
-            for limit in limits
-        ]
+        [lambda limit=limit: ColaWorldEnv(max_episode_steps=limit, **given) for limit in limits]
     )
     both = (vector, sync)
-    assert_nearly_equal_frames(*(env.reset(seed=0)[0] for env in both))
+    ours, theirs = (env.reset(seed=0) for env in both)
+    assert_nearly_equal_frames(ours[0], theirs[0])
+    assert_equal_infos(ours[1], theirs[1])
     seen = []
     for move in moves_for(vector, 9):
         ours, theirs = (env.step(move) for env in both)
@@ -85,8 +93,7 @@ def test_autoreset_is_that_of_gymnasiums_own_vector_env(make, checkpoints, monke
         np.testing.assert_allclose(ours[1], theirs[1], atol=2e-3)
         np.testing.assert_array_equal(ours[2], theirs[2])
         np.testing.assert_array_equal(ours[3], theirs[3])
-        mask = theirs[4].get("_prediction_seconds", np.zeros(3, bool))
-        np.testing.assert_array_equal(ours[4]["_prediction_seconds"], mask)
+        assert_equal_infos(ours[4], theirs[4])
         seen.append(ours[3])
     assert np.sum(seen, axis=0).min() >= 1 and len({tuple(row) for row in np.array(seen).T}) == 3
 
@@ -115,6 +122,45 @@ def test_autoreset_keeps_the_options_of_the_last_reset(make, image, option):
     np.testing.assert_array_equal(again, starts)
     other, *_ = env.step(np.zeros((2, 5), np.float32))
     assert (other != frames).any()
+
+
+def test_autoreset_knows_nothing_of_what_happened_to_the_options_since(make, image):
+    env = make(2, max_episode_steps=1, reward="mse")
+    frames, still = np.stack([image(1), image(2)]), np.zeros((2, 5), np.float32)
+    starts = frames.copy()
+    env.reset(seed=0, options={"frame": frames, "goal": image(3)})
+    frames[:] = 0
+    for options in ({"frame": frames[:, :32]}, {"frame": frames, "gaol": frames}):
+        with pytest.raises(ColaWorldError):
+            env.reset(options=options)
+    assert env.step(still)[3].all()
+    np.testing.assert_array_equal(env.step(still)[0], starts)
+
+
+def test_a_snapshot_keeps_which_worlds_have_ended(make):
+    env, other = make(2, max_episode_steps=1), make(2, max_episode_steps=1)
+    still = np.zeros((2, 5), np.float32)
+    env.reset(seed=0)
+    running = env.snapshot()
+    assert env.step(still)[3].all()
+    env.restore(running)
+    assert env.step(still)[3].all()
+    ended = env.snapshot()
+    for restored in (env, other):
+        restored.restore(ended)
+        _, rewards, _, truncated, _ = restored.step(still)
+        assert not rewards.any() and not truncated.any()
+        _, rewards, _, truncated, _ = restored.step(still)
+        assert rewards.all() and truncated.all()
+        restored.reset(options={"state": ended})
+        assert restored.step(still)[3].all()
+
+
+@pytest.mark.parametrize("limit", [None, -1])
+def test_no_step_limit(make, limit):
+    env = make(1, max_episode_steps=limit)
+    env.reset(seed=0)
+    assert not any(env.step(np.zeros((1, 5), np.float32))[3] for _ in range(3))
 
 
 def test_one_batched_prediction_a_step(make, monkeypatch):
@@ -174,6 +220,9 @@ def test_options_for_all_or_for_each(make, image):
 def test_bad_arguments(make):
     with pytest.raises(ColaWorldError, match="num_envs"):
         make(0)
+    for limit in (0, -2):
+        with pytest.raises(ColaWorldError, match=f"max_episode_steps.*not {limit}"):
+            make(1, max_episode_steps=limit)
     env = make(3)
     with pytest.raises(ColaWorldError, match="one seed or 3"):
         env.reset(seed=[1, 2])

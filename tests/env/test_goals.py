@@ -1,3 +1,5 @@
+import zlib
+
 import numpy as np
 import pytest
 
@@ -58,6 +60,22 @@ def test_missing_and_damaged_files_are_told_in_a_sentence(tmp_path):
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ColaWorldError, match="damaged"):
         GoalSet.load(path)
+
+
+def test_flipped_bytes_of_a_goal_file_are_told_or_harmless(tmp_path):
+    path = tmp_path / "goals.npz"
+    make_set(count=1).save(path)
+    whole, rng, told = path.read_bytes(), np.random.default_rng(0), set()
+    names = whole.index(b"PK\x01\x02")  # from here on the directory of the archive
+    for place in (*rng.integers(names, size=60), *range(names, names + 60)):
+        flipped = bytearray(whole)
+        flipped[place] ^= 0xFF
+        path.write_bytes(flipped)
+        try:
+            GoalSet.load(path)
+        except ColaWorldError as error:
+            told.add(type(error.__cause__))
+    assert {zlib.error, NotImplementedError} <= told
 
 
 def test_unknown_task_names_the_known_ones():

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from cola_env.errors import ColaWorldError
 from cola_env.models.attention import TemporalContext, rotary_table
 from cola_env.models.opensora import load_network
+from cola_env.models.published import weight_files
 from cola_env.models.rectified_flow import euler_scheduler, sample, shift_factor
 from cola_env.models.stdit import STDiT
 from cola_env.models.world_model import ColaWorldModel
@@ -167,6 +168,15 @@ def test_damaged_files_are_named(name, published, tmp_path) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     with pytest.raises(ColaWorldError, match=f"{name} is damaged"):
         network(tmp_path)
+
+
+def test_a_damaged_index_is_named(save_sharded, tmp_path) -> None:
+    save_sharded({"a": torch.zeros(1), "b": torch.zeros(1)}, tmp_path, "safetensors")
+    index = tmp_path / "model.safetensors.index.json"
+    assert len(weight_files(tmp_path)) == 2
+    index.write_text(index.read_text()[:-20])
+    with pytest.raises(ColaWorldError, match=f"{index.name} cannot be read"):
+        weight_files(tmp_path)
 
 
 def test_a_bin_file_cannot_run_code(published, tmp_path) -> None:

@@ -147,6 +147,26 @@ def test_latents_that_stand_for_four_frames_take_four_actions() -> None:
     assert frames.shape == (1, 8, 32, 32, 3)
     with pytest.raises(ColaWorldError, match="use predict, or vae_config.micro_frame_size=1"):
         model.begin(random_frames(1))
+    for context, horizon in ((5, 32), (5, 6), (4, 9)):
+        codes = torch.zeros(1, horizon, 2, dtype=torch.long)
+        with pytest.raises(ColaWorldError, match=r"have 4k \+ 1 <= 33 frames, not"):
+            model.predict(random_frames(context, batch=1), codes, action_mode="latent")
+    with pytest.raises(ColaWorldError, match=r"4k \+ 1 <= 33 frames, not 37"):
+        model.decode(torch.zeros(1, 10, 4, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("part", "mode"), [({"residual": True}, "latent"), ({"frame": True}, "real")]
+)
+def test_who_sees_the_frame_before_cannot_predict_under_compression(part, mode) -> None:
+    component = "adapter_config" if mode == "real" else "stdit_config"
+    model = small(
+        vae_config=SMALL["vae_config"] | {"micro_frame_size": 17},
+        **{component: SMALL[component] | part},
+    )
+    actions = torch.zeros(1, 4, 5 if mode == "real" else 2)
+    with pytest.raises(ColaWorldError, match="sees the clean frame before each frame"):
+        model.predict(random_frames(1, batch=1), actions, action_mode=mode)
 
 
 def test_continuous_actions_stand_where_codes_do() -> None:
@@ -158,6 +178,8 @@ def test_continuous_actions_stand_where_codes_do() -> None:
     after = model.step(state, actions.vectors[:, 0])
     assert after.codes.shape == (2, 0)
     assert model.predict(random_frames(1), actions.vectors).shape == (2, 3, 32, 32, 3)
+    with pytest.raises(ColaWorldError, match=r"\(2, H, 1, 32\), not \(2, 3, 1\)"):
+        model.predict(random_frames(1), actions.vectors[..., 0])
 
 
 def gradients(model: ColaWorldModel) -> dict[str, torch.Tensor]:

@@ -80,7 +80,10 @@ def test_candidates_of_a_rollout_equal_dreams_of_their_own(
     actions = torch.rand(2, 3, 4, 5) * 2 - 1
     sampling = {"num_inference_steps": 2, "guidance_scale": scale}
     together = model.rollout(state, actions, seed=3, **sampling)
-    generator, alone = torch.Generator().manual_seed(3), state.repeat(3)
+    generator, alone = (
+        torch.Generator().manual_seed(3),
+        state.select(torch.tensor([0] * 3 + [1] * 3)),
+    )
     for t in range(4):
         noise = torch.randn(2, 16, 8, 8, generator=generator).repeat_interleave(3, 0)
         alone = model.step(alone, actions[:, :, t].flatten(0, 1), noise=noise, **sampling)
@@ -169,6 +172,16 @@ def test_candidates_share_the_noise_and_leave_the_state() -> None:
     assert torch.equal(state.latents, latents)
 
 
+def test_noise_can_be_given_in_place_of_its_seed() -> None:
+    model = small_model()
+    state = model.begin(torch.randint(0, 256, (2, 1, 64, 64, 3), dtype=torch.uint8))
+    codes = torch.zeros(2, 3, 4, 2)
+    noise = torch.randn(4, 2, 16, 8, 8, generator=torch.Generator().manual_seed(3))
+    given = {"action_mode": "latent", "decoded": False}
+    drawn = model.rollout(state, codes, seed=3, **given)
+    assert torch.equal(model.rollout(state, codes, noise=noise, **given), drawn)
+
+
 def test_actions_of_the_future_do_not_change_inferred_ones() -> None:
     model = small_model()
     frames = torch.rand(1, 5, 64, 64, 3)
@@ -199,8 +212,11 @@ def test_wrong_mode_and_missing_actions_are_named() -> None:
     state = model.begin(frames, torch.zeros(1, 1, 5))
     with pytest.raises(ColaWorldError, match="takes action_mode 'direct'"):
         model.step(state, torch.zeros(1, 2), action_mode="latent")
-    with pytest.raises(ColaWorldError, match=r"takes actions of shape \(1, N, H, A\)"):
-        model.rollout(state, torch.zeros(4, 6, 5))
+    for wrong in ((4, 6, 5), (2, 4, 6, 5), (1, 4, 6, 4), (1, 4, 0, 5)):
+        with pytest.raises(ColaWorldError, match=r"Actions must have shape \(1, N, H, 5\)"):
+            model.rollout(state, torch.zeros(wrong))
+    with pytest.raises(ColaWorldError, match=r"Actions must have shape \(1, H, 5\)"):
+        model.predict(frames, torch.zeros(1, 6, 4), context_actions=torch.zeros(1, 1, 5))
     with pytest.raises(ColaWorldError, match=r"takes frames of shape"):
         model.begin(frames[:, 0])
     with pytest.raises(ColaWorldError, match="conditioning must be"):

@@ -29,6 +29,7 @@ def test_unknown_task_lists_the_tasks() -> None:
         ("rendering", "pretty", "rendering profile 'pretty'.*'vp2' or 'fast'"),
         ("reward", "money", "reward 'money'.*success, sparse, dense, vp2"),
         ("render_mode", "human", "render mode 'human'.*rgb_array"),
+        ("max_episode_steps", 0, "max_episode_steps must be at least 1, or -1.*not 0"),
     ],
 )
 def test_unknown_choices_list_the_known_ones(option: str, value: str, sentence: str) -> None:
@@ -143,6 +144,13 @@ def test_reward_object_without_a_goal(make_env: Make) -> None:
     env = make_env(reward=lambda frames, goal: goal.mean(), action_repeat=1)
     with pytest.raises(ColaWorldError, match="options={'goal': frame}"):
         env.reset(seed=0)
+
+
+@pytest.mark.parametrize("other", [{"rendering": "vp2"}, {"rendering": "fast", "image_size": 32}])
+def test_rewards_of_a_classifier_of_other_frames(other: dict[str, Any]) -> None:
+    for reward in ("vp2", {"mse": 1, "classifier": 1}):
+        with pytest.raises(ColaWorldError, match="classifier knows frames.*'fast' and 64 px.*mse"):
+            RoboDeskEnv("push_red", reward=reward, **other)
 
 
 def test_step_before_reset() -> None:
