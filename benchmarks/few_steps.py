@@ -16,18 +16,21 @@ import hydra
 import torch
 from omegaconf import DictConfig
 
-from cola_env.checkpoints import load_model
+from benchmarks.vp2_protocol.contestants import plain
+from cola_env.checkpoints import find_checkpoint, load_model
 from cola_env.errors import ColaWorldError
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.data.clips import Clips, load_clips
+from cola_train.data.clips import TrainingData
+from cola_train.data.encoding import encoded
 from cola_train.evaluation.horizon import multi_step_psnr
 from cola_train.evaluation.likeness import Sampler, likeness
+from cola_train.runs import data_of, held_out_of
 
 Rows = dict[str, dict[str, float]]
 
 
 def measure(
-    teacher: ColaWorldModel, student: ColaWorldModel | None, clips: Clips, config: DictConfig
+    teacher: ColaWorldModel, student: ColaWorldModel | None, clips: TrainingData, config: DictConfig
 ) -> Rows:
     """By sampler: PSNR (dB) of the first and the last imagined frame under its own latent actions
     (a "direct" model: its real ones) and the adapter's, and the distance to the teacher."""
@@ -69,8 +72,9 @@ def main(config: DictConfig) -> None:
     try:
         teacher = load_model(config.teacher, config.device)
         student = None if config.student is None else load_model(config.student, config.device)
-        clips = load_clips(config.data, "test")[0].encode(teacher)
-        rows = measure(teacher, student, clips, config)
+        sources = data_of(find_checkpoint(config.teacher), plain(config.data))
+        held_out = held_out_of(sources, teacher, with_actions=True)
+        rows = measure(teacher, student, encoded(held_out, teacher, cache=None), config)
     except ColaWorldError as error:
         sys.exit(f"error: {error}")
     out = Path(config.out)

@@ -20,8 +20,10 @@ import hydra
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from benchmarks.vp2_protocol.contestants import Models
     from benchmarks.vp2_protocol.fidelity import Problem
     from cola_env.goals import GoalSet
+    from cola_env.rewards import Reward
 
 COLUMNS = ("rank", "regret", "auc", "auc_real", "chosen", "chosen_real", "psnr_1", "psnr_last")
 
@@ -32,10 +34,16 @@ def collect(config: DictConfig, goals: GoalSet, tasks: list[str]) -> list[Proble
     from tqdm import tqdm
 
     from benchmarks.vp2_protocol.fidelity import Problem, pose
+    from benchmarks.vp2_protocol.settings import fingerprint
     from benchmarks.vp2_protocol.simulation import SimulatorPool
+    from cola_env.goals import goals_files
+    from cola_env.worlds import find_world
 
-    names = [(task, pair) for task in tasks for pair in range(config.pairs)]
-    key = f"{config.candidates}x{config.horizon}_seed{config.seed}"
+    names = [
+        (task, pair) for task in tasks for pair in range(min(config.pairs, len(goals.of(task))))
+    ]
+    of_goals = fingerprint(*goals_files(goals.rendering, config.goals, find_world(goals.world)))
+    key = f"{config.candidates}x{config.horizon}_seed{config.seed}_{of_goals}"
     folder = Path(config.out) / "problems" / key
     paths = {name: folder / f"{name[0]}_{name[1]:03d}.npz" for name in names}
     missing = [name for name in names if not paths[name].exists()]
@@ -50,33 +58,38 @@ def collect(config: DictConfig, goals: GoalSet, tasks: list[str]) -> list[Proble
     return [Problem.load(path) for path in paths.values()]
 
 
-def measure(config: DictConfig, problems: list[Problem]) -> list[dict[str, Any]]:
-    """A row a model and task, and one a model over all tasks."""
+def measure(config: DictConfig) -> list[dict[str, Any]]:
+    """A row a model and task, and one a model over all tasks.
+
+    Raises ColaWorldError for what is no checkpoint, and for models, goals and classifiers that are
+    not of one rendering profile.
+    """
     from tqdm import tqdm
 
+    from benchmarks.vp2_protocol.contestants import Models, plain
     from benchmarks.vp2_protocol.dynamics import WorldModelDynamics
     from benchmarks.vp2_protocol.fidelity import foresee, summary
-    from benchmarks.vp2_protocol.settings import names
-    from cola_env.checkpoints import find_checkpoint, load_model
-    from cola_env.classifier import find_classifier, load_classifier
+    from benchmarks.vp2_protocol.settings import choose_tasks, names
+    from cola_env.checkpoints import pick_device
     from cola_env.errors import ColaWorldError
-    from cola_env.rewards import make_reward
+    from cola_env.goals import load_goals
     from cola_env.worlds import find_world
 
-    world = find_world(config.env)
-    rows: list[dict[str, Any]] = []
-    tasks = list(dict.fromkeys(problem.task for problem in problems))
-    for label, name in names(config.model).items():
-        if not isinstance(name, str):
+    specs, world = names(plain(config.model)), find_world(config.env)
+    models = Models(world, specs, pick_device(config.device))
+    for label, name in specs.items():
+        if not isinstance(name, str) or name not in models.loaded:
             raise ColaWorldError(f"model={label} must be a checkpoint here.")
-        model = load_model(name, config.device, world)
+    goals = load_goals(models.rendering(None), config.goals, world)
+    tasks = choose_tasks(plain(config.tasks), goals.tasks)
+    rewards = {name: make_rewards(config, goals, tasks, models, name) for name in models.loaded}
+    problems = collect(config, goals, tasks)
+    rows: list[dict[str, Any]] = []
+    for label, name in specs.items():
+        model = models.loaded[str(name)]
         dynamics = WorldModelDynamics(model, num_inference_steps=config.num_inference_steps)
-        classifier = load_classifier(
-            find_classifier(config.classifier or find_checkpoint(name, world), world)
-        ).to(dynamics.device)
-        rewards = {task: make_reward(config.reward, task, classifier) for task in tasks}
         found = [
-            foresee(problem, dynamics, rewards[problem.task], config.seed)
+            foresee(problem, dynamics, rewards[str(name)][problem.task], config.seed)
             for problem in tqdm(problems, desc=label, dynamic_ncols=True)
         ]
         rows += [
@@ -85,6 +98,22 @@ def measure(config: DictConfig, problems: list[Problem]) -> list[dict[str, Any]]
         ]
         rows.append({"model": label, "task": "all", **summary(found)})
     return rows
+
+
+def make_rewards(
+    config: DictConfig, goals: GoalSet, tasks: list[str], models: Models, name: str
+) -> dict[str, Reward]:
+    """By task, what the frames that a model imagines are worth."""
+    from benchmarks.vp2_protocol.contestants import plain
+    from benchmarks.vp2_protocol.judges import classifier_places, load_judge
+    from cola_env.ensembles import Combination
+    from cola_env.rewards import is_judged, make_reward
+
+    reward, judge = plain(config.reward), None
+    if is_judged(reward):
+        places = classifier_places(plain(config.classifier), models.folders[name], models.world)
+        judge = load_judge(places, Combination(), goals.rendering).to(models.loaded[name].device)
+    return {task: make_reward(reward, task, judge) for task in tasks}
 
 
 def report(rows: list[dict[str, Any]]) -> None:
@@ -103,16 +132,11 @@ def main(config: DictConfig) -> None:
     import torch
 
     from benchmarks.vp2_protocol.records import write_text
-    from benchmarks.vp2_protocol.settings import choose_tasks
     from cola_env.errors import ColaWorldError
-    from cola_env.goals import load_goals
-    from cola_env.worlds import find_world
 
     torch.set_num_threads(1)
     try:
-        goals = load_goals("fast", config.goals, find_world(config.env))
-        problems = collect(config, goals, choose_tasks(config.tasks, goals.tasks))
-        rows = measure(config, problems)
+        rows = measure(config)
         command = " ".join(["python -m benchmarks.fidelity", *sys.argv[1:]])
         out = Path(config.out) / "fidelity.json"
         write_text(out, json.dumps({"command": command, "rows": rows}, indent=1) + "\n")

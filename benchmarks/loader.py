@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from benchmarks.machine import processor
+from benchmarks.machine import machine
 from cola_env.checkpoints import pick_device
 from cola_env.errors import ColaWorldError
 from cola_env.models.precision import autocast
@@ -148,12 +148,7 @@ def measure(settings: Settings, folder: Path) -> dict[str, Any]:
             rates.setdefault(name, {})[kind] = clips_a_second(data, phase, count)
             last = data
     return {
-        "machine": {
-            "processor": processor(),
-            "device": str(model.device),
-            "torch": torch.__version__,
-            "threads": torch.get_num_threads(),
-        },
+        "machine": machine(model.device),
         "settings": {"size": settings.size, "batch": phase.batch_size, "clip": phase.clip},
         "training_clips_per_second": trained_clips_a_second(last, model, phase),
         "loader_clips_per_second": rates,
@@ -163,10 +158,10 @@ def measure(settings: Settings, folder: Path) -> dict[str, Any]:
 def table(results: dict[str, Any]) -> str:
     """Markdown: a line a source and way of loading."""
     training = results["training_clips_per_second"]
-    machine, settings = results["machine"], results["settings"]
+    where, settings = results["machine"], results["settings"]
     lines = [
-        f"`{results['command']}` on {machine['processor']}, {machine['threads']} thread(s), device "
-        f"{machine['device']}: clips of {settings['clip']} frames, batches of {settings['batch']}; "
+        f"`{results['command']}` on {where['processor']}, {where['threads']} thread(s), device "
+        f"{where['device']}: clips of {settings['clip']} frames, batches of {settings['batch']}; "
         f"training (`{settings['size']}`, end-to-end) takes {training:.1f} clips/s.",
         "",
         "| source | frames | clips/s | times training |",

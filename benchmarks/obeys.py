@@ -19,28 +19,34 @@ import hydra
 import torch
 from omegaconf import DictConfig
 
-from cola_env.checkpoints import load_model
+from benchmarks.vp2_protocol.contestants import plain
+from cola_env.checkpoints import find_checkpoint, load_model
 from cola_env.errors import ColaWorldError
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.data.clips import Clips, load_clips
+from cola_train.data.clips import TrainingData
+from cola_train.data.encoding import encoded
 from cola_train.evaluation.horizon import multi_step_psnr, rollout_picture
 from cola_train.evaluation.obedience import obedience
 from cola_train.evaluation.probe import linear_probe
 from cola_train.evaluation.quality import Networks, video_quality
+from cola_train.runs import data_of, held_out_of
 
 PROBE_EPISODES = 256
 
 
 def measure(
-    model: ColaWorldModel, reference: ColaWorldModel, train: Clips, test: Clips, config: DictConfig
+    model: ColaWorldModel,
+    reference: ColaWorldModel,
+    train: TrainingData,
+    test: TrainingData,
+    config: DictConfig,
 ) -> dict[str, Any]:
     """The flat keys of docs/results/obeys.json, PSNR in dB on moving pixels."""
-    clips = test.encode(model)
+    clips, of_reference = (encoded(test, each, cache=None) for each in (model, reference))
     cola = obedience(model, clips, config.length, adapter=True, count=config.clips)
-    direct = obedience(reference, test.encode(reference), config.length, False, config.clips)
-    probe = linear_probe(
-        model, train.first(PROBE_EPISODES).encode(model), clips, config.length, 2 * config.clips
-    )
+    direct = obedience(reference, of_reference, config.length, False, config.clips)
+    probed = encoded(train.first(PROBE_EPISODES), model, cache=None)
+    probe = linear_probe(model, probed, clips, config.length, 2 * config.clips)
     networks = Networks.of_files(config.lpips, config.fvd)
     picked = ("copy", "autoencoder", "own", "shuffled", "none", "adapter", "own_all")
     return {
@@ -59,9 +65,7 @@ def measure(
         "probe_l1": probe.l1,
         "psnr_by_step": {
             "cola": multi_step_psnr(model, clips, config.horizon, clip=config.length),
-            "direct": multi_step_psnr(
-                reference, test.encode(reference), config.horizon, clip=config.length
-            ),
+            "direct": multi_step_psnr(reference, of_reference, config.horizon, clip=config.length),
         },
     }
 
@@ -103,18 +107,18 @@ def report(results: dict[str, Any]) -> None:
 def main(config: DictConfig) -> None:
     torch.set_num_threads(1)
     try:
-        if not config.get("data"):
-            raise ColaWorldError("Give data=FOLDER, e.g. made by `python -m cola_train.collect`.")
         model, reference = (load_model(config[k], config.device) for k in ("model", "reference"))
-        train, test = (load_clips(config.data, split)[0] for split in ("train", "test"))
+        sources = data_of(find_checkpoint(config.model), plain(config.data))
+        test = held_out_of(sources, model, with_actions=True)
+        train = sources.split("train", model.config.image_size).with_actions()
         out = Path(config.out)
         out.mkdir(parents=True, exist_ok=True)
         results = {
             "command": " ".join(["python -m benchmarks.obeys", *sys.argv[1:]]),
-            "held_out_episodes": test.episodes,
+            "held_out_episodes": sources.num_episodes("test", with_actions=True),
             **measure(model, reference, train, test, config),
         }
-        rollout_picture(model, test.encode(model), out / "rollout.png", config.horizon)
+        rollout_picture(model, test, out / "rollout.png", config.horizon)
         if config.planning.episodes:
             results["planning"] = plan(config.planning)
         partial = out / "obeys.tmp"

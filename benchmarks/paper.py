@@ -16,13 +16,13 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from benchmarks.paper_experiments import figures, tables
+from benchmarks.paper_experiments.measures import check_held_out
 from benchmarks.paper_experiments.report import Result, summary, write_result
 from benchmarks.paper_experiments.runs import (
     Study,
     as_list,
     chosen,
     plan,
-    runs_folder,
     runs_of,
     steps_per_thousand,
 )
@@ -49,9 +49,11 @@ def reproduce(config: DictConfig) -> None:
     """Train what is missing, then measure and write the chosen experiments."""
     names = chosen(config)
     check_given(config, names)
-    for job in tqdm(plan(config, names), desc="runs", dynamic_ncols=True):
-        finish(job, runs_folder(config))
-    study, out = Study(config), Path(config.out)
+    jobs, study, out = plan(config, names), Study(config), Path(config.out)
+    for name in names:
+        check_held_out(study, name)
+    for job in tqdm(jobs, desc="runs", dynamic_ncols=True):
+        finish(job, study.folder)
     for name in names:
         write_result(name, EXPERIMENTS[name](study), setting(study, name), out)
     write_text(out / "summary.md", summary(out) + "\n")

@@ -4,8 +4,8 @@
 
 No published weights are needed: random ones are written to `weights` in the published layout first.
 Every part runs in a process of its own, so that its peak memory is its own, and is written to `out`
-at once; parts that are there already are not run again. On a GPU, training and prediction also run
-at doubled batches until the memory is full.
+at once; parts that are there already, measured under the same settings on the same machine, are not
+run again. On a GPU, training and prediction also run at doubled batches until the memory is full.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,8 +26,10 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.machine import processor
+from benchmarks.machine import machine, matmul_peak
 from benchmarks.paper_weights import publish_network, publish_vae
+from benchmarks.timing import timed
+from benchmarks.vp2_protocol.records import write_text
 from cola_env.checkpoints import pick_device
 from cola_env.errors import ColaWorldError
 from cola_env.models.sizes import PAPER
@@ -58,6 +61,11 @@ class Settings:
     @property
     def folder(self) -> Path:
         return Path(self.weights) / f"depth_{self.depth}"
+
+    @property
+    def measured(self) -> dict[str, Any]:
+        """Those that a part's result depends on, beside the machine."""
+        return {name: getattr(self, name) for name in ("depth", "frames", "compile", "attention")}
 
     @classmethod
     def of(cls, arguments: list[str]) -> Settings:
@@ -184,12 +192,12 @@ def measure(
     while True:
         try:
             with FlopCounterMode(display=False) if tflop is None else nullcontext() as counter:
-                seconds = [timed(step, batch, device)]
+                seconds = [timed(partial(step, batch), device)]
             if counter is not None:
                 tflop = counter.get_total_flops() / 1e12
             if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats()
-                seconds = [timed(step, batch, device) for _ in range(3)]
+                seconds = [timed(partial(step, batch), device) for _ in range(3)]
         except torch.cuda.OutOfMemoryError:
             return results
         assert tflop is not None
@@ -201,26 +209,6 @@ def measure(
         if device.type != "cuda":
             return results
         batch *= 2
-
-
-def timed(step: Callable[[int], None], batch: int, device: torch.device) -> float:
-    start = time.perf_counter()
-    step(batch)
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-def matmul_peak(device: torch.device) -> float:
-    """TFLOP/s of a large square bfloat16 matrix product."""
-    size = 8192 if device.type == "cuda" else 2048
-    a, b = (torch.randn(size, size, dtype=torch.bfloat16, device=device) for _ in range(2))
-
-    def product(_: int) -> None:
-        torch.mm(a, b)
-
-    seconds = [timed(product, 1, device) for _ in range(6)]
-    return 2 * size**3 / median(seconds[1:]) / 1e12
 
 
 def available_gib() -> float:
@@ -247,6 +235,25 @@ def run_part(name: str, settings: Settings) -> Result:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def results(settings: Settings, command: str) -> Iterator[tuple[str, Result]]:
+    """The parts and their results, those that ``settings.out`` lacks newly measured and kept there.
+
+    Raises ColaWorldError when a part cannot run.
+    """
+    out, device = Path(settings.out), pick_device(settings.device)
+    about = {"settings": settings.measured, "machine": machine(device)}
+    kept = json.loads(out.read_text()) if out.exists() else {"depths": {}}
+    done = kept["depths"].setdefault(str(settings.depth), {})
+    publish(settings)
+    for name in settings.parts.split(","):
+        known = done.get(name, {})
+        if {key: known.get(key) for key in about} != about:
+            peak = {"matmul_tflop_per_second": matmul_peak(device) / 1e12}
+            done[name] = run_part(name, settings) | about | peak | {"command": command}
+            write_text(out, json.dumps(kept, indent=1) + "\n")
+        yield name, done[name]
+
+
 def main(arguments: list[str]) -> None:
     inside = "--inside" in arguments
     try:
@@ -256,25 +263,9 @@ def main(arguments: list[str]) -> None:
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
             print(json.dumps(result | {"peak_ram_gib": peak}))
             return
-        device = pick_device(settings.device)
-        out = Path(settings.out)
-        report = json.loads(out.read_text()) if out.exists() else {"depths": {}}
-        report["machine"] = {
-            "processor": processor(),
-            "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-            "matmul_tflop_per_second": matmul_peak(device),
-        }
-        done = report["depths"].setdefault(str(settings.depth), {})
-        publish(settings)
-        for name in settings.parts.split(","):
-            if name not in done:
-                done[name] = run_part(name, settings)
-                done[name]["command"] = " ".join(["python -m benchmarks.paper_size", *arguments])
-                out.parent.mkdir(parents=True, exist_ok=True)
-                out.write_text(json.dumps(report, indent=1) + "\n")
-            print(name, json.dumps(done[name]))
+        command = " ".join(["python -m benchmarks.paper_size", *arguments])
+        for name, result in results(settings, command):
+            print(name, json.dumps(result))
     except ColaWorldError as error:
         sys.exit(str(error))
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,11 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from benchmarks.machine import processor
+from benchmarks.machine import machine, matmul_peak, memory_bandwidth
 from benchmarks.plain_sampler import plain_rollout
-from benchmarks.rollout_costs import count_costs, matmul_peak, memory_bandwidth, peak_memory
+from benchmarks.rollout_costs import count_costs, peak_memory
 from benchmarks.rollout_report import draw, tell
+from benchmarks.timing import simulator_step, timed
 from cola_env.checkpoints import load_model, pick_device
 from cola_env.errors import ColaWorldError
 from cola_env.models.sizes import PAPER
@@ -90,31 +90,6 @@ def measure(
     }
 
 
-def timed(rollout: Rollout, device: torch.device) -> float:
-    start = time.perf_counter()
-    rollout()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-def simulator_step(repeats: int) -> float:
-    """Median seconds of one step of the real RoboDesk, rendered as the shipped models saw it."""
-    from cola_env.simulators.robodesk import RoboDeskEnv
-
-    env = RoboDeskEnv("push_red", rendering="fast")
-    env.reset(seed=0)
-    action = env.action_space.sample() * 0.3
-    env.step(action)
-    times = []
-    for _ in range(10 * repeats):
-        start = time.perf_counter()
-        env.step(action)
-        times.append(time.perf_counter() - start)
-    env.close()
-    return statistics.median(times)
-
-
 def results(config: DictConfig) -> dict[str, Any]:
     model = build(config)
     device, frames = model.device, config.samples * config.horizon
@@ -141,14 +116,12 @@ def results(config: DictConfig) -> dict[str, Any]:
         "fast_over_plain": rate["fast"] / rate["plain"],
     }
     if config.simulator:
-        ratios["simulator_step_over_frame"] = simulator_step(config.repeats) * rate["fast"]
+        seconds = simulator_step("push_red", "fast", 10 * config.repeats)
+        ratios["simulator_step_over_frame"] = seconds * rate["fast"]
     return {
         "command": " ".join(["python -m benchmarks.rollout", *sys.argv[1:]]),
         "machine": {
-            "processor": processor(),
-            "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
+            **machine(device),
             "matmul_flop_per_second": matmul_peak(device),
             "bytes_per_second": memory_bandwidth(device),
         },

@@ -1,15 +1,13 @@
-"""What a computation costs: operations, moved bytes, peak memory; and what the machine can do."""
+"""What a computation costs: operations, moved bytes, peak memory."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
@@ -48,31 +46,6 @@ def count_costs(computation: Callable[[], object]) -> Costs:
     with counter, traffic:
         computation()
     return Costs(counter.get_total_flops(), traffic.moved)
-
-
-def matmul_peak(device: torch.device) -> float:
-    """FLOP/s of a large square bfloat16 matrix product."""
-    size = 8192 if device.type == "cuda" else 2048
-    a, b = (torch.randn(size, size, dtype=torch.bfloat16, device=device) for _ in range(2))
-    return 2 * size**3 / _seconds(lambda: torch.mm(a, b), device)
-
-
-def memory_bandwidth(device: torch.device) -> float:
-    """Bytes per second of a copy that no cache holds, read and written."""
-    source = torch.ones(2**28, dtype=torch.uint8, device=device)
-    target = torch.empty_like(source)
-    return 2 * source.numel() / _seconds(lambda: target.copy_(source), device)
-
-
-def _seconds(function: Callable[[], object], device: torch.device) -> float:
-    times = []
-    for _ in range(6):
-        start = time.perf_counter()
-        function()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return median(times[1:])
 
 
 def peak_memory(config: DictConfig) -> dict[str, dict[str, float]]:

@@ -5,35 +5,22 @@ the ratios at the end compare figures of the same run.
 """
 
 import json
-import statistics
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import gymnasium as gym
 import torch
 
 import cola_env  # noqa: F401
-from benchmarks.machine import processor
-from cola_env.checkpoints import load_model
-from cola_env.simulators.robodesk import RoboDeskEnv
+from benchmarks.machine import machine
+from benchmarks.timing import median_seconds, simulator_step
+from cola_env.checkpoints import load_model, pick_device
 from planners import CEM, AR1Noise
 
 TASK = "push_red"
 
 
-def median_seconds(function: Callable[[], object], repeats: int) -> float:
-    function()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
-def dream_steps(checkpoint: str, repeats: int) -> dict[str, float]:
+def dream_steps(checkpoint: str, device: torch.device, repeats: int) -> dict[str, float]:
     """Seconds of one step of one dream, and of one batched step of 16."""
     single = gym.make("ColaWorld-RoboDesk-v0", task=TASK, checkpoint=checkpoint).unwrapped
     single.reset(seed=0)
@@ -42,27 +29,18 @@ def dream_steps(checkpoint: str, repeats: int) -> dict[str, float]:
     vector.reset(seed=0)
     actions = vector.action_space.sample()
     return {
-        "dream_step": median_seconds(lambda: single.step(action), repeats),
-        "dream_step_of_16": median_seconds(lambda: vector.step(actions), repeats),
+        "dream_step": median_seconds(lambda: single.step(action), device, repeats),
+        "dream_step_of_16": median_seconds(lambda: vector.step(actions), device, repeats),
     }
 
 
-def rollouts(checkpoint: str, repeats: int) -> dict[str, float]:
+def rollouts(checkpoint: str, device: torch.device, repeats: int) -> dict[str, float]:
     """Seconds to imagine 64 candidates of 6 frames, as a planner does."""
     model = load_model(checkpoint)
     state = model.begin(torch.zeros(1, 1, 64, 64, 3, dtype=torch.uint8))
     actions = torch.rand(1, 64, 6, model.config.action_dim) * 2 - 1
-    return {"rollout_64x6": median_seconds(lambda: model.rollout(state, actions, seed=0), repeats)}
-
-
-def simulator_steps(rendering: str, repeats: int) -> dict[str, float]:
-    """Seconds of one rendered step of the real simulator."""
-    env = RoboDeskEnv(TASK, rendering=rendering)
-    env.reset(seed=0)
-    actions = iter([env.action_space.sample() * 0.3 for _ in range(repeats + 1)])
-    seconds = median_seconds(lambda: env.step(next(actions)), repeats)
-    env.close()
-    return {f"simulator_step_{rendering}": seconds}
+    seconds = median_seconds(lambda: model.rollout(state, actions, seed=0), device, repeats)
+    return {"rollout_64x6": seconds}
 
 
 def planner_overhead(repeats: int) -> dict[str, float]:
@@ -71,7 +49,7 @@ def planner_overhead(repeats: int) -> dict[str, float]:
     planner = CEM(horizon=6, num_samples=64, iterations=2, noise=AR1Noise(0.8))
     return {
         "plan_without_cost": median_seconds(
-            lambda: planner.plan(lambda a: a[..., 0, 0], space), repeats
+            lambda: planner.plan(lambda a: a[..., 0, 0], space), torch.device("cpu"), repeats
         )
     }
 
@@ -83,21 +61,17 @@ def main(arguments: list[str]) -> None:
     if options:
         sys.exit(f"Unknown settings {', '.join(options)}: there are checkpoint, out, repeats.")
     torch.set_num_threads(1)
+    device = pick_device()
     seconds = {
-        **dream_steps(checkpoint, repeats),
-        **rollouts(checkpoint, repeats),
-        **simulator_steps("fast", repeats),
-        **simulator_steps("vp2", max(2, repeats // 4)),
+        **dream_steps(checkpoint, device, repeats),
+        **rollouts(checkpoint, device, repeats),
+        "simulator_step_fast": simulator_step(TASK, "fast", repeats),
+        "simulator_step_vp2": simulator_step(TASK, "vp2", max(2, repeats // 4)),
         **planner_overhead(repeats),
     }
     results = {
         "command": " ".join(["python -m benchmarks.speed", *arguments]),
-        "machine": {
-            "processor": processor(),
-            "device": str(load_model(checkpoint).device),
-            "torch": torch.__version__,
-            "threads": 1,
-        },
+        "machine": machine(device),
         "seconds": seconds,
         "imagined_frames_per_second": 64 * 6 / seconds["rollout_64x6"],
         "ratios": {

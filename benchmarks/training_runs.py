@@ -12,7 +12,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 import cola_train.__main__ as training
 from benchmarks.vp2_protocol.records import write_text
@@ -53,16 +53,27 @@ def finish(job: Job, out: Path) -> None:
 
 def train(job: Job, out: Path) -> None:
     """What `python -m cola_train` does; ColaWorldError, naming the run, when it cannot."""
-    overrides = merged([*job.overrides, f"out={job.folder(out)}"])
     torch.compiler.reset()
+    cfg = composed(job, out)
+    try:
+        data = OmegaConf.to_container(cfg.data)
+        training.train(cfg, opened(data, LoadingConfig(**cfg.loading)))
+    except ColaWorldError as error:
+        raise failure(job, error) from error
+
+
+def composed(job: Job, out: Path) -> DictConfig:
+    """The run's configuration of `python -m cola_train`; ColaWorldError for a wrong override."""
     GlobalHydra.instance().clear()  # of the study's own configuration, which has been read
     try:
         with initialize_config_dir(str(CONF), version_base=None):
-            cfg = compose("train", overrides)
-        data = OmegaConf.to_container(cfg.data)
-        training.train(cfg, opened(data, LoadingConfig(**cfg.loading)))
-    except (ColaWorldError, HydraException) as error:
-        raise ColaWorldError(f"The run {job.arm} (seed {job.seed}) failed: {error}") from error
+            return compose("train", merged([*job.overrides, f"out={job.folder(out)}"]))
+    except HydraException as error:
+        raise failure(job, error) from error
+
+
+def failure(job: Job, error: Exception) -> ColaWorldError:
+    return ColaWorldError(f"The run {job.arm} (seed {job.seed}) failed: {error}")
 
 
 def opened(data: Any, loading: LoadingConfig) -> DataSources:

@@ -21,7 +21,7 @@ from cola_env.models.world_model import ColaWorldModel
 from cola_train.collapse import CollapseConfig, symptom
 from cola_train.data.damage import warn_plainly
 from cola_train.evaluation.obedience import obedience
-from cola_train.runs import coded_model, data_of, named_run
+from cola_train.runs import coded_model, data_of, held_out_of, named_run
 
 SOURCES = {"lam": "inferred", "adapter": "adapter's"}
 
@@ -34,15 +34,7 @@ def measure(config: DictConfig) -> tuple[ColaWorldModel, dict[str, float]]:
     run = named_run(config)
     model = coded_model(run, config.device)
     data: Any = OmegaConf.to_object(config).get("data")  # type: ignore[union-attr]
-    sources = data_of(run, data, config.fps)
-    held_out = sources.split("test", model.config.image_size)
-    if config.adapter:
-        if sources.action_dim != model.config.action_dim:
-            raise ColaWorldError(
-                f"adapter=true needs actions of {model.config.action_dim} dimensions in the data, "
-                f"which has {sources.action_dim or 'none'}."
-            )
-        held_out = held_out.with_actions()
+    held_out = held_out_of(data_of(run, data, config.fps), model, with_actions=config.adapter)
     return model, obedience(model, held_out, config.length, config.adapter, config.clips)
 
 

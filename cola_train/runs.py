@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from cola_env.checkpoints import load_model
 from cola_env.errors import ColaWorldError
 from cola_env.models.world_model import ColaWorldModel
+from cola_train.data.clips import TrainingData
 from cola_train.data.training_data import DataSources, LoadingConfig
 
 RECIPE = "recipe.yaml"
@@ -57,15 +58,46 @@ def coded_model(run: Path, device: str = "auto") -> ColaWorldModel:
     return model
 
 
+def recipe_of(folder: Path) -> dict[str, Any]:
+    """That of a training's ``out``, or of a model's folder in it; empty where there is none."""
+    places = (folder, folder.resolve().parent)
+    found = [file for place in places if (file := place / RECIPE).exists()]
+    recipe: Any = OmegaConf.to_container(OmegaConf.load(found[0])) if found else {}
+    return recipe
+
+
 def data_of(run: Path, data: Any = None, fps: float | None = None) -> DataSources:
     """``data`` (as for training) at ``fps``; where they are None, those that ``run``, a training's
     ``out`` or a model's folder in it, was trained with.
 
     Raises ColaWorldError when nothing says which.
     """
-    recipes = [file for folder in (run, run.resolve().parent) if (file := folder / RECIPE).exists()]
-    recipe: Any = OmegaConf.to_container(OmegaConf.load(recipes[0])) if recipes else {}
+    recipe = recipe_of(run)
     data, fps = data or recipe.get("data"), fps or recipe.get("fps")
     if not data:
         raise ColaWorldError(f"{run} does not say what it was trained on: give data=FOLDER.")
     return DataSources(data, LoadingConfig(fps=fps, workers=0))
+
+
+def fits_actions(sources: DataSources, model: ColaWorldModel) -> bool:
+    """Whether real actions of the data are held out, and all are of the model's size."""
+    return sources.action_dims == {model.config.action_dim} and (
+        sources.num_episodes("test", with_actions=True) > 0
+    )
+
+
+def held_out_of(sources: DataSources, model: ColaWorldModel, with_actions: bool) -> TrainingData:
+    """What ``model`` is measured on: all that is held out, or what of it has real actions.
+
+    Raises ColaWorldError when these are asked for, and are not there or of another size.
+    """
+    held_out = sources.split("test", model.config.image_size)
+    if not with_actions:
+        return held_out
+    if not fits_actions(sources, model):
+        sizes = " and ".join(map(str, sorted(sources.action_dims))) or "none"
+        raise ColaWorldError(
+            f"This needs held-out actions of {model.config.action_dim} dimensions; the data has "
+            f"{sizes}."
+        )
+    return held_out.with_actions()

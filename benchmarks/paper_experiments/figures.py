@@ -278,5 +278,7 @@ def figure_6(study: Study) -> Result:
 def transfer(study: Study, seed: int) -> Transfer:
     model = load_model(study.model("joint", seed, "end_to_end"))
     config, size = study.config, model.config.image_size
-    sources, targets = held_out(config.data, size), held_out(config.downstream, size)
+    sources, targets = (
+        held_out(study, "joint", seed, data, size) for data in (config.data, config.downstream)
+    )
     return action_transfer(model, sources, targets, clip=config.measure.length)

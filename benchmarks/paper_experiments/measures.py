@@ -10,15 +10,17 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from benchmarks.paper_experiments.runs import Lines, Study, as_list
+from benchmarks.paper_experiments.runs import Lines, Study, as_list, runs_of
 from benchmarks.paper_experiments.verdicts import HealthCurve
 from benchmarks.training_runs import opened
 from benchmarks.vp2_protocol.records import write_text
+from benchmarks.vp2_protocol.settings import fingerprint
 from cola_env.checkpoints import load_model
 from cola_env.errors import ColaWorldError
 from cola_env.models.codebook import CodebookHealth
 from cola_train.data.clips import TrainingData
-from cola_train.data.training_data import LoadingConfig
+from cola_train.data.mixture import check_length
+from cola_train.evaluation.horizon import CONTEXT
 from cola_train.evaluation.quality import Networks, video_quality
 
 HEALTH = ("utilisation", "max_usage", "entropy")
@@ -78,25 +80,46 @@ def last(lines: Lines, phase: str, key: str, until: int | None = None) -> dict[s
     return within[-1]
 
 
-def held_out(data: Any, size: int) -> TrainingData:
-    """The held-out clips with actions, in frames of ``size`` pixels."""
-    return opened(as_list(data), LoadingConfig()).split("test", size).with_actions()
+def held_out(study: Study, run: str, seed: int, data: Any, size: int) -> TrainingData:
+    """The held-out clips with actions at the frame rate of a run, in frames of ``size`` pixels."""
+    return opened(as_list(data), study.loading(run, seed)).split("test", size).with_actions()
+
+
+def check_held_out(study: Study, experiment: str) -> None:
+    """Raises ColaWorldError where held-out episodes are too short for what ``experiment`` measures
+    on them when its runs are finished."""
+    config, rollout = study.config, CONTEXT + study.config.measure.horizon
+    needed = {
+        "table_2": {"data": rollout},
+        "table_3": {"downstream": rollout},
+        "figure_6": {"data": config.measure.length, "downstream": config.measure.length},
+    }
+    for data, frames in needed.get(experiment, {}).items():
+        loading = study.loading(runs_of(config, experiment)[0], study.seeds[0])
+        for stream in opened(as_list(config[data]), loading).streams("test"):
+            if stream.has_actions:
+                check_length(stream.with_actions(), frames)
 
 
 def quality(study: Study, run: str, seed: int, phase: str, data: Any) -> dict[str, Any]:
     """``video_quality`` of the model that a phase left, measured once."""
-    config = study.config
+    config, folder = study.config, study.model(run, seed, phase)
 
     def measure() -> dict[str, Any]:
-        model = load_model(str(study.model(run, seed, phase)), "auto")
-        clips = held_out(data, model.config.image_size)
+        model = load_model(folder, "auto")
+        clips = held_out(study, run, seed, data, model.config.image_size)
         settings = config.measure
         networks = Networks.of_files(settings.lpips, settings.fvd)
         return video_quality(
             model, clips, settings.horizon, networks, count=settings.clips, clip=settings.length
         )
 
-    about = {"data": as_list(data), **{str(k): v for k, v in config.measure.items()}}
+    about = {
+        "data": as_list(data),
+        "fps": study.loading(run, seed).fps,
+        "weights": fingerprint(*sorted(folder.glob("*.safetensors"))),
+        **{str(k): v for k, v in config.measure.items()},
+    }
     return kept(Path(config.out) / "measures" / f"{run}_{seed}_{phase}.json", about, measure)
 
 

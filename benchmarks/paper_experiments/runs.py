@@ -8,8 +8,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from benchmarks.training_runs import Job, history
+from benchmarks.training_runs import Job, composed, history
 from cola_env.errors import ColaWorldError
+from cola_train.data.training_data import LoadingConfig
 
 Lines = list[dict[str, Any]]
 
@@ -100,14 +101,19 @@ class Study:
     def __init__(self, config: DictConfig) -> None:
         self.config = config
         self.seeds: list[int] = as_list(config.seeds)
+        self.folder = runs_folder(config)
 
     def lines(self, run: str, seed: int) -> Lines:
         """What the run logged."""
-        return history(job(self.config, run, seed), runs_folder(self.config))
+        return history(job(self.config, run, seed), self.folder)
 
     def model(self, run: str, seed: int, phase: str) -> Path:
         """The model folder that a phase left."""
-        return runs_folder(self.config) / f"{run}_{seed}" / phase
+        return self.folder / f"{run}_{seed}" / phase
+
+    def loading(self, run: str, seed: int) -> LoadingConfig:
+        """How the run loads its data, at which frame rate for one."""
+        return LoadingConfig(**composed(job(self.config, run, seed), self.folder).loading)
 
     def what(self, run: str) -> str:
         return str(self.config.runs[run].what)

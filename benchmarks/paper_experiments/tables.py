@@ -21,9 +21,6 @@ HEAD = ("", "two-stage", "joint")
 PAPER_NOTE = "*In italics: the paper's own numbers, of another model size and other data.*"
 LOWER_IS_BETTER = ("lpips", "fvd")
 
-Pairs = dict[str, tuple[list[float], list[float]]]
-"""By measure, the values of two-stage and of joint training, one a seed."""
-
 
 def table_1(study: Study) -> Result:
     """Both after 30K steps of the latent action model: LAM30K and WARM8K + E2E22K."""

@@ -13,15 +13,16 @@ from omegaconf import DictConfig, OmegaConf
 from benchmarks.vp2_protocol.agents import Dynamics
 from benchmarks.vp2_protocol.dynamics import CopyDynamics, SimulatorDynamics, WorldModelDynamics
 from benchmarks.vp2_protocol.foreign import make_foreign
+from benchmarks.vp2_protocol.judges import classifier_places, load_judge
 from benchmarks.vp2_protocol.latent_screen import check_screen
 from benchmarks.vp2_protocol.settings import WITHOUT_CHECKPOINT, ModelSpec, fingerprint, members
 from benchmarks.vp2_protocol.simulation import SimulatorPool
 from cola_env.checkpoints import WEIGHTS, find_checkpoint, load_model
-from cola_env.classifier import TaskClassifier, find_classifier, load_classifier, weight_files
-from cola_env.ensembles import ClassifierEnsemble, Combination
+from cola_env.classifier import TaskClassifier, weight_files
+from cola_env.ensembles import Combination
 from cola_env.errors import ColaWorldError
 from cola_env.models.world_model import ColaWorldModel
-from cola_env.rewards import JUDGED, check_reward
+from cola_env.rewards import is_judged
 from cola_env.simulators.rendering import check_same_profile
 from cola_env.worlds import WorldInfo
 
@@ -94,11 +95,10 @@ def make_contestant(
     if by_task:
         settings["planner_by_task"] = by_task
     classifier = None
-    if any(name in JUDGED for name in check_reward(plain(config.reward))):
+    if is_judged(plain(config.reward)):
         name = members(spec)[0] if isinstance(spec, str) else ""
-        places = _classifier_places(config.classifier, models.folders.get(name), models.world)
-        classifier = _classifier(places, ensemble(config)).to(device)
-        check_same_profile(rendering, classifier.rendering, "goals and the classifier")
+        places = classifier_places(config.classifier, models.folders.get(name), models.world)
+        classifier = load_judge(places, ensemble(config), rendering).to(device)
         prints = [fingerprint(*weight_files(place)) for place in places]
         settings["classifier"] = prints if len(prints) > 1 else prints[0]
         if len(prints) > 1:
@@ -133,34 +133,6 @@ def _dynamics(
         settings["ensemble"] = plain(config.ensemble)
     worlds = [WorldModelDynamics(models.loaded[name], **sampling) for name in listed]
     return lambda _: worlds, settings
-
-
-def _classifier_places(
-    given: str | Sequence[str] | None, folder: Path | None, world: WorldInfo
-) -> list[Path]:
-    """Folders of the classifiers that were asked for, or of the one that belongs to a model."""
-    if given is None:
-        place = find_classifier(folder, world)
-        if place is None:
-            raise ColaWorldError(
-                f"There are no shipped classifiers of {world.simulator}; give classifier=FOLDER or "
-                "reward=mse."
-            )
-        return [place]
-    listed = [Path(name).expanduser() for name in ([given] if isinstance(given, str) else given)]
-    places = [find_classifier(place) for place in listed]
-    for place, found in zip(listed, places, strict=True):
-        if found is None or not found.is_relative_to(place.parent):
-            raise ColaWorldError(
-                f"There is no classifier in {place}; classifier= takes a folder that holds one of "
-                "ours or VP2's <task>.pt files."
-            )
-    return [place for place in places if place is not None]
-
-
-def _classifier(places: Sequence[Path], combine: Combination) -> TaskClassifier:
-    loaded: list[TaskClassifier] = [load_classifier(place) for place in places]
-    return loaded[0] if len(loaded) == 1 else ClassifierEnsemble(loaded, combine)
 
 
 def plain(config: Any) -> Any:

@@ -18,10 +18,6 @@ class Score:
     episodes: int
 
     @property
-    def success_rate(self) -> float:
-        return len(self.steps) / self.episodes
-
-    @property
     def median_steps(self) -> float:
         """NaN without a success."""
         return float(np.median(self.steps)) if self.steps else float("nan")

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol, Self
+from typing import ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor
 
-from cola_env.errors import ColaWorldError
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.data.damage import Ledger
-from cola_train.data.joined import open_dataset
+from cola_train.data.damage import Ledger, Unreadable
 
 
 class TrainingData(Protocol):
@@ -119,7 +116,12 @@ class Clips:
         return flat[torch.randint(len(flat), (count,), generator=generator)]
 
     def sample(self, count: int, length: int, generator: torch.Generator) -> Batch:
-        """``count`` random clips of ``length`` frames."""
+        """``count`` random clips of ``length`` frames.
+
+        Raises Unreadable when the episodes are shorter.
+        """
+        if not self.num_clips(length):
+            raise Unreadable(f"{self.name} have no episode of {length} frames.")
         episode = torch.randint(self.episodes, (count,), generator=generator)
         last_start = self.frames.shape[1] - length
         start = torch.randint(last_start + 1, (count,), generator=generator)
@@ -151,18 +153,3 @@ class Batch:
             return self
         with torch.no_grad(), autocast(model.device):
             return replace(self, latents=model.encode(self.frames))
-
-
-def load_clips(data: str | Sequence[str], split: str) -> tuple[Clips, dict[str, Any]]:
-    """All episodes of a ``split`` ("train" or "test") of LeRobot folders, and their info."""
-    dataset = open_dataset(data)
-    frames, actions = [], []
-    for index in dataset.split(split):
-        episode = dataset.episode(index)
-        if episode.actions is None:
-            raise ColaWorldError(
-                f"Episode {index} of {dataset.path} has no actions, which training needs."
-            )
-        frames.append(torch.from_numpy(episode.frames))
-        actions.append(torch.from_numpy(episode.actions))
-    return Clips(torch.stack(frames), torch.stack(actions)), dataset.info

@@ -4,7 +4,6 @@ world model does, and the latents of a dataset do not fit in memory."""
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import replace
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -39,10 +38,10 @@ def cached_latents(clips: Clips, model: ColaWorldModel, folder: Path) -> Clips:
     shape = (clips.episodes, *encode(model, clips.frames[0]).shape)
     stored, progress = _open(folder, name, shape)
     latents = torch.from_numpy(stored)
-    for i in range(_done(progress), clips.episodes):
+    for i in range(len(_done(progress)), clips.episodes):
         latents[i] = encode(model, clips.frames[i])
         stored.flush()
-        progress.write_text(str(i + 1))
+        _note(progress, i, read=True)
     return Clips(clips.frames, clips.actions, latents)
 
 
@@ -60,7 +59,7 @@ def cached_stream(stream: Stream, model: ColaWorldModel, folder: Path) -> Stream
     offsets = list(accumulate(map(len, stream.pieces), initial=0))
     stored, progress = _open(folder, digest.hexdigest()[:16], (offsets[-1], *shape[1:]))
     rows = [torch.from_numpy(stored[start:stop]) for start, stop in pairwise(offsets)]
-    done: list[bool] = json.loads(progress.read_text()) if progress.exists() else []
+    done = _done(progress)
     for i in tqdm(range(len(done), len(rows)), f"encoding {stream.name}", leave=False):
         try:
             frames = stream.whole(i)[0].split(ENCODED_AT_ONCE)
@@ -70,7 +69,7 @@ def cached_stream(stream: Stream, model: ColaWorldModel, folder: Path) -> Stream
             stream.ledger.add(error.file, error.reason)
             done.append(False)
         stored.flush()
-        progress.write_text(json.dumps(done))
+        _note(progress, i, done[i])
     if not any(done):
         raise Unreadable(f"Nothing in {stream.name} can be read: {stream.ledger.summary()}")
     return replace(stream, latents=rows).keep([i for i, read in enumerate(done) if read])
@@ -80,18 +79,28 @@ def coder(model: ColaWorldModel) -> nn.Module:
     return model.autoencoder if model.config.vae_config is None else model.vae
 
 
-def _done(progress: Path) -> int:
-    return int(progress.read_text()) if progress.exists() else 0
+def _done(progress: Path) -> list[bool]:
+    """By piece, as far as they have come: whether it could be read."""
+    return [character == "1" for character in progress.read_text()]
+
+
+def _note(progress: Path, piece: int, read: bool) -> None:
+    """One byte at its place, so that two processes that share a folder do no harm."""
+    with progress.open("r+b") as file:
+        file.seek(piece)
+        file.write(b"1" if read else b"0")
 
 
 def _open(
     folder: Path, name: str, shape: tuple[int, ...]
 ) -> tuple[np.memmap[Any, np.dtype[np.float16]], Path]:
     """The file of this name, new or as it was left, and the one that says how far it got."""
-    file, progress = folder / f"{name}.npy", folder / f"{name}.episodes"
+    file, progress = folder / f"{name}.npy", folder / f"{name}.done"
     if not progress.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        return np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=shape), progress
+        stored = np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=shape)
+        progress.touch()
+        return stored, progress
     try:
         return np.lib.format.open_memmap(file, mode="r+"), progress
     except (OSError, ValueError) as error:

@@ -119,5 +119,6 @@ def check_length(data: TrainingData, length: int) -> None:
         if not part.num_clips(length):
             raise ColaWorldError(
                 f"{part.name}: no episode (or what is held out of it) has the {length} frames of a "
-                "clip: give longer or more episodes, raise fps, or lower the phases' clip."
+                "clip: give longer or more episodes, raise fps, or ask for shorter clips (clip "
+                "of a phase; length and horizon of a measure)."
             )

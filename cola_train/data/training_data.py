@@ -62,12 +62,22 @@ class DataSources:
         return [e for sources, _ in self.groups for source in sources for e in source.entries]
 
     @property
+    def infos(self) -> list[dict[str, Any]]:
+        """What the LeRobot folders among them say of themselves."""
+        return _infos([source for sources, _ in self.groups for source in sources])
+
+    @property
+    def action_dims(self) -> set[int]:
+        """The sizes of all actions there are."""
+        return {entry.action_dim for entry in self.entries if entry.action_dim}
+
+    @property
     def action_dim(self) -> int | None:
         """The size of the actions of all that has any; None without.
 
         Raises ColaWorldError for actions of several sizes.
         """
-        dims = {entry.action_dim for entry in self.entries if entry.action_dim}
+        dims = self.action_dims
         if len(dims) > 1:
             raise ColaWorldError(
                 f"The data has actions of {' and '.join(map(str, sorted(dims)))} dimensions: train "
@@ -78,6 +88,16 @@ class DataSources:
     @property
     def has_actions(self) -> bool:
         return any(entry.action_dim for entry in self.entries)
+
+    def streams(self, name: str) -> list[Stream]:
+        """What belongs to "train" or "test", a stream a source, before any frame is read."""
+        found = [self._stream(s, name, size=1) for sources, _ in self.groups for s in sources]
+        return [stream for stream in found if stream.pieces]
+
+    def num_episodes(self, name: str, with_actions: bool = False) -> int:
+        """Of "train" or "test", those that cannot be read included."""
+        streams = self.streams(name)
+        return sum(len((s.with_actions() if with_actions else s).pieces) for s in streams)
 
     def split(self, name: str, size: int) -> TrainingData:
         """What belongs to "train" or "test", as square frames of ``size`` pixels; read once."""
@@ -157,6 +177,10 @@ def _groups(
     return groups
 
 
+def _infos(sources: list[Episodes]) -> list[dict[str, Any]]:
+    return [source.dataset.info for source in sources if isinstance(source, LeRobotEpisodes)]
+
+
 def _rendering(sources: list[Episodes]) -> str:
     """The profile that all sources of our simulators share.
 
@@ -165,8 +189,7 @@ def _rendering(sources: list[Episodes]) -> str:
     named = [(s.path, profile) for s in sources if (profile := s.entries[0].rendering)]
     for path, profile in named[1:]:
         check_same_profile(named[0][1], profile, f"{named[0][0]} and {path}")
-    robots = [source.dataset.info for source in sources if isinstance(source, LeRobotEpisodes)]
-    repeats = {int(info["action_repeat"]) for info in robots if "action_repeat" in info}
+    repeats = {int(info["action_repeat"]) for info in _infos(sources) if "action_repeat" in info}
     if len(repeats) > 1:
         raise ColaWorldError(
             f"The data is of action repeats {sorted(repeats)}: train on one of them."

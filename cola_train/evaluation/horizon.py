@@ -11,15 +11,19 @@ from torch import Tensor
 
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.data.clips import Batch, Clips
+from cola_train.data.clips import Batch, TrainingData
+from cola_train.data.mixture import check_length
 from cola_train.evaluation.pixels import moving_pixels, psnr
+
+CONTEXT = 2
+"""True frames that imagination begins behind."""
 
 
 def multi_step_psnr(
     model: ColaWorldModel,
-    clips: Clips,
+    clips: TrainingData,
     horizon: int = 10,
-    context: int = 2,
+    context: int = CONTEXT,
     count: int = 128,
     clip: int = 8,
 ) -> dict[str, list[float]]:
@@ -29,7 +33,10 @@ def multi_step_psnr(
     ``own`` acts by the IDM's codes of the true clip (a "direct" model: by its real actions), and
     ``adapter`` by the real actions through the adapter. ``clip`` is the training length, which the
     IDM is not shown more of.
+
+    Raises ColaWorldError when the clips are too short.
     """
+    check_length(clips, context + horizon)
     batch = clips.sample(count, context + horizon, torch.Generator().manual_seed(0))
     batch = batch.to(model.device).encoded(model)
     truth = batch.frames.float() / 255
@@ -49,14 +56,18 @@ def multi_step_psnr(
 
 def rollout_picture(
     model: ColaWorldModel,
-    clips: Clips,
+    clips: TrainingData,
     path: Path,
     horizon: int = 10,
-    context: int = 2,
+    context: int = CONTEXT,
     count: int = 4,
     clip: int = 8,
 ) -> None:
-    """A PNG of ``count`` held-out clips: the true frames above what is imagined of them."""
+    """A PNG of ``count`` held-out clips: the true frames above what is imagined of them.
+
+    Raises ColaWorldError when the clips are too short.
+    """
+    check_length(clips, context + horizon)
     batch = clips.sample(count, context + horizon, torch.Generator().manual_seed(1))
     rows = [batch.frames[:, context - 1 :].float() / 255]
     rows += [

@@ -10,8 +10,9 @@ from torch import Tensor
 from cola_env.lpips_distance import LPIPS
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import TrainingData
+from cola_train.data.mixture import check_length
 from cola_train.evaluation.frechet import VideoFeatures, frechet_video_distance
-from cola_train.evaluation.horizon import imagined
+from cola_train.evaluation.horizon import CONTEXT, imagined
 from cola_train.evaluation.pixels import moving_pixels, psnr
 from cola_train.evaluation.ssim import WINDOW, ssim_map
 
@@ -36,7 +37,7 @@ def video_quality(
     clips: TrainingData,
     horizon: int,
     networks: Networks,
-    context: int = 2,
+    context: int = CONTEXT,
     count: int = 240,
     clip: int = 8,
 ) -> dict[str, dict[str, float]]:
@@ -46,7 +47,10 @@ def video_quality(
     through it), and ``copy``, which repeats the last context frame. PSNR in dB, SSIM and LPIPS
     times 100; the ``moving_`` variants look only at pixels that differ from the last context frame.
     FVD needs clips of at least 9 frames; ``clips`` says of how many.
+
+    Raises ColaWorldError when the clips are too short.
     """
+    check_length(clips, context + horizon)
     batch = clips.sample(count, context + horizon, torch.Generator().manual_seed(0))
     batch = batch.to(model.device).encoded(model)
     truth = batch.frames.float() / 255

@@ -10,7 +10,7 @@ from torch import Tensor
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Batch, TrainingData
 from cola_train.data.mixture import check_length
-from cola_train.evaluation.horizon import inferred_codes
+from cola_train.evaluation.horizon import CONTEXT, inferred_codes
 
 POOL = 8
 """Clips that each one that is shown is chosen from."""
@@ -39,7 +39,7 @@ def steer(
     count: int,
     horizon: int,
     clip: int = 8,
-    context: int = 2,
+    context: int = CONTEXT,
 ) -> Steered:
     """``count`` clips that look different, of ``horizon`` imagined frames after ``context`` true
     ones; ``clip`` is the training length, which the IDM is not shown more of.

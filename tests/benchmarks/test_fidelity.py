@@ -1,14 +1,22 @@
 """True frames are perfect foresight, reversed ones the worst; candidates are really tried out."""
 
+from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 
+from benchmarks import fidelity
 from benchmarks.vp2_protocol.dynamics import SimulatorDynamics
 from benchmarks.vp2_protocol.fidelity import Problem, foresee, pose, summary
 from benchmarks.vp2_protocol.simulation import SimulatorPool
+from cola_env.classifier import SuccessClassifier
+from cola_env.errors import ColaWorldError
+from cola_env.models.world_model import ColaWorldModel
 from cola_env.rewards import MSEReward
 
 
@@ -79,3 +87,81 @@ def test_candidates_are_really_tried_out(goals, tmp_path):
         for name, value in vars(problem).items()
         if name != "task"
     )
+
+
+def configure(*overrides: str) -> DictConfig:
+    conf = Path(fidelity.__file__).parent / "conf"
+    with initialize_config_dir(str(conf), version_base=None):
+        return compose("fidelity", ["device=cpu", "tasks=[push_red]", "pairs=2", *overrides])
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory) -> Path:
+    """Untrained models and classifiers of both rendering profiles: fast, vp2, fast_judge, ..."""
+    folder = tmp_path_factory.mktemp("models")
+    for rendering in ("fast", "vp2"):
+        torch.manual_seed(0)
+        ColaWorldModel(rendering=rendering).save_pretrained(folder / rendering)
+        SuccessClassifier(rendering=rendering).save_pretrained(folder / f"{rendering}_judge")
+    return folder
+
+
+@pytest.fixture
+def posed(monkeypatch, problem) -> list[str]:
+    """Problems need no simulator here; grows by the rendering profile of each one posed."""
+    profiles: list[str] = []
+
+    def pose(pair, pool, count, horizon, rng):
+        profiles.append(pool)
+        return problem
+
+    simulation = "benchmarks.vp2_protocol.simulation.SimulatorPool"
+    monkeypatch.setattr(simulation, lambda workers, rendering, *_, **__: nullcontext(rendering))
+    monkeypatch.setattr("benchmarks.vp2_protocol.fidelity.pose", pose)
+    return profiles
+
+
+def test_problems_of_other_goals_are_others(goals, tmp_path, posed):
+    for name, changed in (("one", goals), ("two", replace(goals, pairs=goals.pairs[::-1]))):
+        changed.save(tmp_path / f"{name}.npz")
+        config = configure(f"goals={tmp_path / name}.npz", f"out={tmp_path}")
+        for _ in range(2):
+            assert len(fidelity.collect(config, changed, ["push_red"])) == 2
+    assert len(posed) == 4, "two of each file, kept for the second time"
+    assert len(list((tmp_path / "problems").iterdir())) == 2
+
+
+def test_goals_and_classifiers_are_of_the_models_profile(goals, checkpoints, tmp_path, posed):
+    file = tmp_path / "vp2.npz"
+    replace(goals, rendering="vp2").save(file)
+    judge = f"classifier={checkpoints / 'vp2_judge'}"
+    given = [f"model={checkpoints / 'vp2'}", f"goals={file}", f"out={tmp_path}"]
+    rows = fidelity.measure(configure(*given, judge))
+    assert [row["task"] for row in rows] == ["push_red", "all"] and posed == ["vp2", "vp2"]
+    assert fidelity.measure(configure(*given, "reward=mse")), "without the shipped classifiers"
+    wrong = {
+        f"classifier={checkpoints / 'fast_judge'}": "goals and the classifier",
+        f"model={checkpoints / 'fast'}": "the goals in",
+        f"model=[{checkpoints / 'vp2'},{checkpoints / 'fast'}]": "run and its model",
+    }
+    for override, what in wrong.items():
+        with pytest.raises(ColaWorldError, match=f"cannot be mixed .*{what}"):
+            fidelity.measure(configure(*given, judge, override))
+
+
+def test_a_classifier_is_needed_by_the_rewards_that_ask_one(goals, checkpoints, tmp_path, posed):
+    file = tmp_path / "libero.npz"
+    task = "libero_goal/put_the_bowl_on_the_plate"
+    pairs = tuple(replace(pair, task=task) for pair in goals.pairs)
+    replace(goals, world="libero", pairs=pairs).save(file)
+    given = [f"model={checkpoints / 'fast'}", f"goals={file}", f"out={tmp_path}", "env=libero"]
+    given.append("tasks=all")
+    with pytest.raises(ColaWorldError, match="no shipped classifiers of LIBERO"):
+        fidelity.measure(configure(*given))
+    assert not posed, "told before the simulator tries anything out"
+
+
+def test_what_is_no_checkpoint_is_refused(tmp_path):
+    for model in ("random", "[{mine:{_target_:my.Model}}]"):
+        with pytest.raises(ColaWorldError, match="must be a checkpoint here"):
+            fidelity.measure(configure(f"model={model}", f"out={tmp_path}"))

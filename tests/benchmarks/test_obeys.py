@@ -3,9 +3,13 @@
 import json
 from pathlib import Path
 
+import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
+from benchmarks import few_steps, obeys
 from benchmarks.obeys import measure
+from tests.train.conftest import write_demos
 from tests.train.test_trainer import moving_square, small_model
 
 CONF = Path(__file__).parents[2] / "benchmarks" / "conf"
@@ -34,3 +38,32 @@ def test_planning_is_that_of_the_benchmark_with_the_models_measured() -> None:
     assert list(planning.model) == ["mine", "direct", "random"]
     assert (planning.out, planning.episodes, planning.tasks) == ("o/planning", 2, "all")
     assert planning.planner._target_ == "planners.CEM" and planning.replan_every == 3
+
+
+def test_any_data_will_do_at_the_frame_rate_of_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(obeys, "video_quality", lambda *_: {})
+    demos = write_demos(tmp_path / "demos.hdf5", [30, 24, 26])  # 20 frames a second
+    small_model().save_pretrained(tmp_path / "run" / "finetune")
+    small_model(conditioning="direct").save_pretrained(tmp_path / "direct")
+    recipe = {"data": str(demos), "fps": 10}
+    OmegaConf.save(OmegaConf.create(recipe), tmp_path / "run" / "recipe.yaml")
+    model, given = (
+        tmp_path / "run" / "finetune",
+        ["clips=2", "length=4", "horizon=2", f"out={tmp_path}"],
+    )
+    with initialize_config_dir(str(CONF), version_base=None):
+        judged = compose("obeys", [
+            f"model={model}", f"reference={tmp_path / 'direct'}", "planning.episodes=0", *given,
+        ])  # fmt: skip
+        sampled = compose("few_steps", [f"teacher={model}", "steps=2", "fewer=[1]", *given])
+    obeys.main.__wrapped__(judged)
+    found = json.loads((tmp_path / "obeys.json").read_text())
+    assert found["held_out_episodes"] == 1 and (tmp_path / "rollout.png").exists()
+    few_steps.main.__wrapped__(sampled)
+    assert len(json.loads((tmp_path / "few_steps.json").read_text())) == 2
+    for config, main in ((judged, obeys.main), (sampled, few_steps.main)):
+        config.horizon = 12  # 13 frames are held out
+        with pytest.raises(SystemExit, match="has the 14 frames of a clip"):
+            main.__wrapped__(config)

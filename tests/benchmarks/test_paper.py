@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,8 +12,9 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 import cola_train.__main__ as training
+from benchmarks import paper
 from benchmarks.paper import EXPERIMENTS, check_given, reproduce
-from benchmarks.paper_experiments import figures, tables
+from benchmarks.paper_experiments import figures, measures, tables
 from benchmarks.paper_experiments.measures import Curve, curve, health_curve, kept
 from benchmarks.paper_experiments.report import Claim, Result, write_result
 from benchmarks.paper_experiments.runs import Lines, Study, chosen, plan
@@ -34,6 +36,8 @@ from benchmarks.paper_experiments.verdicts import (
 from benchmarks.training_runs import merged
 from cola_env.errors import ColaWorldError
 from cola_env.models.codebook import CodebookHealth, health_measures
+from cola_train.data.clips import Clips
+from tests.train.conftest import write_lerobot
 
 CONF = Path(__file__).parents[2] / "benchmarks" / "conf"
 DEAD = CodebookHealth(utilisation=0.05, max_usage=0.95, entropy=0.1)
@@ -200,6 +204,55 @@ def test_measures_are_taken_once(tmp_path: Path) -> None:
         return len(taken)
 
     assert [kept(path, {"clips": n}, measure) for n in (8, 8, 9)] == [1, 1, 2]
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by the frames of an episode with every measure of a model's quality."""
+    lengths: list[int] = []
+
+    def video_quality(model: object, clips: Clips, *_: object, **__: object) -> dict[str, object]:
+        lengths.append(clips.frames.shape[1])
+        return {"own": {"psnr": float(len(lengths))}}
+
+    model = SimpleNamespace(config=SimpleNamespace(image_size=16))
+    monkeypatch.setattr(measures, "load_model", lambda *_: model)
+    monkeypatch.setattr(measures, "video_quality", video_quality)
+    return lengths
+
+
+def test_a_model_trained_anew_is_measured_anew(tmp_path: Path, measured: list[int]) -> None:
+    data = write_lerobot(tmp_path / "data", [14, 14, 14])
+    study = Study(config(f"out={tmp_path}", "set=['fps=10']"))
+    folder = study.model("joint", 0, "end_to_end")
+    folder.mkdir(parents=True)
+    for weights, times in ((b"first", 1), (b"first", 1), (b"second", 2)):
+        (folder / "diffusion_pytorch_model.safetensors").write_bytes(weights)
+        found = measures.quality(study, "joint", 0, "end_to_end", str(data))
+        assert found["own"]["psnr"] == times
+    assert measured == [7, 7], "at the frame rate of the training"
+
+
+def test_short_episodes_are_told_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_lerobot(tmp_path / "data", [14, 14, 14])
+    monkeypatch.setattr(paper, "check_given", lambda *_: None)
+    monkeypatch.setattr(paper, "finish", lambda *_: pytest.fail("a run was trained"))
+    for overrides, frames in (
+        (["table=2", "measure.horizon=13"], 15),
+        (["table=3", "set=['fps=10']"], 12),
+        (["figure=6", "measure.length=15"], 15),
+    ):
+        with pytest.raises(ColaWorldError, match=f"has the {frames} frames of a clip"):
+            reproduce(config(f"data={data}", f"out={tmp_path}", *overrides))
+    with pytest.raises(pytest.fail.Exception, match="a run was trained"):
+        reproduce(config(f"data={data}", f"out={tmp_path}", "table=2"))
+
+
+def test_a_wrong_override_is_told_with_its_run() -> None:
+    with pytest.raises(ColaWorldError, match=r"The run joint \(seed 0\) failed: .*nonsense"):
+        Study(config("set=['recipe=nonsense']")).loading("joint", 0)
 
 
 # What is written, from stored numbers

@@ -45,23 +45,74 @@ def test_they_are_those_of_memory_and_are_made_once(model, clips, tmp_path, monk
     assert file.stat().st_mtime_ns == before
 
 
-def test_a_stopped_run_goes_on_with_the_next_episode(model, clips, tmp_path, monkeypatch) -> None:
-    whole, calls = model.encode, []
+def stop_after(monkeypatch: pytest.MonkeyPatch, model: ColaWorldModel, pieces: int) -> None:
+    """``model.encode`` raises KeyboardInterrupt behind so many pieces (and one for the shape)."""
+    whole, calls = type(model).encode, []
 
-    def stops(frames: torch.Tensor) -> torch.Tensor:
+    def encode(frames: torch.Tensor) -> torch.Tensor:
         calls.append(1)
-        if len(calls) == 4:
+        if len(calls) > pieces + 1:
             raise KeyboardInterrupt
-        return whole(frames)
+        return whole(model, frames)
 
-    monkeypatch.setattr(model, "encode", stops)
+    monkeypatch.setattr(model, "encode", encode)
+
+
+def encoded_anew(monkeypatch: pytest.MonkeyPatch, model: ColaWorldModel) -> list[int]:
+    """Grows by one with every call of ``model.encode``, which works again."""
+    whole, calls = type(model).encode, []
+    monkeypatch.setattr(model, "encode", lambda frames: calls.append(1) or whole(model, frames))
+    return calls
+
+
+@pytest.mark.parametrize("pieces", [0, 1, 2])
+def test_a_stopped_run_goes_on_with_the_next_episode(
+    model, clips, tmp_path, monkeypatch, pieces: int
+) -> None:
+    expected = clips.encode(model).latents
+    stop_after(monkeypatch, model, pieces)
     with pytest.raises(KeyboardInterrupt):
         cached_latents(clips, model, tmp_path)
-    calls.clear()
-    monkeypatch.setattr(model, "encode", lambda frames: calls.append(1) or whole(frames))
-    cached = cached_latents(clips, model, tmp_path)
-    assert len(calls) == 2  # one for the shape, one for the episode that was missing
-    assert torch.equal(cached.latents, clips.encode(model).latents)
+    calls = encoded_anew(monkeypatch, model)
+    assert torch.equal(cached_latents(clips, model, tmp_path).latents, expected)
+    assert len(calls) == 1 + clips.episodes - pieces, "one is for the shape"
+
+
+def test_two_runs_that_share_a_folder_may_both_be_stopped(
+    model, clips, tmp_path, monkeypatch
+) -> None:
+    expected = clips.encode(model).latents
+    other, whole, calls = model, type(model).encode, []
+
+    def another_run_stops_meanwhile(frames: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) == 2:
+            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+                stop_after(patch, other, pieces=2)
+                cached_latents(clips, other, tmp_path)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return whole(model, frames)
+
+    monkeypatch.setattr(model, "encode", another_run_stops_meanwhile)
+    with pytest.raises(KeyboardInterrupt):
+        cached_latents(clips, model, tmp_path)
+    monkeypatch.undo()
+    assert torch.equal(cached_latents(clips, model, tmp_path).latents, expected)
+
+
+def test_what_is_noted_of_a_long_stream_is_a_byte_a_piece(model, tmp_path, monkeypatch) -> None:
+    folder = write_videos(tmp_path / "videos", [5, 9, 7, 8])
+    config = LoadingConfig(memory_gb=0, workers=0, index=str(tmp_path / "index"))
+    stream = DataSources(str(folder), config).split("train", 64)
+    stop_after(monkeypatch, model, pieces=2)
+    with pytest.raises(KeyboardInterrupt):
+        cached_stream(stream, model, tmp_path / "latents")
+    (progress,) = (tmp_path / "latents").glob("*.done")
+    assert progress.read_text() == "11"
+    calls = encoded_anew(monkeypatch, model)
+    cached_stream(stream, model, tmp_path / "latents")
+    assert progress.read_text() == "111" and len(calls) == 2
 
 
 def test_another_autoencoder_gets_its_own(model, clips, tmp_path) -> None:

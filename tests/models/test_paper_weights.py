@@ -1,10 +1,13 @@
-"""The random weights of `benchmarks/paper_size.py` are in the layout that the loaders read."""
+"""`benchmarks/paper_size.py`: its random weights are in the layout that the loaders read, and its
+numbers are of the settings and the machine that they are said to be of."""
 
+import json
 from dataclasses import replace
 
 import pytest
 import torch
 
+from benchmarks import paper_size
 from benchmarks.paper_size import Settings
 from benchmarks.paper_weights import publish_network, publish_vae
 from cola_env.errors import ColaWorldError
@@ -42,3 +45,36 @@ def test_unknown_settings_are_named() -> None:
         Settings.of(["dept=2"])
     with pytest.raises(ColaWorldError, match="Unknown dance"):
         Settings.of(["parts=load,dance"])
+
+
+def test_a_part_is_measured_again_under_other_settings_or_on_another_machine(
+    tmp_path, monkeypatch
+) -> None:
+    ran = []
+    here = {"processor": "this one"}
+
+    def run_part(name: str, settings: Settings) -> dict[str, int]:
+        ran.append(name)
+        return {"seconds": len(ran)}
+
+    monkeypatch.setattr(paper_size, "run_part", run_part)
+    monkeypatch.setattr(paper_size, "publish", lambda settings: None)
+    monkeypatch.setattr(paper_size, "matmul_peak", lambda device: 2e12)
+    monkeypatch.setattr(paper_size, "machine", lambda device: dict(here))
+    out = tmp_path / "out.json"
+
+    def measured(*arguments: str) -> dict:
+        paper_size.main([f"out={out}", "depth=2", "device=cpu", *arguments])
+        return json.loads(out.read_text())["depths"]["2"]
+
+    measured()
+    assert measured("parts=train,load")["train"]["seconds"] == 2, "it is there already"
+    assert measured("parts=train", "frames=16")["train"]["settings"]["frames"] == 16
+    assert measured("parts=train", "frames=16", "compile=true")["train"]["seconds"] == 5
+    here["processor"] = "another"
+    found = measured("parts=load")
+    assert [found[part]["machine"]["processor"] for part in ("load", "predict")] == [
+        "another",
+        "this one",
+    ]
+    assert ran == ["load", "train", "predict", "train", "train", "load"]

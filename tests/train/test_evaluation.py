@@ -4,10 +4,17 @@ import pytest
 import torch
 
 import cola_train.evaluation.probe as probe
+from cola_env.errors import ColaWorldError
 from cola_train.data.clips import Clips
-from cola_train.evaluation.horizon import inferred_codes, multi_step_psnr, rollout_picture
+from cola_train.evaluation.horizon import (
+    CONTEXT,
+    inferred_codes,
+    multi_step_psnr,
+    rollout_picture,
+)
 from cola_train.evaluation.obedience import obedience
 from cola_train.evaluation.probe import linear_probe
+from cola_train.evaluation.quality import Networks, video_quality
 from cola_train.evaluation.transfer import action_transfer
 from cola_train.phases import FlowMatching
 from tests.train.test_trainer import moving_square, small_model
@@ -57,6 +64,19 @@ def test_rollouts_of_both_kinds_are_scored_beside_copying(clips: Clips, tmp_path
     assert direct["copy"] == scores["copy"]
     rollout_picture(model, clips, tmp_path / "rollout.png", horizon=3, count=2, clip=4)
     assert (tmp_path / "rollout.png").stat().st_size > 1000
+
+
+def test_episodes_shorter_than_a_rollout_are_told(clips: Clips, tmp_path) -> None:
+    model, long = small_model().eval(), clips.frames.shape[1] - CONTEXT + 1
+    for measure in (
+        lambda: multi_step_psnr(model, clips, long),
+        lambda: rollout_picture(model, clips, tmp_path / "rollout.png", long),
+        lambda: video_quality(model, clips, long, Networks()),
+    ):
+        with pytest.raises(ColaWorldError, match="no episode .* has the 10 frames of a clip"):
+            measure()
+    with pytest.raises(ColaWorldError, match="have no episode of 10 frames"):
+        obedience(model, clips, 10, adapter=False)
 
 
 def test_obedience_shuffles_the_adapter_too(clips: Clips) -> None:

@@ -1,0 +1,43 @@
+"""The success classifiers that imagined frames are scored with."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cola_env.classifier import TaskClassifier, find_classifier, load_classifier
+from cola_env.ensembles import ClassifierEnsemble, Combination
+from cola_env.errors import ColaWorldError
+from cola_env.simulators.rendering import check_same_profile
+from cola_env.worlds import WorldInfo
+
+
+def classifier_places(
+    given: str | Sequence[str] | None, folder: Path | None, world: WorldInfo
+) -> list[Path]:
+    """Folders of the classifiers that were asked for, or of the one that belongs to the model in
+    `folder`; ColaWorldError when there is none."""
+    if given is None:
+        place = find_classifier(folder, world)
+        if place is None:
+            raise ColaWorldError(
+                f"There are no shipped classifiers of {world.simulator}; give classifier=FOLDER or "
+                "reward=mse."
+            )
+        return [place]
+    listed = [Path(name).expanduser() for name in ([given] if isinstance(given, str) else given)]
+    places = [find_classifier(place) for place in listed]
+    for place, found in zip(listed, places, strict=True):
+        if found is None or not found.is_relative_to(place.parent):
+            raise ColaWorldError(
+                f"There is no classifier in {place}; classifier= takes a folder that holds one of "
+                "ours or VP2's <task>.pt files."
+            )
+    return [place for place in places if place is not None]
+
+
+def load_judge(places: Sequence[Path], combine: Combination, rendering: str) -> TaskClassifier:
+    """The classifiers of these folders as one; ColaWorldError for any of another rendering profile
+    than that of the goals."""
+    loaded: list[TaskClassifier] = [load_classifier(place) for place in places]
+    judge = loaded[0] if len(loaded) == 1 else ClassifierEnsemble(loaded, combine)
+    check_same_profile(rendering, judge.rendering, "goals and the classifier")
+    return judge
