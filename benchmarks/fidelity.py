@@ -3,8 +3,9 @@
 Candidate plans from moments of the scripted solutions are tried out in the real simulator (kept in
 OUT/problems and used again), then imagined by every model and scored by the planner's reward. The
 table says how well imagined scores rank the candidates (Spearman), what the model's choice loses
-(regret), how well imagined scores foresee success, and the PSNR of the first and last imagined
-frame, beside what the same reward makes of the real frames. Writes OUT/fidelity.json.
+(regret) and by how much it is overrated, how well imagined scores and probabilities foresee
+success, and the PSNR of the first and last imagined frame, beside what the same reward makes of the
+real frames. Writes OUT/fidelity.json, a picture, and a page with every model's worst choices.
 """
 
 from __future__ import annotations
@@ -21,11 +22,9 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from benchmarks.vp2_protocol.contestants import Models
-    from benchmarks.vp2_protocol.fidelity import Problem
+    from benchmarks.vp2_protocol.fidelity import Foresight, Problem
+    from cola_env.classifier import TaskClassifier
     from cola_env.goals import GoalSet
-    from cola_env.rewards import Reward
-
-COLUMNS = ("rank", "regret", "auc", "auc_real", "chosen", "chosen_real", "psnr_1", "psnr_last")
 
 
 def collect(config: DictConfig, goals: GoalSet, tasks: list[str]) -> list[Problem]:
@@ -58,8 +57,8 @@ def collect(config: DictConfig, goals: GoalSet, tasks: list[str]) -> list[Proble
     return [Problem.load(path) for path in paths.values()]
 
 
-def measure(config: DictConfig) -> list[dict[str, Any]]:
-    """A row a model and task, and one a model over all tasks.
+def measure(config: DictConfig) -> tuple[list[Problem], dict[str, list[Foresight]]]:
+    """The problems, and every model's foresight of them.
 
     Raises ColaWorldError for what is no checkpoint, and for models, goals and classifiers that are
     not of one rendering profile.
@@ -68,11 +67,12 @@ def measure(config: DictConfig) -> list[dict[str, Any]]:
 
     from benchmarks.vp2_protocol.contestants import Models, plain
     from benchmarks.vp2_protocol.dynamics import WorldModelDynamics
-    from benchmarks.vp2_protocol.fidelity import foresee, summary
+    from benchmarks.vp2_protocol.fidelity import foresee
     from benchmarks.vp2_protocol.settings import choose_tasks, names
     from cola_env.checkpoints import pick_device
     from cola_env.errors import ColaWorldError
     from cola_env.goals import load_goals
+    from cola_env.rewards import ClassifierReward, make_reward
     from cola_env.worlds import find_world
 
     specs, world = names(plain(config.model)), find_world(config.env)
@@ -82,66 +82,81 @@ def measure(config: DictConfig) -> list[dict[str, Any]]:
             raise ColaWorldError(f"model={label} must be a checkpoint here.")
     goals = load_goals(models.rendering(None), config.goals, world)
     tasks = choose_tasks(plain(config.tasks), goals.tasks)
-    rewards = {name: make_rewards(config, goals, tasks, models, name) for name in models.loaded}
+    reward = plain(config.reward)
+    judges = {name: find_judge(config, goals, models, name) for name in models.loaded}
+    rewards = {
+        (name, task): make_reward(reward, task, judge)
+        for name, judge in judges.items()
+        for task in tasks
+    }
     problems = collect(config, goals, tasks)
-    rows: list[dict[str, Any]] = []
-    for label, name in specs.items():
-        model = models.loaded[str(name)]
-        dynamics = WorldModelDynamics(model, num_inference_steps=config.num_inference_steps)
-        found = [
-            foresee(problem, dynamics, rewards[str(name)][problem.task], config.seed)
+    found: dict[str, list[Foresight]] = {}
+    for label, name in ((label, str(name)) for label, name in specs.items()):
+        dynamics = WorldModelDynamics(
+            models.loaded[name], num_inference_steps=config.num_inference_steps
+        )
+        judge = judges[name]
+        found[label] = [
+            foresee(
+                problem,
+                dynamics,
+                rewards[name, problem.task],
+                config.seed,
+                None if judge is None else ClassifierReward(problem.task, judge),
+            )
             for problem in tqdm(problems, desc=label, dynamic_ncols=True)
         ]
-        rows += [
-            {"model": label, "task": task, **summary([f for f in found if f.task == task])}
-            for task in tasks
-        ]
-        rows.append({"model": label, "task": "all", **summary(found)})
-    return rows
+    return problems, found
 
 
-def make_rewards(
-    config: DictConfig, goals: GoalSet, tasks: list[str], models: Models, name: str
-) -> dict[str, Reward]:
-    """By task, what the frames that a model imagines are worth."""
+def find_judge(
+    config: DictConfig, goals: GoalSet, models: Models, name: str
+) -> TaskClassifier | None:
+    """The classifier that scores what a model imagines; None for a reward that asks none."""
     from benchmarks.vp2_protocol.contestants import plain
     from benchmarks.vp2_protocol.judges import classifier_places, load_judge
     from cola_env.ensembles import Combination
-    from cola_env.rewards import is_judged, make_reward
+    from cola_env.rewards import is_judged
 
-    reward, judge = plain(config.reward), None
-    if is_judged(reward):
-        places = classifier_places(plain(config.classifier), models.folders[name], models.world)
-        judge = load_judge(places, Combination(), goals.rendering).to(models.loaded[name].device)
-    return {task: make_reward(reward, task, judge) for task in tasks}
+    if not is_judged(plain(config.reward)):
+        return None
+    places = classifier_places(plain(config.classifier), models.folders[name], models.world)
+    return load_judge(places, Combination(), goals.rendering).to(models.loaded[name].device)
 
 
-def report(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+def make_rows(found: dict[str, list[Foresight]]) -> list[dict[str, Any]]:
+    """A row a model and task, and one a model over all tasks."""
+    from benchmarks.vp2_protocol.fidelity import summary
 
-    table = Table("model", "task", "problems", *COLUMNS, title="Fidelity of planning scores")
-    for row in rows:
-        numbers = (f"{row[key]:.2f}" for key in COLUMNS)
-        table.add_row(row["model"], row["task"], str(row["problems"]), *numbers)
-    Console().print(table)
+    rows: list[dict[str, Any]] = []
+    for label, foresights in found.items():
+        for task in dict.fromkeys(f.task for f in foresights):
+            of_task = [f for f in foresights if f.task == task]
+            rows.append({"model": label, "task": task, **summary(of_task)})
+        rows.append({"model": label, "task": "all", **summary(foresights)})
+    return rows
 
 
 @hydra.main(version_base=None, config_path="conf", config_name="fidelity")
 def main(config: DictConfig) -> None:
     import torch
+    from rich.console import Console
 
+    from benchmarks.fidelity_report import draw, table, write_page
     from benchmarks.vp2_protocol.records import write_text
     from cola_env.errors import ColaWorldError
 
     torch.set_num_threads(1)
     try:
-        rows = measure(config)
+        problems, found = measure(config)
+        rows, out = make_rows(found), Path(config.out)
         command = " ".join(["python -m benchmarks.fidelity", *sys.argv[1:]])
-        out = Path(config.out) / "fidelity.json"
-        write_text(out, json.dumps({"command": command, "rows": rows}, indent=1) + "\n")
-        report(rows)
-        print(f"Results: {out}")
+        report = {"command": command, "rows": rows}
+        write_text(out / "fidelity.json", json.dumps(report, indent=1) + "\n")
+        draw(found, out / "fidelity.png")
+        page = write_page(out, rows, problems, found)
+        Console().print(table(rows))
+        print(f"Results: {out / 'fidelity.json'}\nPage:    {page.resolve().as_uri()}")
     except ColaWorldError as error:
         sys.exit(f"error: {error}")
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmarks.vp2_protocol.agents import Dynamics, Situation
 from benchmarks.vp2_protocol.simulation import SimulatorPool
 from cola_env.goals import GoalPair
-from cola_env.rewards import Reward
+from cola_env.rewards import ClassifierReward, Reward
 from planners import AR1Noise
 
 
@@ -93,7 +93,9 @@ class Foresight:
 
     imagined, real: float (N,), the planner's score (higher is better) of every candidate by
     imagined and by real frames; successes: bool (N,); error: float (H,), mean squared error of the
-    imagined frames where the real ones differ from the last context frame.
+    imagined frames where the real ones differ from the last context frame; probability: float (N,),
+    the highest that the judge gives an imagined frame to show success, None without a judge;
+    dream: uint8 (H, 64, 64, 3), the imagined frames of the model's choice.
     """
 
     task: str
@@ -101,10 +103,40 @@ class Foresight:
     real: NDArray[np.float64]
     successes: NDArray[np.bool_]
     error: NDArray[np.float64]
+    probability: NDArray[np.float64] | None
+    dream: NDArray[np.uint8]
+
+    @property
+    def choice(self) -> int:
+        """The candidate with the best imagined score."""
+        return int(self.imagined.argmax())
+
+    @property
+    def spread(self) -> float:
+        """What the mean candidate loses to the best one by its real score: the unit of regret."""
+        return float(max(self.real.max() - self.real.mean(), 1e-12))
+
+    @property
+    def regret(self) -> float:
+        """What the choice loses to the best one."""
+        return float(self.real.max() - self.real[self.choice]) / self.spread
+
+    @property
+    def overrated(self) -> float:
+        """By how much the model scores its choice above what it is worth, beyond what it does all
+        candidates: where a planner exploits its model."""
+        optimism = self.imagined - self.real
+        return float(optimism[self.choice] - optimism.mean()) / self.spread
 
 
 @torch.no_grad()
-def foresee(problem: Problem, dynamics: Dynamics, reward: Reward, seed: int = 0) -> Foresight:
+def foresee(
+    problem: Problem,
+    dynamics: Dynamics,
+    reward: Reward,
+    seed: int = 0,
+    judge: ClassifierReward | None = None,
+) -> Foresight:
     goal = torch.from_numpy(problem.goal).float()[None] / 255
     situation = Situation(
         task=problem.task,
@@ -126,27 +158,38 @@ def foresee(problem: Problem, dynamics: Dynamics, reward: Reward, seed: int = 0)
 
     squared = (imagined - real).square().mean(-1)
     error = (squared * moving).sum((0, 1, 3, 4)) / moving.sum((0, 1, 3, 4)).clamp_min(1)
+    scores = score(imagined)
+    chances = None if judge is None else judge.success_probability(imagined)[0].amax(-1)
     return Foresight(
-        problem.task, score(imagined), score(real), problem.successes, error.double().cpu().numpy()
+        task=problem.task,
+        imagined=scores,
+        real=score(real),
+        successes=problem.successes,
+        error=error.double().cpu().numpy(),
+        probability=None if chances is None else chances.double().cpu().numpy(),
+        dream=(imagined[0, scores.argmax()] * 255).round().to(torch.uint8).cpu().numpy(),
     )
 
 
 def summary(foresights: Sequence[Foresight]) -> dict[str, float]:
     """Means over problems.
 
-    rank: Spearman correlation of imagined with real scores; regret: real score that the model's
-    choice loses to the best, in units of what the mean candidate loses; auc and auc_real: how well
-    imagined (real) scores tell successes from failures, over problems that have both; chosen,
-    chosen_real: success of the best by imagined (real) score; possible: problems in which some
-    candidate succeeds; successes: of all candidates; psnr_1, psnr_last: dB of the first and the
-    last imagined frame on moving pixels.
+    rank: Spearman correlation of imagined with real scores; regret, overrated: as of ``Foresight``;
+    calibration: mean distance of the imagined probability of success from the rate of real
+    successes, where there is a judge; auc and auc_real: how well imagined (real) scores tell
+    successes from failures, over problems that have both; chosen, chosen_real: success of the best
+    by imagined (real) score; possible: problems in which some candidate succeeds; successes: of all
+    candidates; psnr_1, psnr_last: dB of the first and the last imagined frame on moving pixels.
     """
     mixed = [f for f in foresights if 0 < f.successes.sum() < len(f.successes)]
     errors = np.mean([f.error for f in foresights], 0).clip(1e-10)
+    bins = calibration(foresights)
     return {
         "problems": len(foresights),
         "rank": _mean(_rank_correlation(f.imagined, f.real) for f in foresights),
-        "regret": _mean(_regret(f) for f in foresights),
+        "regret": _mean(f.regret for f in foresights),
+        "overrated": _mean(f.overrated for f in foresights),
+        **({"calibration": _distance(bins)} if bins else {}),
         "auc": _mean(_auc(f.imagined, f.successes) for f in mixed),
         "auc_real": _mean(_auc(f.real, f.successes) for f in mixed),
         "chosen": _mean(float(f.successes[f.imagined.argmax()]) for f in foresights),
@@ -158,18 +201,44 @@ def summary(foresights: Sequence[Foresight]) -> dict[str, float]:
     }
 
 
+@dataclass(frozen=True)
+class Bin:
+    """Candidates of similar imagined probability of success: its mean, the rate of their real
+    successes, and how many they are."""
+
+    probability: float
+    rate: float
+    count: int
+
+
+def calibration(foresights: Sequence[Foresight], bins: int = 10) -> list[Bin]:
+    """Bins of equal width from 0 to 1, those that are not empty; none without a judge."""
+    judged = [f for f in foresights if f.probability is not None]
+    if not judged:
+        return []
+    chances = np.concatenate([f.probability for f in judged])
+    successes = np.concatenate([f.successes for f in judged])
+    where = (chances * bins).astype(int).clip(max=bins - 1)
+    return [
+        Bin(float(chances[here].mean()), float(successes[here].mean()), int(here.sum()))
+        for here in (where == i for i in range(bins))
+        if here.any()
+    ]
+
+
 def _mean(values: Iterable[float]) -> float:
     return float(np.mean(list(values)))
+
+
+def _distance(bins: Sequence[Bin]) -> float:
+    """The expected calibration error (Guo et al. 2017)."""
+    total = sum(each.count for each in bins)
+    return sum(each.count * abs(each.probability - each.rate) for each in bins) / total
 
 
 def _rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     """Spearman's, of numbers without ties."""
     return float(np.corrcoef(a.argsort().argsort(), b.argsort().argsort())[0, 1])
-
-
-def _regret(f: Foresight) -> float:
-    best = f.real.max()
-    return float((best - f.real[f.imagined.argmax()]) / max(best - f.real.mean(), 1e-12))
 
 
 def _auc(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:

@@ -15,6 +15,7 @@ EMBED_LIMIT = 40_000_000
 """Bytes of video that are put into the page itself; above that it links to the files beside it."""
 
 TEMPLATE = Path(__file__).with_name("page.html")
+STYLE = Path(__file__).with_name("page.css")
 
 
 def write_page(
@@ -31,6 +32,7 @@ def write_page(
     common = rows[0]["settings"] if rows else {}
     state = "" if complete else " The run is not finished: these are the episodes so far."
     page = Template(TEMPLATE.read_text()).substitute(
+        style=STYLE.read_text(),
         summary=escape(_summary(common) + state),
         table=_table(rows),
         paired=_paired(rows),

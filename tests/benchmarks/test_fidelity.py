@@ -3,6 +3,7 @@
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from benchmarks import fidelity
+from benchmarks.fidelity_report import draw, write_page
 from benchmarks.vp2_protocol.dynamics import SimulatorDynamics
-from benchmarks.vp2_protocol.fidelity import Problem, foresee, pose, summary
+from benchmarks.vp2_protocol.fidelity import Problem, calibration, foresee, pose, summary
 from benchmarks.vp2_protocol.simulation import SimulatorPool
 from cola_env.classifier import SuccessClassifier
 from cola_env.errors import ColaWorldError
@@ -62,6 +64,57 @@ def test_true_frames_are_perfect_foresight_and_their_reverse_the_worst(problem):
     assert (worst["rank"], worst["auc"], worst["chosen"]) == (-1, 0, 0)
     assert worst["auc_real"] == worst["chosen_real"] == worst["possible"] == 1
     assert worst["regret"] > 1 and worst["psnr_last"] < perfect["psnr_last"]
+
+
+def test_the_choice_is_overrated_where_only_it_is_dreamt_better(problem):
+    frames = problem.frames[[3, 1, 2, 3]]
+    dream = SimpleNamespace(device="cpu", imagine=lambda _: lambda *_: as_floats(frames))
+    found = foresee(problem, dream, MSEReward())
+    assert found.choice == 0 and not found.successes[0]
+    worth = [score(problem, i) for i in range(4)]
+    spread = max(worth) - np.mean(worth)
+    assert found.regret == pytest.approx((worth[3] - worth[0]) / spread, rel=1e-5)
+    assert found.overrated == pytest.approx(0.75 * (worth[3] - worth[0]) / spread, rel=1e-5)
+    assert foresee(problem, Recorded(problem.frames, [0, 1, 2, 3]), MSEReward()).overrated == 0
+
+
+def as_floats(frames: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(frames).float()[None] / 255
+
+
+def score(problem: Problem, candidate: int) -> float:
+    goal = torch.from_numpy(problem.goal).float()[None] / 255
+    return float(MSEReward()(as_floats(problem.frames)[:, candidate], goal).mean())
+
+
+class Brightness:
+    """A judge for whom white is success."""
+
+    def success_probability(self, frames):
+        return frames.mean((-1, -2, -3))
+
+
+def test_calibration_is_of_imagined_probabilities_and_real_successes(problem):
+    order = [0, 1, 2, 3]
+    found = foresee(problem, Recorded(problem.frames, order), MSEReward(), judge=Brightness())
+    assert found.probability == pytest.approx([0.25, 0.375, 0.5, 0.625])
+    bins = calibration([found], bins=2)
+    assert [(b.rate, b.count) for b in bins] == [(0, 2), (1, 2)]
+    assert bins[0].probability == pytest.approx(0.3125)
+    assert summary([found])["calibration"] == pytest.approx((0.3125 + 0.4375) / 2, abs=0.05)
+
+
+def test_the_page_shows_the_worst_choices_and_works_offline(problem, tmp_path):
+    worst = foresee(
+        problem, Recorded(problem.frames, [3, 2, 1, 0]), MSEReward(), judge=Brightness()
+    )
+    best = foresee(problem, Recorded(problem.frames, [0, 1, 2, 3]), MSEReward(), 0, Brightness())
+    found = {"model": [best, worst]}
+    draw(found, tmp_path / "fidelity.png")
+    page = write_page(tmp_path, fidelity.make_rows(found), [problem] * 2, found).read_text()
+    assert page.index(f"regret {worst.regret:.2f}") < page.index("regret 0.00")
+    assert page.count("data:image/png;base64,") == 3 and "http" not in page
+    assert "calibration error" in page
 
 
 def test_problems_without_both_outcomes_do_not_count_for_the_auc(problem):
@@ -136,9 +189,13 @@ def test_goals_and_classifiers_are_of_the_models_profile(goals, checkpoints, tmp
     replace(goals, rendering="vp2").save(file)
     judge = f"classifier={checkpoints / 'vp2_judge'}"
     given = [f"model={checkpoints / 'vp2'}", f"goals={file}", f"out={tmp_path}"]
-    rows = fidelity.measure(configure(*given, judge))
-    assert [row["task"] for row in rows] == ["push_red", "all"] and posed == ["vp2", "vp2"]
-    assert fidelity.measure(configure(*given, "reward=mse")), "without the shipped classifiers"
+    problems, found = fidelity.measure(configure(*given, judge))
+    assert len(problems) == 2 and posed == ["vp2", "vp2"]
+    rows = fidelity.make_rows(found)
+    assert [row["task"] for row in rows] == ["push_red", "all"]
+    assert all(0 <= row["calibration"] <= 1 for row in rows)
+    _, found = fidelity.measure(configure(*given, "reward=mse"))
+    assert "calibration" not in fidelity.make_rows(found)[0], "without the shipped classifiers"
     wrong = {
         f"classifier={checkpoints / 'fast_judge'}": "goals and the classifier",
         f"model={checkpoints / 'fast'}": "the goals in",

@@ -1,0 +1,166 @@
+"""The table, the picture and the page of benchmarks/fidelity.py."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.vp2_protocol.fidelity import Foresight, Problem, calibration
+from benchmarks.vp2_protocol.page import STYLE
+from benchmarks.vp2_protocol.records import write_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from rich.table import Table
+
+COLUMNS = {
+    "rank": "rank correlation",
+    "regret": "regret",
+    "overrated": "overrated",
+    "calibration": "calibration error",
+    "auc": "AUC",
+    "auc_real": "AUC, real",
+    "chosen": "chosen succeeds",
+    "chosen_real": "chosen, real",
+    "psnr_1": "PSNR, first",
+    "psnr_last": "PSNR, last",
+}
+WORST = 12
+"""Problems of each model that the page shows."""
+Found = Mapping[str, Sequence[Foresight]]
+"""By model, its foresight of every problem."""
+TEMPLATE = Path(__file__).with_name("fidelity_page.html")
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    from rich.table import Table
+
+    shown = _columns(rows)
+    drawn = Table("model", "task", "problems", *shown, title="Fidelity of planning scores")
+    for row in rows:
+        numbers = (f"{row[key]:.2f}" for key in shown)
+        drawn.add_row(row["model"], row["task"], str(row["problems"]), *numbers)
+    return drawn
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [key for key in COLUMNS if all(key in row for row in rows)]
+
+
+def draw(found: Found, path: Path) -> None:
+    """A panel a model with every candidate's imagined and real score; calibration; error growth."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    count = len(found) + 2
+    columns = min(3, count)
+    rows = math.ceil(count / columns)
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(4.4 * columns, 4 * rows), layout="constrained", squeeze=False
+    )
+    axes = list(grid.flat)
+    for axis, (model, foresights) in zip(axes, found.items(), strict=False):
+        _scores(axis, model, foresights)
+    _calibration(axes[len(found)], found)
+    _errors(axes[len(found) + 1], found)
+    for axis in axes[count:]:
+        axis.set_visible(False)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def _scores(axis: Axes, model: str, foresights: Sequence[Foresight]) -> None:
+    """Scores by the problem's own scale: 0 is its mean candidate's real score, 1 its best one's."""
+    for f in foresights:
+        x, y = ((s - f.real.mean()) / f.spread for s in (f.imagined, f.real))
+        colors = ["C2" if success else "0.6" for success in f.successes]
+        axis.scatter(x, y, s=6, c=colors, alpha=0.5, linewidths=0)
+        axis.scatter(x[f.choice], y[f.choice], s=22, facecolors="none", edgecolors="C3")
+    axis.axline((0, 0), slope=1, color="0.4", linestyle=":")
+    axis.set(xlabel="imagined score", ylabel="real score", xlim=(-4, 4), ylim=(-4, 1.2))
+    axis.set_title(f"{model}: its choices (red), successes (green)", fontsize=10)
+
+
+def _calibration(axis: Axes, found: Found) -> None:
+    axis.plot([0, 1], [0, 1], color="0.4", linestyle=":")
+    for model, foresights in found.items():
+        bins = calibration(foresights)
+        if bins:
+            axis.plot([b.probability for b in bins], [b.rate for b in bins], "o-", label=model)
+    axis.set(xlabel="imagined probability of success", ylabel="rate of real successes")
+    axis.set_title("Calibration", fontsize=10)
+    axis.legend(fontsize=8)
+
+
+def _errors(axis: Axes, found: Found) -> None:
+    for model, foresights in found.items():
+        errors = np.mean([f.error for f in foresights], 0).clip(1e-10)
+        axis.plot(range(1, len(errors) + 1), -10 * np.log10(errors), "o-", label=model)
+    axis.set(xlabel="imagined step", ylabel="PSNR on moving pixels (dB)")
+    axis.set_title("Growth of the error", fontsize=10)
+    axis.legend(fontsize=8)
+
+
+def write_page(
+    out: Path, rows: Sequence[Mapping[str, Any]], problems: Sequence[Problem], found: Found
+) -> Path:
+    """OUT/index.html, which works offline: the table, OUT/fidelity.png, and each model's worst
+    choices, what came of them above what the model expected."""
+    cards = []
+    for model, foresights in found.items():
+        order = sorted(range(len(problems)), key=lambda i: -foresights[i].regret)[:WORST]
+        cards += [_card(model, problems[i], foresights[i]) for i in order]
+    shown = _columns(rows)
+    page = Template(TEMPLATE.read_text()).substitute(
+        style=STYLE.read_text(),
+        head="".join(f"<th>{escape(COLUMNS[key])}</th>" for key in shown),
+        body="".join(_row(row, shown) for row in rows),
+        picture=_embedded((out / "fidelity.png").read_bytes()),
+        cards="\n".join(cards),
+    )
+    write_text(out / "index.html", page)
+    return out / "index.html"
+
+
+def _row(row: Mapping[str, Any], shown: Sequence[str]) -> str:
+    cells = "".join(f"<td>{row[key]:.2f}</td>" for key in shown)
+    total = ' class="total"' if row["task"] == "all" else ""
+    title = f"<th>{escape(row['model'])}</th><th>{escape(row['task'])}</th>"
+    return f"<tr{total}>{title}<td>{row['problems']}</td>{cells}</tr>"
+
+
+def _card(model: str, problem: Problem, foresight: Foresight) -> str:
+    verdict = "success" if foresight.successes[foresight.choice] else "failure"
+    return (
+        f'<article class="{verdict}"><img src="{_embedded(_strip(problem, foresight))}" alt="">'
+        f"<p><em>{verdict}</em> <b>{escape(problem.task)}</b> {escape(model)}<br>"
+        f"<small>regret {foresight.regret:.2f}, overrated {foresight.overrated:.2f}; "
+        f"{int(problem.successes.sum())} of {len(problem.successes)} candidates succeed"
+        f"</small></p></article>"
+    )
+
+
+def _strip(problem: Problem, foresight: Foresight) -> bytes:
+    """PNG: the last context frame and what the choice led to; below, what was expected; the goal
+    at the right."""
+    last = problem.context[-1]
+    real = np.concatenate([last, *problem.frames[foresight.choice], problem.goal], axis=1)
+    dreamt = np.concatenate([last, *foresight.dream, np.zeros_like(last)], axis=1)
+    file = io.BytesIO()
+    Image.fromarray(np.concatenate([real, dreamt])).save(file, "PNG")
+    return file.getvalue()
+
+
+def _embedded(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()
