@@ -34,6 +34,7 @@ COLUMNS = {
     "psnr_1": "PSNR, first",
     "psnr_last": "PSNR, last",
 }
+FIRST = ("rank", "regret", "auc", "chosen", "psnr_1")
 WORST = 12
 """Problems of each model that the page shows."""
 Found = Mapping[str, Sequence[Foresight]]
@@ -42,13 +43,12 @@ TEMPLATE = Path(__file__).with_name("fidelity_page.html")
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """What fits into a terminal; the page has all."""
     from rich.table import Table
 
-    shown = _columns(rows)
-    drawn = Table("model", "task", "problems", *shown, title="Fidelity of planning scores")
+    drawn = Table("model", "task", *FIRST, title="Fidelity of planning scores")
     for row in rows:
-        numbers = (f"{row[key]:.2f}" for key in shown)
-        drawn.add_row(row["model"], row["task"], str(row["problems"]), *numbers)
+        drawn.add_row(row["model"], row["task"], *(f"{row[key]:.2f}" for key in FIRST))
     return drawn
 
 
@@ -88,7 +88,7 @@ def _scores(axis: Axes, model: str, foresights: Sequence[Foresight]) -> None:
         axis.scatter(x, y, s=6, c=colors, alpha=0.5, linewidths=0)
         axis.scatter(x[f.choice], y[f.choice], s=22, facecolors="none", edgecolors="C3")
     axis.axline((0, 0), slope=1, color="0.4", linestyle=":")
-    axis.set(xlabel="imagined score", ylabel="real score", xlim=(-4, 4), ylim=(-4, 1.2))
+    axis.set(xlabel="imagined score", ylabel="real score", xlim=(-2.5, 2), ylim=(-2.5, 1.2))
     axis.set_title(f"{model}: its choices (red), successes (green)", fontsize=10)
 
 

@@ -211,7 +211,7 @@ class Bin:
     count: int
 
 
-def calibration(foresights: Sequence[Foresight], bins: int = 10) -> list[Bin]:
+def calibration(foresights: Sequence[Foresight], bins: int = 5) -> list[Bin]:
     """Bins of equal width from 0 to 1, those that are not empty; none without a judge."""
     judged = [f for f in foresights if f.probability is not None]
     if not judged:
