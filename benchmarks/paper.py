@@ -13,20 +13,12 @@ from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
-from tqdm import tqdm
 
 from benchmarks.paper_experiments import figures, tables
 from benchmarks.paper_experiments.measures import check_held_out
 from benchmarks.paper_experiments.report import Result, summary, write_result
-from benchmarks.paper_experiments.runs import (
-    Study,
-    as_list,
-    chosen,
-    plan,
-    runs_of,
-    steps_per_thousand,
-)
-from benchmarks.training_runs import finish
+from benchmarks.paper_experiments.runs import Study, as_list, chosen, plan, runs_of
+from benchmarks.training_runs import finish_all
 from benchmarks.vp2_protocol.records import write_text
 from cola_env.checkpoints import check_folder
 from cola_env.errors import ColaWorldError
@@ -52,8 +44,7 @@ def reproduce(config: DictConfig) -> None:
     jobs, study, out = plan(config, names), Study(config), Path(config.out)
     for name in names:
         check_held_out(study, name)
-    for job in tqdm(jobs, desc="runs", dynamic_ncols=True):
-        finish(job, study.folder)
+    finish_all(jobs, study.folder, config.workers)
     for name in names:
         write_result(name, EXPERIMENTS[name](study), setting(study, name), out)
     write_text(out / "summary.md", summary(out) + "\n")
@@ -77,14 +68,12 @@ def check_given(config: DictConfig, names: list[str]) -> None:
 def setting(study: Study, experiment: str) -> str:
     """At what size, under which seeds, on which data."""
     config = study.config
-    runs = runs_of(config, experiment)
-    if not runs:
+    if not runs_of(config, experiment):
         return f"From {', '.join(as_list(config.vp2.results))}."
-    per_thousand = steps_per_thousand(config, runs[0])
     data, downstream = (", ".join(as_list(config[name])) for name in ("data", "downstream"))
     return (
-        f"Size {config.scale}: {per_thousand} steps stand for 1,000 of the paper's; seeds "
-        f"{', '.join(map(str, study.seeds))}; data {data}; adapted to {downstream}."
+        f"Size {config.scale}: {study.steps_per_thousand:g} steps stand for 1,000 of the paper's; "
+        f"seeds {', '.join(map(str, study.seeds))}; data {data}; adapted to {downstream}."
     )
 
 

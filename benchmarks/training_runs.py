@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from tqdm import tqdm
 
 import cola_train.__main__ as training
 from benchmarks.vp2_protocol.records import write_text
@@ -24,15 +29,43 @@ CONF = Path(training.__file__).parent / "conf"
 
 @dataclass(frozen=True)
 class Job:
-    """One training run: an arm of the study under one seed."""
+    """One training run: an arm of the study under one seed, ``after`` that of another arm."""
 
     arm: str
     seed: int
     what: str
     overrides: tuple[str, ...]
+    after: str | None = None
 
     def folder(self, out: Path) -> Path:
         return out / f"{self.arm}_{self.seed}"
+
+
+def finish_all(jobs: Sequence[Job], out: Path, workers: int = 1) -> None:
+    """Finish the runs, which are in an order that works, by so many processes at a time.
+
+    ColaWorldError of the first run that fails; those under way then end before it is raised.
+    """
+    bar = tqdm(total=len(jobs), desc="runs", dynamic_ncols=True)
+    if workers == 1:
+        for job in jobs:
+            finish(job, out)
+            bar.update()
+        return
+    os.environ["TQDM_DISABLE"] = "1"  # inherited: no bars of trainings side by side
+    waiting, running, done = list(jobs), dict[Future[None], Job](), set[tuple[str, int]]()
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        while waiting or running:
+            ready = [job for job in waiting if not job.after or (job.after, job.seed) in done]
+            for job in ready[: workers - len(running)]:
+                waiting.remove(job)
+                running[pool.submit(finish, job, out)] = job
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                future.result()
+                ended = running.pop(future)
+                done.add((ended.arm, ended.seed))
+                bar.update()
+    del os.environ["TQDM_DISABLE"]
 
 
 def finish(job: Job, out: Path) -> None:

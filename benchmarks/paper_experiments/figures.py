@@ -37,7 +37,7 @@ from cola_env.checkpoints import load_model
 from cola_train.evaluation.transfer import Transfer, action_transfer
 
 HEALTH_HEAD = ["run", "over the last half", *LABELS.values()]
-WARM_UPS = {"no_warm_up": 0, "warm_up_4": 4, "warm_up_8": 8, "warm_up_12": 12}
+WARM_UPS = {"no_warm_up": 0, "warm_up_4": 4, "joint": 8, "warm_up_12": 12}
 """Thousands of steps of warm-up by run (Figure 3)."""
 
 
@@ -45,8 +45,7 @@ def figure_2(study: Study) -> Result:
     runs = ["no_warm_up", "pretrained_idm", "both_random"]
     curves = joint_health(study, runs)
     alone = [
-        health_curve(study.lines("pretrained_idm", seed), "latent_action_model")
-        for seed in study.seeds
+        health_curve(study.lines("two_stage", seed), "latent_action_model") for seed in study.seeds
     ]
     claims = [
         Claim(
@@ -80,7 +79,7 @@ def figure_3(study: Study) -> Result:
         ),
         Claim(
             "After 8K steps of warm-up the codebook stays healthy.",
-            expect(HEALTHY, curves["warm_up_8"]),
+            expect(HEALTHY, curves["joint"]),
         ),
     ]
     return _health_result(study, "Figure 3: steps of warm-up", curves, claims)

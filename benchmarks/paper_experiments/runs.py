@@ -59,14 +59,12 @@ def runs_of(config: DictConfig, experiment: str) -> list[str]:
 def job(config: DictConfig, run: str, seed: int) -> Job:
     """The overrides of `python -m cola_train` that make up a run; later ones win."""
     entry, scale = config.runs[run], config.scales[config.scale]
-    own, per_thousand = scale.runs.get(run, {}), steps_per_thousand(config, run)
+    own = scale.runs.get(run, {})
     thousands = {f"phases.{phase}.steps": count for phase, count in entry.steps.items()}
     for more in (scale, own, entry):
         thousands |= more.get("thousands", {})
-    init = config.init
-    if "after" in entry:
-        earlier, _, phase = entry.after.partition("/")
-        init = runs_folder(config) / f"{earlier}_{seed}" / phase
+    after, _, phase = entry.get("after", "").partition("/")
+    init = runs_folder(config) / f"{after}_{seed}" / phase if after else config.init
     overrides = [
         f"recipe={entry.recipe}_{config.scale}",
         f"order=[{','.join(entry.steps)}]",
@@ -75,20 +73,14 @@ def job(config: DictConfig, run: str, seed: int) -> Job:
         f"init_components=[{','.join(entry.get('keeps', PRETRAINED))}]",
         f"seed={seed}",
         f"trainer.compile={config.compile}",
-        f"trainer.latent_cache={runs_folder(config)}/latents_{seed}",
-        *(f"{key}={max(1, round(n * per_thousand))}" for key, n in thousands.items()),
+        f"trainer.latent_cache={runs_folder(config)}/latents",
+        *(f"{key}={max(1, round(n * scale.steps_per_thousand))}" for key, n in thousands.items()),
         *scale.set,
         *own.get("set", []),
         *entry.get("set", []),
         *config.set,
     ]
-    return Job(run, seed, entry.what, tuple(overrides))
-
-
-def steps_per_thousand(config: DictConfig, run: str) -> int:
-    """Our steps in ``run`` for 1,000 of the paper's."""
-    scale = config.scales[config.scale]
-    return int(scale.runs.get(run, scale).get("steps_per_thousand", scale.steps_per_thousand))
+    return Job(run, seed, entry.what, tuple(overrides), after or None)
 
 
 def runs_folder(config: DictConfig) -> Path:
@@ -118,9 +110,14 @@ class Study:
     def what(self, run: str) -> str:
         return str(self.config.runs[run].what)
 
-    def steps(self, run: str, thousands: float) -> int:
-        """Our steps in ``run`` for so many thousands of the paper's."""
-        return round(thousands * steps_per_thousand(self.config, run))
+    @property
+    def steps_per_thousand(self) -> float:
+        """Our steps for 1,000 of the paper's."""
+        return float(self.config.scales[self.config.scale].steps_per_thousand)
+
+    def steps(self, thousands: float) -> int:
+        """Our steps for so many thousands of the paper's."""
+        return round(thousands * self.steps_per_thousand)
 
 
 def as_list(value: Any) -> list[Any]:

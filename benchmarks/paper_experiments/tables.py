@@ -29,7 +29,7 @@ def table_1(study: Study) -> Result:
         lines = study.lines("two_stage", seed)
         two_stage.append(last(lines, "latent_action_model", "probe_l1")["probe_l1"])
         lines = study.lines("joint", seed)
-        joint.append(last(lines, "end_to_end", "probe_l1", study.steps("joint", 22))["probe_l1"])
+        joint.append(last(lines, "end_to_end", "probe_l1", study.steps(22))["probe_l1"])
     claims = [
         Claim(
             "The latent actions of joint training have a probing loss at most that of two-stage "

@@ -4,6 +4,8 @@ world model does, and the latents of a dataset do not fit in memory."""
 from __future__ import annotations
 
 import hashlib
+import os
+from contextlib import suppress
 from dataclasses import replace
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -98,9 +100,12 @@ def _open(
     file, progress = folder / f"{name}.npy", folder / f"{name}.done"
     if not progress.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        stored = np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=shape)
+        new = folder / f"{name}.{os.getpid()}.npy"
+        np.lib.format.open_memmap(new, mode="w+", dtype=np.float16, shape=shape)
+        with suppress(FileExistsError):  # another process has come first
+            os.link(new, file)
+        new.unlink()
         progress.touch()
-        return stored, progress
     try:
         return np.lib.format.open_memmap(file, mode="r+"), progress
     except (OSError, ValueError) as error:

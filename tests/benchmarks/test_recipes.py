@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 import cola_train.__main__ as training
 from benchmarks import training_runs
 from benchmarks.recipes import jobs, measures, table
-from benchmarks.training_runs import Job, finish, finished, merged, train
+from benchmarks.training_runs import Job, finish, finish_all, finished, merged, train
 from cola_env.errors import ColaWorldError
 from cola_train.data.lerobot_writer import LeRobotWriter
 
@@ -68,7 +68,8 @@ def data(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_run_is_trained_measured_and_then_finished(data: Path, tmp_path: Path) -> None:
+def tiny(data: Path) -> tuple[str, ...]:
+    """Overrides of a training of seconds."""
     sizes = [
         "model.stdit_config={hidden_size:32,depth:1,num_heads:2}",
         "model.conditioner_config={hidden_size:32,num_heads:2}",
@@ -76,7 +77,11 @@ def test_a_run_is_trained_measured_and_then_finished(data: Path, tmp_path: Path)
     steps = [f"phases.{name}.{key}" for name in ("warm_up", "end_to_end")
              for key in ("steps=2", "batch_size=2")]  # fmt: skip
     start = ["recipe=joint_mini", "start=warm_up", "order=[warm_up,end_to_end]"]
-    overrides = (*start, *sizes, *steps, "phases.warm_up.continuous_steps=1", f"data=[{data}]")
+    return (*start, *sizes, *steps, "phases.warm_up.continuous_steps=1", f"data=[{data}]")
+
+
+def test_a_run_is_trained_measured_and_then_finished(data: Path, tmp_path: Path) -> None:
+    overrides = tiny(data)
     job = Job("tiny", 0, "as small as can be", overrides)
     assert not finished(job, tmp_path)
     finish(job, tmp_path)
@@ -93,3 +98,19 @@ def test_a_run_is_trained_measured_and_then_finished(data: Path, tmp_path: Path)
     for wrong in ("phases.warm_up.clip=90", "recipe=nothing"):
         with pytest.raises(ColaWorldError, match=r"The run wrong \(seed 0\) failed: "):
             train(Job("wrong", 0, "", (*overrides, wrong)), tmp_path)
+
+
+def test_runs_side_by_side_wait_for_those_they_go_on_from(data: Path, tmp_path: Path) -> None:
+    overrides = (*tiny(data), f"trainer.latent_cache={tmp_path}/latents")
+    later = (*overrides, f"init={tmp_path}/first_0/warm_up", "order=[end_to_end]")
+    jobs = [
+        Job("first", 0, "", overrides),
+        Job("second", 0, "", later, after="first"),
+        Job("other", 0, "", (*overrides, "seed=1")),
+    ]
+    finish_all(jobs, tmp_path, workers=2)
+    assert all(finished(job, tmp_path) for job in jobs)
+    with pytest.raises(ColaWorldError, match=r"The run wrong \(seed 0\) failed: "):
+        wrong = Job("wrong", 0, "", (*overrides, "recipe=nothing"))
+        finish_all([wrong, Job("never", 0, "", later, after="wrong")], tmp_path, workers=2)
+    assert not (tmp_path / "never_0").exists()
