@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass
 from functools import cache
 from multiprocessing import get_context
@@ -44,7 +44,10 @@ class Job:
 def finish_all(jobs: Sequence[Job], out: Path, workers: int = 1) -> None:
     """Finish the runs, which are in an order that works, by so many processes at a time.
 
-    ColaWorldError of the first run that fails; those under way then end before it is raised.
+    Several write what they print to ``log.txt`` in the folder of each run.
+
+    Raises:
+        ColaWorldError: of the first run that fails, after those under way have ended.
     """
     bar = tqdm(total=len(jobs), desc="runs", dynamic_ncols=True)
     if workers == 1:
@@ -52,20 +55,25 @@ def finish_all(jobs: Sequence[Job], out: Path, workers: int = 1) -> None:
             finish(job, out)
             bar.update()
         return
-    os.environ["TQDM_DISABLE"] = "1"  # inherited: no bars of trainings side by side
     waiting, running, done = list(jobs), dict[Future[None], Job](), set[tuple[str, int]]()
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
         while waiting or running:
             ready = [job for job in waiting if not job.after or (job.after, job.seed) in done]
             for job in ready[: workers - len(running)]:
                 waiting.remove(job)
-                running[pool.submit(finish, job, out)] = job
+                running[pool.submit(finish_aside, job, out)] = job
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 future.result()
                 ended = running.pop(future)
                 done.add((ended.arm, ended.seed))
                 bar.update()
-    del os.environ["TQDM_DISABLE"]
+
+
+def finish_aside(job: Job, out: Path) -> None:
+    """Finish a run that is one of several at a time."""
+    job.folder(out).mkdir(parents=True, exist_ok=True)
+    with (job.folder(out) / "log.txt").open("a") as log, redirect_stdout(log), redirect_stderr(log):
+        finish(job, out)
 
 
 def finish(job: Job, out: Path) -> None:

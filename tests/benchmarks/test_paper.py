@@ -241,7 +241,7 @@ def test_short_episodes_are_told_before_anything_is_trained(
 ) -> None:
     data = write_lerobot(tmp_path / "data", [14, 14, 14])
     monkeypatch.setattr(paper, "check_given", lambda *_: None)
-    monkeypatch.setattr(paper, "finish", lambda *_: pytest.fail("a run was trained"))
+    monkeypatch.setattr(paper, "finish_all", lambda *_: pytest.fail("a run was trained"))
     for overrides, frames in (
         (["table=2", "measure.horizon=13"], 15),
         (["table=3", "set=['fps=10']"], 12),

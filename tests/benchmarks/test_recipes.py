@@ -102,7 +102,12 @@ def test_a_run_is_trained_measured_and_then_finished(data: Path, tmp_path: Path)
 
 def test_runs_side_by_side_wait_for_those_they_go_on_from(data: Path, tmp_path: Path) -> None:
     overrides = (*tiny(data), f"trainer.latent_cache={tmp_path}/latents")
-    later = (*overrides, f"init={tmp_path}/first_0/warm_up", "order=[end_to_end]")
+    later = (
+        *overrides,
+        f"init={tmp_path}/first_0/warm_up",
+        "order=[end_to_end]",
+        "start=end_to_end",
+    )
     jobs = [
         Job("first", 0, "", overrides),
         Job("second", 0, "", later, after="first"),
@@ -110,6 +115,7 @@ def test_runs_side_by_side_wait_for_those_they_go_on_from(data: Path, tmp_path: 
     ]
     finish_all(jobs, tmp_path, workers=2)
     assert all(finished(job, tmp_path) for job in jobs)
+    assert "end_to_end" in (tmp_path / "second_0" / "log.txt").read_text()
     with pytest.raises(ColaWorldError, match=r"The run wrong \(seed 0\) failed: "):
         wrong = Job("wrong", 0, "", (*overrides, "recipe=nothing"))
         finish_all([wrong, Job("never", 0, "", later, after="wrong")], tmp_path, workers=2)

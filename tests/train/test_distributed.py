@@ -97,10 +97,14 @@ def launch(out: Path, processes: int, accumulation: int, sharded: bool = False) 
 
 
 def assert_alike(weights: dict[str, Tensor], others: dict[str, Tensor]) -> None:
-    """All together, but for rounding. Where a gradient vanishes, Adam's step is its rounding."""
+    """Equal but for rounding: it is Adam's step where a gradient vanishes, and may decide which
+    token a code is restarted on."""
     assert weights.keys() == others.keys()
-    one, other = (torch.cat([w[name].flatten() for name in others]) for w in (weights, others))
-    assert (one - other).norm() < 1e-4 * other.norm()
+    learned = [name for name in others if not name.startswith("quantizer.")]
+    one, other = (torch.cat([w[name].flatten() for name in learned]) for w in (weights, others))
+    assert (one - other).norm() < 1e-3 * other.norm()
+    moved = (weights["quantizer.codebook"] - others["quantizer.codebook"]).abs().amax(-1) > 1e-2
+    assert moved.float().mean() < 0.25
 
 
 def losses(history: str) -> list[float]:
