@@ -51,25 +51,27 @@ def find_checkpoint(checkpoint: str | Path | None = None, world: WorldInfo = ROB
 
 
 def check_folder(folder: Path) -> Path:
-    """Return `folder` if it holds config.json and whole weights; ColaWorldError otherwise.
-
-    The weights are one file, or the shards that its index names.
-    """
+    """Return `folder` if it holds config.json and whole weights; ColaWorldError otherwise."""
     _read_json(folder / "config.json")
-    names = {WEIGHTS}
-    if (folder / INDEX).is_file():
-        names = set(_read_json(folder / INDEX).get("weight_map", {}).values())
-    for name in sorted(names):
-        _check_exists(folder / name)
+    for file in weight_files(folder):
+        _check_exists(file)
         try:
-            with safe_open(folder / name, framework="pt") as weights:
+            with safe_open(file, framework="pt") as weights:
                 weights.keys()
         except (SafetensorError, OSError) as error:
             raise ColaWorldError(
-                f"The weights {folder / name} are truncated or corrupt ({error}); copy or "
-                "download the checkpoint again."
+                f"The weights {file} are truncated or corrupt ({error}); copy or download the "
+                "checkpoint again."
             ) from error
     return folder
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The one file of the weights, or the shards that their index names."""
+    if not (folder / INDEX).is_file():
+        return [folder / WEIGHTS]
+    shards = set(_read_json(folder / INDEX).get("weight_map", {}).values())
+    return [folder / shard for shard in sorted(shards)]
 
 
 def _check_exists(file: Path) -> None:

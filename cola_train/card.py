@@ -18,7 +18,7 @@ library_name: colaworld
 license: mit
 tags: [world-model, latent-actions, gymnasium, {world}]
 ---
-# ColaWorld {conditioning}, mini ({parameters:.1f} M parameters)
+# ColaWorld {conditioning}, {size} ({parameters:.1f} M parameters)
 
 A world model of {scene}, conditioned on {actions}.
 It predicts the next frame from the past and an action in {steps} sampling step(s). Load it with
@@ -80,6 +80,7 @@ def model_card(
         simulator=world.simulator,
         scene=f"video at {config.image_size} px" if world is OWN else rendered,
         conditioning=config.conditioning,
+        size=recipe.get("size", "mini"),
         parameters=sum(p.numel() for p in model.parameters()) / 1e6,
         actions=actions,
         mode=mode,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from cola_train.runs import (
     recipe_of,
 )
 
-PRIVATE = ("data", "out", "init")
+PRIVATE = ("data", "out", "init", "loading.index", "trainer.latent_cache")
 """What a published recipe leaves out: paths of the machine it was trained on."""
 
 
@@ -59,10 +60,18 @@ def publish(run: Path, data: Any, out: Path, length: int = 8, clips: int = 256) 
         forget_origin(Path(partial) / "config.json")
         (Path(partial) / "README.md").write_text(card)
         (Path(partial) / "measures.json").write_text(json.dumps(measures, indent=1) + "\n")
-        shown = {key: value for key, value in recipe.items() if key not in PRIVATE}
-        OmegaConf.save(OmegaConf.create(shown), Path(partial) / RECIPE)
+        OmegaConf.save(shareable(recipe), Path(partial) / RECIPE)
         replace_files(Path(partial), out)
     return measures
+
+
+def shareable(recipe: Mapping[str, Any]) -> DictConfig:
+    """The recipe without what is ``PRIVATE``."""
+    config = OmegaConf.create(dict(recipe))
+    for key in PRIVATE:
+        group, _, name = key.rpartition(".")
+        (config.get(group, {}) if group else config).pop(name, None)
+    return config
 
 
 def forget_origin(config: Path) -> None:

@@ -50,6 +50,8 @@ def test_a_published_run_loads_and_its_card_tells_the_measures(data: str, tmp_pa
     recipe = {
         "data": data,
         "seed": 3,
+        "loading": {"index": str(tmp_path / "index"), "workers": 0},
+        "trainer": {"latent_cache": str(tmp_path / "latents")},
         "phases": {"pretrain": {"steps": 5}, "finetune": {"steps": 7}},
     }
     OmegaConf.save(recipe, run / "recipe.yaml")
