@@ -28,7 +28,7 @@ def test_a_saved_model_comes_back_the_same_and_ready_for_inference(checkpoints):
 
 
 def test_weights_in_several_files(checkpoints, tmp_path):
-    model = load_model(checkpoints / "direct")
+    model = load_model(checkpoints["direct"])
     model.save_pretrained(tmp_path, max_shard_size="100KB")
     files = weight_files(tmp_path)
     assert len(files) > 1 and set(files) == set(tmp_path.glob("*.safetensors"))
