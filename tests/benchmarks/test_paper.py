@@ -159,8 +159,8 @@ def test_runs_go_on_from_others_and_the_users_settings_win() -> None:
     assert "++init=z" in jobs["joint"]
     assert "++init_components=[autoencoder,vae]" in jobs["both_random"]
     assert "++init=runs/paper/runs/two_stage_5/latent_action_model" in jobs["pretrained_idm"]
-    assert "++phases.end_to_end.steps=1800" in jobs["both_random"]
-    assert "++phases.end_to_end.continuous_steps=150" in jobs["both_random"]
+    assert "++phases.end_to_end.steps=1440" in jobs["both_random"]
+    assert "++phases.end_to_end.continuous_steps=120" in jobs["both_random"]
     assert all("++trainer.log_every=7" in overrides for overrides in jobs.values())
 
 
@@ -338,9 +338,9 @@ def test_figure_5_and_table_1_read_what_was_logged(tmp_path: Path) -> None:
         return [line]
 
     logged = {
-        "joint": measured("end_to_end", 660, 2.0, 0.2) + measured("end_to_end", 1560, 2.0, 0.1),
+        "joint": measured("end_to_end", 528, 2.0, 0.2) + measured("end_to_end", 1248, 2.0, 0.1),
         "two_stage": [
-            *measured("latent_action_model", 900, 2.0, 0.3), *measured("world_model", 900, 2.0, 0.3)
+            *measured("latent_action_model", 720, 2.0, 0.3), *measured("world_model", 720, 2.0, 0.3)
         ],
         "joint_adapted": measured("finetune", 200, 1.8, 0.0),
         "two_stage_adapted": measured("finetune", 200, 0.6, 0.0),
