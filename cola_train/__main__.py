@@ -65,12 +65,22 @@ def start_from(model: ColaWorldModel, init: str, components: Sequence[str] | Non
         chosen &= set(components)
     if source.config.action_dim != model.config.action_dim:
         chosen -= READS_ACTIONS
+    chosen &= {name for name, _ in model.named_children()}
+    other = [name for name in sorted(chosen) if shapes(source, name) != shapes(model, name)]
+    if other:
+        raise ColaWorldError(
+            f"The {' and '.join(other)} of {init} are of another size than in the model to train: "
+            f"give the {' and '.join(f'model.{name}_config' for name in other)} of its "
+            "config.json, or leave them out of init_components."
+        )
     state = {k: v for k, v in source.state_dict().items() if k.partition(".")[0] in chosen}
-    try:
-        fresh = model.load_state_dict(state, strict=False).missing_keys
-    except RuntimeError as error:
-        raise ColaWorldError(f"The model {init} is of another size: {error}") from error
+    fresh = model.load_state_dict(state, strict=False).missing_keys
     print(f"Took {len(state)} tensors from {init}; {len(fresh)} start fresh.")
+
+
+def shapes(model: ColaWorldModel, component: str) -> dict[str, torch.Size]:
+    state = model.get_submodule(component).state_dict()
+    return {name: weight.shape for name, weight in state.items()}
 
 
 def chosen_phases(cfg: DictConfig) -> list[str]:
