@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from benchmarks.timing import median_seconds
+from cola_env.models.precision import fast_dtype
 
 
 def processor() -> str:
@@ -25,14 +26,15 @@ def machine(device: torch.device) -> dict[str, Any]:
         "processor": processor(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": torch.get_num_threads(),
+        "dtype": str(fast_dtype(device) or torch.float32).removeprefix("torch."),
         "torch": torch.__version__,
     }
 
 
 def matmul_peak(device: torch.device) -> float:
-    """FLOP/s of a large square bfloat16 matrix product."""
-    size = 8192 if device.type == "cuda" else 2048
-    a, b = (torch.randn(size, size, dtype=torch.bfloat16, device=device) for _ in range(2))
+    """FLOP/s of a large square matrix product in the precision that models compute in there."""
+    size, dtype = 8192 if device.type == "cuda" else 2048, fast_dtype(device) or torch.float32
+    a, b = (torch.randn(size, size, dtype=dtype, device=device) for _ in range(2))
     return 2 * size**3 / median_seconds(lambda: torch.mm(a, b), device)
 
 

@@ -23,6 +23,7 @@ import cola_train.__main__ as training
 from benchmarks.vp2_protocol.records import write_text
 from cola_env.errors import ColaWorldError
 from cola_train.data.training_data import DataSources, LoadingConfig
+from cola_train.workers import end_with_parent
 
 CONF = Path(training.__file__).parent / "conf"
 
@@ -56,7 +57,7 @@ def finish_all(jobs: Sequence[Job], out: Path, workers: int = 1) -> None:
             bar.update()
         return
     waiting, running, done = list(jobs), dict[Future[None], Job](), set[tuple[str, int]]()
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent) as pool:
         while waiting or running:
             ready = [job for job in waiting if not job.after or (job.after, job.seed) in done]
             for job in ready[: workers - len(running)]:

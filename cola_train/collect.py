@@ -9,12 +9,11 @@ import os
 import shutil
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from cola_train.data.lerobot import INFO
 from cola_train.episodes import Mixture, World, record_episode
 from cola_train.files import write_atomically
 from cola_train.parts import merge_parts, part_file, save_part
+from cola_train.workers import end_with_parent
 from cola_train.worlds import make_world
 
 MakeWorld = Callable[[str, str, int], World]
@@ -155,16 +155,10 @@ _world: World
 
 def _start_worker(make: MakeWorld, env: str, rendering: str, action_repeat: int) -> None:
     global _world
-    parent = parent_process()
-    if parent is not None:
+    if parent_process() is not None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    end_with_parent()
     _world = make(env, rendering, action_repeat)
-
-
-def _end_with(sentinel: int) -> None:
-    connection.wait([sentinel])
-    os._exit(1)
 
 
 def _record_part(file: Path, mixture: Mixture, seed: int, number: int) -> None:
