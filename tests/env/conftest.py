@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from cola_env import ColaWorldEnv
 from cola_env.classifier import SuccessClassifier
 from cola_env.goals import GoalPair, GoalSet
 from cola_env.models.world_model import ColaWorldModel
+from tests.env.dream_cases import MODES
 
 
 def make_model(
@@ -114,3 +116,14 @@ def goals(
     goals.save(assets / "robodesk" / "goals" / "fast.npz")
     monkeypatch.setattr("cola_env.worlds.ASSETS", assets)
     return goals
+
+
+@pytest.fixture
+def make(checkpoints, never):
+    def make_env(mode="direct", **kwargs):
+        folder = checkpoints[MODES[mode]]
+        return ColaWorldEnv(
+            "push_red", checkpoint=folder, device="cpu", **({"action_mode": mode} | kwargs)
+        )
+
+    return make_env

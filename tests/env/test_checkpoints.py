@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cola_env.checkpoints import WEIGHTS, find_checkpoint, load_model, pick_device, weight_files
+from cola_env.checkpoints import WEIGHTS, checkpoint_files, find_checkpoint, load_model, pick_device
 from cola_env.classifier import SuccessClassifier, find_classifier, load_classifier
 from cola_env.errors import ColaWorldError
 from cola_env.rewards import ClassifierReward
@@ -30,7 +30,7 @@ def test_a_saved_model_comes_back_the_same_and_ready_for_inference(checkpoints):
 def test_weights_in_several_files(checkpoints, tmp_path):
     model = load_model(checkpoints["direct"])
     model.save_pretrained(tmp_path, max_shard_size="100KB")
-    files = weight_files(tmp_path)
+    files = checkpoint_files(tmp_path)
     assert len(files) > 1 and set(files) == set(tmp_path.glob("*.safetensors"))
     assert all(map(torch.equal, load_model(tmp_path).parameters(), model.parameters()))
     files[-1].unlink()
