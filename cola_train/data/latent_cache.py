@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from contextlib import suppress
 from dataclasses import replace
 from itertools import accumulate, pairwise
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -100,11 +100,7 @@ def _open(
     file, progress = folder / f"{name}.npy", folder / f"{name}.done"
     if not progress.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        new = folder / f"{name}.{os.getpid()}.npy"
-        np.lib.format.open_memmap(new, mode="w+", dtype=np.float16, shape=shape)
-        with suppress(FileExistsError):  # another process has come first
-            os.link(new, file)
-        new.unlink()
+        _create(file, shape)
         progress.touch()
     try:
         return np.lib.format.open_memmap(file, mode="r+"), progress
@@ -112,6 +108,15 @@ def _open(
         raise ColaWorldError(
             f"The cached latents {file} are damaged ({error}): delete {folder}."
         ) from error
+
+
+def _create(file: Path, shape: tuple[int, ...]) -> None:
+    """A float16 file for ``np.load``, which keeps what another process may have put there since."""
+    with open(os.open(file, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as stored:
+        dtype = np.dtype(np.float16)
+        header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(stored, header)
+        stored.truncate(stored.tell() + prod(shape) * dtype.itemsize)
 
 
 def encode(model: ColaWorldModel, frames: Tensor) -> Tensor:
