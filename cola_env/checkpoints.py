@@ -53,7 +53,7 @@ def find_checkpoint(checkpoint: str | Path | None = None, world: WorldInfo = ROB
 def check_folder(folder: Path) -> Path:
     """Return `folder` if it holds config.json and whole weights; ColaWorldError otherwise."""
     _read_json(folder / "config.json")
-    for file in weight_files(folder):
+    for file in checkpoint_files(folder):
         _check_exists(file)
         try:
             with safe_open(file, framework="pt") as weights:
@@ -66,7 +66,7 @@ def check_folder(folder: Path) -> Path:
     return folder
 
 
-def weight_files(folder: Path) -> list[Path]:
+def checkpoint_files(folder: Path) -> list[Path]:
     """The one file of the weights, or the shards that their index names."""
     if not (folder / INDEX).is_file():
         return [folder / WEIGHTS]

@@ -17,8 +17,7 @@ from benchmarks.vp2_protocol.judges import classifier_places, load_judge
 from benchmarks.vp2_protocol.latent_screen import check_screen
 from benchmarks.vp2_protocol.settings import WITHOUT_CHECKPOINT, ModelSpec, fingerprint, members
 from benchmarks.vp2_protocol.simulation import SimulatorPool
-from cola_env import checkpoints
-from cola_env.checkpoints import find_checkpoint, load_model
+from cola_env.checkpoints import checkpoint_files, find_checkpoint, load_model
 from cola_env.classifier import TaskClassifier, weight_files
 from cola_env.ensembles import Combination
 from cola_env.errors import ColaWorldError
@@ -127,7 +126,7 @@ def _dynamics(
         if name in WITHOUT_CHECKPOINT:
             raise ColaWorldError(f"'{name}' cannot be in the ensemble {spec}: it needs no model.")
     sampling = {k: config[k] for k in ("num_inference_steps", "guidance_scale")}
-    prints = [fingerprint(*checkpoints.weight_files(models.folders[name])) for name in listed]
+    prints = [fingerprint(*checkpoint_files(models.folders[name])) for name in listed]
     settings = {"checkpoint": spec, "weights": "+".join(prints), **sampling}
     settings |= check_screen(config)
     if len(listed) > 1:
