@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -43,30 +44,43 @@ class Job:
 
 
 def finish_all(jobs: Sequence[Job], out: Path, workers: int = 1) -> None:
-    """Finish the runs, which are in an order that works, by so many processes at a time.
+    """Finish the runs, which are in an order that works, ``workers`` (at least 1) at a time.
 
     Several write what they print to ``log.txt`` in the folder of each run.
 
     Raises:
-        ColaWorldError: of the first run that fails, after those under way have ended.
+        ColaWorldError: no worker; the first run that fails, after those under way have ended; a
+            process that was killed.
     """
-    bar = tqdm(total=len(jobs), desc="runs", dynamic_ncols=True)
-    if workers == 1:
-        for job in jobs:
-            finish(job, out)
-            bar.update()
-        return
-    waiting, running, done = list(jobs), dict[Future[None], Job](), set[tuple[str, int]]()
+    if workers < 1:
+        raise ColaWorldError(f"workers={workers} trains nothing: give at least 1.")
+    with tqdm(total=len(jobs), desc="runs", dynamic_ncols=True) as bar:
+        if workers == 1:
+            for job in jobs:
+                finish(job, out)
+                bar.update()
+            return
+        try:
+            finish_side_by_side(jobs, out, workers, bar)
+        except BrokenProcessPool as error:
+            raise ColaWorldError(
+                "A training process was killed, perhaps because memory ran out: the same command "
+                f"goes on where it was; fewer than workers={workers} need less."
+            ) from error
+
+
+def finish_side_by_side(jobs: Sequence[Job], out: Path, workers: int, bar: tqdm[Any]) -> None:
+    waiting, running = list(jobs), dict[Future[None], Job]()
     with ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent) as pool:
         while waiting or running:
-            ready = [job for job in waiting if not job.after or (job.after, job.seed) in done]
+            unfinished = {(job.arm, job.seed) for job in (*waiting, *running.values())}
+            ready = [job for job in waiting if (job.after, job.seed) not in unfinished]
             for job in ready[: workers - len(running)]:
                 waiting.remove(job)
                 running[pool.submit(finish_aside, job, out)] = job
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 future.result()
-                ended = running.pop(future)
-                done.add((ended.arm, ended.seed))
+                running.pop(future)
                 bar.update()
 
 

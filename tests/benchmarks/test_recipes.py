@@ -1,6 +1,8 @@
 """Controlled runs: one thing changed an arm, resumable, measured."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -120,3 +122,16 @@ def test_runs_side_by_side_wait_for_those_they_go_on_from(data: Path, tmp_path: 
         wrong = Job("wrong", 0, "", (*overrides, "recipe=nothing"))
         finish_all([wrong, Job("never", 0, "", later, after="wrong")], tmp_path, workers=2)
     assert not (tmp_path / "never_0").exists()
+
+
+def test_workers_that_cannot_train_are_named(data: Path, tmp_path: Path, monkeypatch) -> None:
+    jobs = [Job("first", 0, "", tiny(data))]
+    with pytest.raises(ColaWorldError, match="workers=0 trains nothing"):
+        finish_all(jobs, tmp_path, workers=0)
+    monkeypatch.setattr(training_runs, "finish_aside", die)
+    with pytest.raises(ColaWorldError, match="was killed.*goes on.*fewer than workers=2"):
+        finish_all(jobs, tmp_path, workers=2)
+
+
+def die(job: Job, out: Path) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
