@@ -71,9 +71,10 @@ def setting(study: Study, experiment: str) -> str:
     if not runs_of(config, experiment):
         return f"From {', '.join(as_list(config.vp2.results))}."
     data, downstream = (", ".join(as_list(config[name])) for name in ("data", "downstream"))
+    scale = study.scale
     return (
-        f"Size {config.scale}: {study.steps_per_thousand:g} steps stand for 1,000 of the paper's; "
-        f"seeds {', '.join(map(str, study.seeds))}; data {data}; adapted to {downstream}."
+        f"{scale.what.capitalize()}: {scale.steps_per_thousand} steps stand for 1,000 of the "
+        f"paper's; seeds {', '.join(map(str, study.seeds))}; data {data}; adapted to {downstream}."
     )
 
 

@@ -94,6 +94,7 @@ class Study:
         self.config = config
         self.seeds: list[int] = as_list(config.seeds)
         self.folder = runs_folder(config)
+        self.scale: DictConfig = config.scales[config.scale]
 
     def lines(self, run: str, seed: int) -> Lines:
         """What the run logged."""
@@ -110,14 +111,9 @@ class Study:
     def what(self, run: str) -> str:
         return str(self.config.runs[run].what)
 
-    @property
-    def steps_per_thousand(self) -> float:
-        """Our steps for 1,000 of the paper's."""
-        return float(self.config.scales[self.config.scale].steps_per_thousand)
-
     def steps(self, thousands: float) -> int:
         """Our steps for so many thousands of the paper's."""
-        return round(thousands * self.steps_per_thousand)
+        return round(thousands * self.scale.steps_per_thousand)
 
 
 def as_list(value: Any) -> list[Any]:
