@@ -97,8 +97,8 @@ def launch(out: Path, processes: int, accumulation: int, sharded: bool = False) 
 
 
 def assert_alike(weights: dict[str, Tensor], others: dict[str, Tensor]) -> None:
-    """Equal but for rounding: it is Adam's step where a gradient vanishes, and may decide which
-    token a code is restarted on."""
+    """Equal but for rounding, which is all of Adam's step where a gradient vanishes, and which may
+    decide on which token a code is restarted."""
     assert weights.keys() == others.keys()
     learned = [name for name in others if not name.startswith("quantizer.")]
     one, other = (torch.cat([w[name].flatten() for name in learned]) for w in (weights, others))
