@@ -1,0 +1,62 @@
+"""What the package ships, judged by the solved planning problems that it ships too."""
+
+import numpy as np
+import pytest
+import torch
+
+from cola_env import ColaWorldEnv, GoalPair, load_goals
+from cola_env.checkpoints import SHIPPED
+from cola_env.classifier import load_classifier
+from cola_env.worlds import WORLDS, WorldInfo
+
+WORLD = pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS)
+
+
+def some_pairs(world: WorldInfo, each: int) -> list[GoalPair]:
+    goals = load_goals(world.rendering, world=world)
+    return [pair for task in world.goal_tasks for pair in goals.of(task)[:each]]
+
+
+def error(frame: np.ndarray, pair: GoalPair) -> float:
+    """Mean squared error, on the pixels in which the goal differs from the start."""
+    start, goal, shown = (x / 255.0 for x in (pair.initial_frame, pair.goal_frame, frame))
+    return float(((shown - goal) ** 2)[abs(goal - start).max(-1) > 0.1].mean())
+
+
+@WORLD
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_model_foresees_where_actions_lead(world: WorldInfo, name: str) -> None:
+    env = ColaWorldEnv(world=world.name, checkpoint=name, reward="mse", device="cpu")
+    pairs = some_pairs(world, 2)
+    errors = []
+    for pair, stranger in zip(pairs, pairs[3:] + pairs[:3], strict=True):
+        length, width = pair.expert_actions.shape
+        ends = []
+        for actions in (pair.expert_actions, np.resize(stranger.expert_actions, (length, width))):
+            env.reset(seed=0, options={"frame": pair.initial_frame, "goal": pair.goal_frame})
+            ends.append([env.step(action)[0] for action in actions][-1])
+        errors.append([error(frame, pair) for frame in (*ends, pair.initial_frame)])
+    own, of_other_actions, unmoved = np.mean(errors, axis=0)
+    assert own < 0.8 * of_other_actions
+    assert own < 0.5 * unmoved
+
+
+@WORLD
+def test_the_shipped_classifiers_tell_goals_from_starts(world: WorldInfo) -> None:
+    classifier = load_classifier(world.assets / "classifiers")
+    pairs = some_pairs(world, 10)
+
+    def logits(which: str) -> torch.Tensor:
+        frames = ((torch.tensor(getattr(pair, which)) / 255, pair.task) for pair in pairs)
+        return torch.stack([classifier.logit(*frame) for frame in frames])
+
+    start, goal = logits("initial_frame"), logits("goal_frame")
+    assert (goal > start).float().mean() > 0.9
+    assert (goal > 0).float().mean() > 0.7
+
+
+@WORLD
+def test_the_checkpoints_of_a_world_are_small(world: WorldInfo) -> None:
+    for name in SHIPPED:
+        size = sum(file.stat().st_size for file in (world.assets / name).iterdir())
+        assert size <= 25e6
