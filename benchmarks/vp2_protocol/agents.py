@@ -186,14 +186,27 @@ def _checked(frames: Tensor, actions: Tensor) -> Tensor:
 
 
 class RandomAgent:
-    """Clipped Gaussian actions that change smoothly (an AR(1) process), the lower bound."""
+    """Clipped Gaussian actions that change smoothly (an AR(1) process), the lower bound.
+
+    scale: standard deviation, one number or one for each component of an action.
+    correlation: of successive actions, in [0, 1).
+    """
 
     def __init__(
-        self, action_space: Box, steps: int, scale: float = 0.6, correlation: float = 0.7
+        self,
+        action_space: Box,
+        steps: int,
+        scale: float | Sequence[float] = 0.6,
+        correlation: float = 0.7,
     ) -> None:
         self.shape = (steps, *action_space.shape)
-        self.scale = scale
+        self.scale = torch.as_tensor(scale, dtype=torch.float64)
         self.correlation = correlation
+        if self.scale.numel() not in (1, self.shape[-1]):
+            raise ColaWorldError(
+                f"random.scale has {self.scale.numel()} numbers: give one, or one for each of the "
+                f"{self.shape[-1]} components of an action."
+            )
 
     def decide(self, situation: Situation) -> Decision:
         if situation.plans is not None:
@@ -203,4 +216,4 @@ class RandomAgent:
         for t in range(1, self.shape[0]):
             fresh = np.sqrt(1 - self.correlation**2) * actions[:, t]
             actions[:, t] = self.correlation * actions[:, t - 1] + fresh
-        return Decision(torch.as_tensor(self.scale * actions).clamp(-1, 1).float())
+        return Decision((self.scale * torch.as_tensor(actions)).clamp(-1, 1).float())

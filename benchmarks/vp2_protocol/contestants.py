@@ -83,7 +83,8 @@ def make_contestant(
 ) -> Contestant:
     """Everything of one model of the run, checked; ColaWorldError for what does not fit."""
     if spec == "random":
-        return Contestant(label, {}, None, None, {"planner": "none", "checkpoint": None})
+        settings = {"planner": "none", "checkpoint": None, "random": plain(config.random)}
+        return Contestant(label, {}, None, None, settings)
     make_dynamics, settings = _dynamics(spec, models, config, device)
     planner = plain(config.planner)
     if spec == "simulator":

@@ -118,7 +118,7 @@ class Run:
     def _agent(self, contestant: Contestant, task: str, pool: SimulatorPool) -> Agent:
         space = Box(-1, 1, self.goals.pairs[0].expert_actions.shape[1:])
         if contestant.make_dynamics is None:
-            return RandomAgent(space, self.rules.steps)
+            return RandomAgent(space, self.rules.steps, **plain(self.config.random))
         dynamics = contestant.make_dynamics(pool)
         return PlanningAgent(
             contestant.planners[task],

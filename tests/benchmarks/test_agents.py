@@ -199,6 +199,14 @@ def test_random_actions_are_smooth_bounded_and_go_on():
     assert torch.equal(later.plans, actions[:1, 3:])
 
 
+def test_random_actions_have_a_scale_for_each_component():
+    scale = [0.5, 0.1, 0.0, 0.2, 0.3]
+    agent = RandomAgent(SPACE, 4000, scale)
+    assert agent.decide(situation(1)).plans[0].std(0).tolist() == pytest.approx(scale, rel=0.15)
+    with pytest.raises(ColaWorldError, match="random.scale has 3 numbers.*each of the 5"):
+        RandomAgent(SPACE, 9, [0.1, 0.2, 0.3])
+
+
 class Mine:
     def __init__(self, horizon: int):
         self.horizon = horizon
