@@ -206,7 +206,10 @@ def test_goals_and_classifiers_are_of_the_models_profile(goals, checkpoints, tmp
             fidelity.measure(configure(*given, judge, override))
 
 
-def test_a_classifier_is_needed_by_the_rewards_that_ask_one(goals, checkpoints, tmp_path, posed):
+def test_a_classifier_is_needed_by_the_rewards_that_ask_one(
+    goals, checkpoints, tmp_path, posed, monkeypatch
+):
+    monkeypatch.setattr("cola_env.worlds.ASSETS", tmp_path / "nothing")
     file = tmp_path / "libero.npz"
     task = "libero_goal/put_the_bowl_on_the_plate"
     pairs = tuple(replace(pair, task=task) for pair in goals.pairs)
