@@ -185,6 +185,19 @@ def _checked(frames: Tensor, actions: Tensor) -> Tensor:
     return frames
 
 
+def check_random(settings: Mapping[str, Any], action_dim: int) -> dict[str, Any]:
+    """What model=random adds to a run's identity; ColaWorldError for what it cannot draw."""
+    scale = np.atleast_1d(settings["scale"])
+    if scale.shape not in ((1,), (action_dim,)) or not (scale >= 0).all():
+        raise ColaWorldError(
+            f"random.scale={settings['scale']} must be a standard deviation of 0 or more, or one "
+            f"for each of the {action_dim} components of an action."
+        )
+    if not 0 <= settings["correlation"] < 1:
+        raise ColaWorldError(f"random.correlation={settings['correlation']} must be in [0, 1).")
+    return {"random": dict(settings)}
+
+
 class RandomAgent:
     """Clipped Gaussian actions that change smoothly (an AR(1) process), the lower bound.
 
@@ -196,17 +209,12 @@ class RandomAgent:
         self,
         action_space: Box,
         steps: int,
-        scale: float | Sequence[float] = 0.6,
-        correlation: float = 0.7,
+        scale: float | Sequence[float],
+        correlation: float,
     ) -> None:
         self.shape = (steps, *action_space.shape)
         self.scale = torch.as_tensor(scale, dtype=torch.float64)
         self.correlation = correlation
-        if self.scale.numel() not in (1, self.shape[-1]):
-            raise ColaWorldError(
-                f"random.scale has {self.scale.numel()} numbers: give one, or one for each of the "
-                f"{self.shape[-1]} components of an action."
-            )
 
     def decide(self, situation: Situation) -> Decision:
         if situation.plans is not None:

@@ -10,7 +10,7 @@ import hydra
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from benchmarks.vp2_protocol.agents import Dynamics
+from benchmarks.vp2_protocol.agents import Dynamics, check_random
 from benchmarks.vp2_protocol.dynamics import CopyDynamics, SimulatorDynamics, WorldModelDynamics
 from benchmarks.vp2_protocol.foreign import make_foreign
 from benchmarks.vp2_protocol.judges import classifier_places, load_judge
@@ -83,8 +83,8 @@ def make_contestant(
 ) -> Contestant:
     """Everything of one model of the run, checked; ColaWorldError for what does not fit."""
     if spec == "random":
-        settings = {"planner": "none", "checkpoint": None, "random": plain(config.random)}
-        return Contestant(label, {}, None, None, settings)
+        settings = check_random(plain(config.random), models.world.action_dim)
+        return Contestant(label, {}, None, None, {"planner": "none", "checkpoint": None} | settings)
     make_dynamics, settings = _dynamics(spec, models, config, device)
     planner = plain(config.planner)
     if spec == "simulator":

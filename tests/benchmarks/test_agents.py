@@ -4,7 +4,7 @@ import torch
 from gymnasium.spaces import Box
 from omegaconf import OmegaConf
 
-from benchmarks.vp2_protocol.agents import PlanningAgent, RandomAgent, Situation
+from benchmarks.vp2_protocol.agents import PlanningAgent, RandomAgent, Situation, check_random
 from benchmarks.vp2_protocol.contestants import make_planner
 from benchmarks.vp2_protocol.dynamics import CopyDynamics, SimulatorDynamics, WorldModelDynamics
 from benchmarks.vp2_protocol.episodes import Batch, play
@@ -188,7 +188,7 @@ def test_a_copy_imagines_that_nothing_moves():
 
 
 def test_random_actions_are_smooth_bounded_and_go_on():
-    agent = RandomAgent(SPACE, 2000)
+    agent = RandomAgent(SPACE, 2000, scale=0.6, correlation=0.7)
     actions = agent.decide(situation(2)).plans
     assert actions.abs().max() <= 1
     x = actions[0, :, 0]
@@ -201,10 +201,22 @@ def test_random_actions_are_smooth_bounded_and_go_on():
 
 def test_random_actions_have_a_scale_for_each_component():
     scale = [0.5, 0.1, 0.0, 0.2, 0.3]
-    agent = RandomAgent(SPACE, 4000, scale)
+    agent = RandomAgent(SPACE, 4000, scale, correlation=0.7)
     assert agent.decide(situation(1)).plans[0].std(0).tolist() == pytest.approx(scale, rel=0.15)
-    with pytest.raises(ColaWorldError, match="random.scale has 3 numbers.*each of the 5"):
-        RandomAgent(SPACE, 9, [0.1, 0.2, 0.3])
+    assert check_random({"scale": scale, "correlation": 0.7}, 5)["random"]["scale"] == scale
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"scale": [0.1, 0.2, 0.3]}, "random.scale=.*each of the 5 components"),
+        ({"scale": -1.0}, "random.scale=-1.0 must be .* 0 or more"),
+        ({"correlation": 1.0}, r"random.correlation=1.0 must be in \[0, 1\)"),
+    ],
+)
+def test_random_actions_that_cannot_be_drawn_are_refused_early(wrong, sentence):
+    with pytest.raises(ColaWorldError, match=sentence):
+        check_random({"scale": 0.6, "correlation": 0.7} | wrong, 5)
 
 
 class Mine:
