@@ -66,6 +66,8 @@ class LiberoScene:
         envs = import_libero()
         import mujoco
 
+        from cola_env.simulators.libero_control import ControlStep
+
         self._mujoco = mujoco
         self._integration = mujoco.mjtState.mjSTATE_INTEGRATION
         self._task = task
@@ -96,6 +98,7 @@ class LiberoScene:
         self._xml_poses = np.array([self._xml_pose(name) for name in fixtures]).reshape(-1, 7)
         self.package.visualize({each: False for each in self.package._visualizations})
         self._site_colors = self.model.site_rgba.copy()
+        self._control_step = ControlStep(self.package)
 
     def new_episode(self, seed: int, start: NDArray[np.float64] | None = None) -> None:
         """Starts at a state drawn with `seed`, or at `start`, one of `starts()`, and settles.
@@ -113,7 +116,7 @@ class LiberoScene:
             self.package.sim.set_state_from_flattened(start)
             self.package.sim.forward()
         for _ in range(SETTLE):
-            self.package.step(STILL)
+            self._control_step(STILL)
         self._refresh()
         self.success = False
 
@@ -122,7 +125,7 @@ class LiberoScene:
 
         Returns the number of control steps after which the goal held, and whether it ever did.
         """
-        held = sum(bool(self.package.step(action.astype(np.float64))[2]) for _ in range(repeat))
+        held = sum(self._control_step(action.astype(np.float64)) for _ in range(repeat))
         self._refresh()
         self.success = self.success or held > 0
         return float(held), held > 0
