@@ -25,6 +25,7 @@ DRAWER = (
     "libero_spatial/pick_up_the_black_bowl_in_the_top_drawer_of_the_wooden_cabinet"
     "_and_place_it_on_the_plate"
 )
+REPEAT = 4
 STILL = np.array([0, 0, 0, 0, 0, 0, -1], np.float32)
 Make = Callable[..., Any]
 
@@ -103,9 +104,9 @@ def test_same_seed_gives_identical_episodes_and_leaves_numpys_global_state(
 def test_starts_and_steps_are_those_of_the_package(
     make_libero: Make, task: str, actions: NDArray[np.float32]
 ) -> None:
+    env = make_libero(task, action_repeat=REPEAT)
     from libero.libero.envs.env_wrapper import ControlEnv
 
-    env = make_libero(task)
     env.reset(seed=1)
     env.reset(seed=2)
     seed = int(np.random.default_rng(2).integers(2**32))
@@ -120,11 +121,15 @@ def test_starts_and_steps_are_those_of_the_package(
     np.random.set_state(kept)
     for _ in range(10):
         package.step(STILL.astype(np.float64))
-    for action in actions[:4]:
+    actions[4:, 2] = -1.0  # down to the table, so that contacts are among what is compared
+    for action in actions:
         np.testing.assert_array_equal(env.physics.data.qpos, package.sim.data.qpos)
+        np.testing.assert_array_equal(env.physics.data.qvel, package.sim.data.qvel)
         np.testing.assert_array_equal(env.physics.model.body_pos, package.sim.model.body_pos)
-        env.advance(action)
-        package.step(action.astype(np.float64))
+        held = env.advance(action)
+        for _ in range(REPEAT):
+            success = package.step(action.astype(np.float64))[2]
+        assert held == success
     package.close()
 
 

@@ -1,0 +1,62 @@
+"""LIBERO's control step here against the package's own: python -m benchmarks.libero_speed [out=FILE.json]
+
+Both take the same actions from the same start, alternately, in one process on one core; the states
+reached are compared bit for bit. Neither draws a picture.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from benchmarks.machine import processor
+from cola_env.simulators.libero_package import find_assets, use_assets
+from cola_env.simulators.libero_scene import LiberoScene
+from cola_env.simulators.libero_tasks import find_task
+
+TASK = "libero_goal/put_the_bowl_on_the_plate"
+HELD = 10
+"""Control steps that an action is held for."""
+
+
+def compare(actions: int) -> dict[str, float | bool]:
+    """Seconds of a control step, each the median over `actions` random actions."""
+    use_assets(find_assets())
+    ours, package = (LiberoScene(find_task(TASK), str(find_assets())) for _ in range(2))
+    for scene in (ours, package):
+        scene.new_episode(seed=0)
+    random = np.random.default_rng(0)
+    seconds: dict[str, list[float]] = {"ours": [], "package": []}
+    for _ in range(actions):
+        action = random.uniform(-0.6, 0.6, 7)
+        for name, step in (("ours", ours._control_step), ("package", package.package.step)):
+            start = time.perf_counter()
+            for _ in range(HELD):
+                step(action)
+            seconds[name].append((time.perf_counter() - start) / HELD)
+    return {
+        **{f"seconds_{name}": median(times) for name, times in seconds.items()},
+        "package_over_ours": median(seconds["package"]) / median(seconds["ours"]),
+        "same_states": np.array_equal(ours.data.qpos, package.data.qpos)
+        and np.array_equal(ours.data.qvel, package.data.qvel),
+    }
+
+
+def main(arguments: list[str]) -> None:
+    options = dict(argument.split("=", 1) for argument in arguments)
+    out, actions = options.pop("out", None), int(options.pop("actions", 30))
+    if options:
+        sys.exit(f"Unknown settings {', '.join(options)}: there are out, actions.")
+    command = " ".join(["python -m benchmarks.libero_speed", *arguments])
+    results = {"command": command, "processor": processor(), "task": TASK, **compare(actions)}
+    text = json.dumps(results, indent=1)
+    print(text)
+    if out:
+        Path(out).write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
