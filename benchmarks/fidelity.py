@@ -32,6 +32,7 @@ def collect(config: DictConfig, goals: GoalSet, tasks: list[str]) -> list[Proble
     import numpy as np
     from tqdm import tqdm
 
+    from benchmarks.vp2_protocol.contestants import plain
     from benchmarks.vp2_protocol.fidelity import Problem, pose
     from benchmarks.vp2_protocol.settings import fingerprint
     from benchmarks.vp2_protocol.simulation import SimulatorPool
@@ -42,7 +43,9 @@ def collect(config: DictConfig, goals: GoalSet, tasks: list[str]) -> list[Proble
         (task, pair) for task in tasks for pair in range(min(config.pairs, len(goals.of(task))))
     ]
     of_goals = fingerprint(*goals_files(goals.rendering, config.goals, find_world(goals.world)))
-    key = f"{config.candidates}x{config.horizon}_seed{config.seed}_{of_goals}"
+    std = plain(config.planner.std)
+    spread = "-".join(f"{each:g}" for each in np.atleast_1d(std))
+    key = f"{config.candidates}x{config.horizon}_std{spread}_seed{config.seed}_{of_goals}"
     folder = Path(config.out) / "problems" / key
     paths = {name: folder / f"{name[0]}_{name[1]:03d}.npz" for name in names}
     missing = [name for name in names if not paths[name].exists()]
@@ -52,7 +55,9 @@ def collect(config: DictConfig, goals: GoalSet, tasks: list[str]) -> list[Proble
         with SimulatorPool(workers, *profile, world=goals.world) as pool:
             for task, pair in tqdm(missing, desc="simulator", dynamic_ncols=True):
                 rng = np.random.default_rng([config.seed, pair])
-                problem = pose(goals.of(task)[pair], pool, config.candidates, config.horizon, rng)
+                problem = pose(
+                    goals.of(task)[pair], pool, config.candidates, config.horizon, rng, std
+                )
                 problem.save(paths[task, pair])
     return [Problem.load(path) for path in paths.values()]
 
@@ -103,6 +108,7 @@ def measure(config: DictConfig) -> tuple[list[Problem], dict[str, list[Foresight
                 rewards[name, problem.task],
                 config.seed,
                 None if judge is None else ClassifierReward(problem.task, judge),
+                config.final_weight,
             )
             for problem in tqdm(problems, desc=label, dynamic_ncols=True)
         ]

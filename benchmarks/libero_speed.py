@@ -1,4 +1,4 @@
-"""LIBERO's control step here against the package's own: python -m benchmarks.libero_speed [out=FILE.json]
+"""LIBERO's control step against the package's: python -m benchmarks.libero_speed [out=FILE.json]
 
 Both take the same actions from the same start, alternately, in one process on one core; the states
 reached are compared bit for bit. Neither draws a picture.

@@ -170,9 +170,13 @@ class PlanningAgent:
         return cost
 
     def _score(self, rewards: Tensor) -> Tensor:
-        last = self.rules.final_weight
-        whole = rewards.sum(-1) if self.rules.sum_over_time else rewards.mean(-1)
-        return (1 - last) * whole + last * rewards[..., -1]
+        return candidate_score(rewards, self.rules.final_weight, self.rules.sum_over_time)
+
+
+def candidate_score(rewards: Tensor, final_weight: float, sum_over_time: bool = False) -> Tensor:
+    """What a plan is worth (...) by the rewards (..., H) of its frames, as `Rules` tells."""
+    whole = rewards.sum(-1) if sum_over_time else rewards.mean(-1)
+    return (1 - final_weight) * whole + final_weight * rewards[..., -1]
 
 
 def _checked(frames: Tensor, actions: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.vp2_protocol.agents import Dynamics, Situation
+from benchmarks.vp2_protocol.agents import Dynamics, Situation, candidate_score
 from benchmarks.vp2_protocol.simulation import SimulatorPool
 from cola_env.goals import GoalPair
 from cola_env.rewards import ClassifierReward, Reward
@@ -50,12 +50,18 @@ class Problem:
 
 
 def pose(
-    pair: GoalPair, pool: SimulatorPool, count: int, horizon: int, rng: np.random.Generator
+    pair: GoalPair,
+    pool: SimulatorPool,
+    count: int,
+    horizon: int,
+    rng: np.random.Generator,
+    std: float | Sequence[float] = 0.5,
 ) -> Problem:
     """A problem at a random step of the pair's scripted solution.
 
     Half of the ``count`` candidates are what a planner tries first (AR(1) noise of standard
-    deviation 0.5), the others go on with the solution under noise of 0 to 0.5.
+    deviation ``std``, one number or one a component), the others go on with the solution under
+    noise of 0 to ``std``.
     """
     done = int(rng.integers(0, max(1, pair.expert_steps - 1)))
     frames, state = [pair.initial_frame], pair.initial_state
@@ -69,8 +75,8 @@ def pose(
     noise = rng.standard_normal((count, horizon, size))
     noise = np.einsum("ts,nsa->nta", AR1Noise(0.8).matrix(horizon).numpy(), noise)
     near = count // 2
-    scale = np.r_[np.linspace(0, 0.5, near), np.full(count - near, 0.5)]
-    noise *= scale[:, None, None]
+    share = np.r_[np.linspace(0, 1, near), np.ones(count - near)]
+    noise *= share[:, None, None] * np.asarray(std)
     noise[:near] += rest
     candidates = noise.clip(-1, 1).astype(np.float32)
     trials = [job.result() for job in pool.roll_out(pair.task, state, candidates)]
@@ -136,6 +142,7 @@ def foresee(
     reward: Reward,
     seed: int = 0,
     judge: ClassifierReward | None = None,
+    final_weight: float = 0.0,
 ) -> Foresight:
     goal = torch.from_numpy(problem.goal).float()[None] / 255
     situation = Situation(
@@ -154,7 +161,8 @@ def foresee(
     moving = (real - last).abs().amax(-1) > 0.05
 
     def score(frames: Tensor) -> NDArray[np.float64]:
-        return reward(frames, goal.to(frames)).mean(-1)[0].double().cpu().numpy()
+        rewards = reward(frames, goal.to(frames))
+        return candidate_score(rewards, final_weight)[0].double().cpu().numpy()
 
     squared = (imagined - real).square().mean(-1)
     error = (squared * moving).sum((0, 1, 3, 4)) / moving.sum((0, 1, 3, 4)).clamp_min(1)

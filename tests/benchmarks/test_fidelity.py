@@ -164,7 +164,7 @@ def posed(monkeypatch, problem) -> list[str]:
     """Problems need no simulator here; grows by the rendering profile of each one posed."""
     profiles: list[str] = []
 
-    def pose(pair, pool, count, horizon, rng):
+    def pose(pair, pool, count, horizon, rng, std):
         profiles.append(pool)
         return problem
 
