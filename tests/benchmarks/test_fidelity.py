@@ -66,6 +66,15 @@ def test_true_frames_are_perfect_foresight_and_their_reverse_the_worst(problem):
     assert worst["regret"] > 1 and worst["psnr_last"] < perfect["psnr_last"]
 
 
+def test_final_weight_scores_candidates_by_where_they_end(problem):
+    detours = replace(problem, frames=problem.frames[:, ::-1].copy())
+    backwards = Recorded(detours.frames, [3, 2, 1, 0])
+    worst = foresee(detours, backwards, MSEReward())
+    assert summary([worst])["rank"] == -1
+    ends = foresee(detours, backwards, MSEReward(), final_weight=1.0)
+    assert len(set(ends.real)) == len(set(ends.imagined)) == 1, "all of them end in the same frame"
+
+
 def test_the_choice_is_overrated_where_only_it_is_dreamt_better(problem):
     frames = problem.frames[[3, 1, 2, 3]]
     dream = SimpleNamespace(device="cpu", imagine=lambda _: lambda *_: as_floats(frames))
