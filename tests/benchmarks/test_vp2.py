@@ -94,7 +94,6 @@ def test_a_run_folder_of_other_settings_is_refused(configure, tmp_path):
         ("tasks=[fly]", "'fly'"),
         ("model=[nothing]", "no checkpoint 'nothing'"),
         ("reward=joy", "Unknown reward 'joy'"),
-        ("env=mars", "no world .mars."),
         ("rendering=vp2", "profile"),
         ("episodes=0", "episodes must be at least 1"),
         ("planner._target_=planners.Nobody", "cannot be built"),
