@@ -70,6 +70,7 @@ def measure(config: DictConfig) -> tuple[list[Problem], dict[str, list[Foresight
     """
     from tqdm import tqdm
 
+    from benchmarks.vp2_protocol.agents import check_spread
     from benchmarks.vp2_protocol.contestants import Models, plain
     from benchmarks.vp2_protocol.dynamics import WorldModelDynamics
     from benchmarks.vp2_protocol.fidelity import foresee
@@ -81,6 +82,9 @@ def measure(config: DictConfig) -> tuple[list[Problem], dict[str, list[Foresight
     from cola_env.worlds import find_world
 
     specs, world = names(plain(config.model)), find_world(config.env)
+    check_spread("planner.std", plain(config.planner.std), world.action_dim)
+    if not 0 <= config.final_weight <= 1:
+        raise ColaWorldError(f"final_weight must be in [0, 1], not {config.final_weight}.")
     models = Models(world, specs, pick_device(config.device))
     for label, name in specs.items():
         if not isinstance(name, str) or name not in models.loaded:

@@ -4,15 +4,15 @@ Both take the same actions from the same start, alternately, in one process on o
 reached are compared bit for bit. Neither draws a picture.
 """
 
-import json
 import sys
 import time
-from pathlib import Path
 from statistics import median
 
 import numpy as np
 
 from benchmarks.machine import processor
+from benchmarks.report import report
+from cola_env.simulators.libero_control import ControlStep
 from cola_env.simulators.libero_package import find_assets, use_assets
 from cola_env.simulators.libero_scene import LiberoScene
 from cola_env.simulators.libero_tasks import find_task
@@ -28,11 +28,12 @@ def compare(actions: int) -> dict[str, float | bool]:
     ours, package = (LiberoScene(find_task(TASK), str(find_assets())) for _ in range(2))
     for scene in (ours, package):
         scene.new_episode(seed=0)
+    steps = {"ours": ControlStep(ours.package), "package": package.package.step}
     random = np.random.default_rng(0)
-    seconds: dict[str, list[float]] = {"ours": [], "package": []}
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(actions):
         action = random.uniform(-0.6, 0.6, 7)
-        for name, step in (("ours", ours._control_step), ("package", package.package.step)):
+        for name, step in steps.items():
             start = time.perf_counter()
             for _ in range(HELD):
                 step(action)
@@ -52,10 +53,7 @@ def main(arguments: list[str]) -> None:
         sys.exit(f"Unknown settings {', '.join(options)}: there are out, actions.")
     command = " ".join(["python -m benchmarks.libero_speed", *arguments])
     results = {"command": command, "processor": processor(), "task": TASK, **compare(actions)}
-    text = json.dumps(results, indent=1)
-    print(text)
-    if out:
-        Path(out).write_text(text + "\n")
+    report(results, out)
 
 
 if __name__ == "__main__":

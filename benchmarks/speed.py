@@ -4,15 +4,14 @@ One process, one torch thread on a CPU. Every figure is the median of repeated r
 the ratios at the end compare figures of the same run.
 """
 
-import json
 import sys
-from pathlib import Path
 
 import gymnasium as gym
 import torch
 
 import cola_env  # noqa: F401
 from benchmarks.machine import machine
+from benchmarks.report import report
 from benchmarks.timing import median_seconds, simulator_step
 from cola_env.checkpoints import load_model, pick_device
 from planners import CEM, AR1Noise
@@ -82,10 +81,7 @@ def main(arguments: list[str]) -> None:
             / (seconds["rollout_64x6"] / 384),
         },
     }
-    text = json.dumps(results, indent=1)
-    print(text)
-    if out:
-        Path(out).write_text(text + "\n")
+    report(results, out)
 
 
 if __name__ == "__main__":

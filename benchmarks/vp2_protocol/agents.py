@@ -189,14 +189,19 @@ def _checked(frames: Tensor, actions: Tensor) -> Tensor:
     return frames
 
 
+def check_spread(name: str, value: float | Sequence[float], action_dim: int) -> None:
+    """ColaWorldError for what is no standard deviation of actions, nor one for each component."""
+    spread = np.atleast_1d(value)
+    if spread.shape not in ((1,), (action_dim,)) or not (spread >= 0).all():
+        raise ColaWorldError(
+            f"{name}={value} must be a standard deviation of 0 or more, or one for each of the "
+            f"{action_dim} components of an action."
+        )
+
+
 def check_random(settings: Mapping[str, Any], action_dim: int) -> dict[str, Any]:
     """What model=random adds to a run's identity; ColaWorldError for what it cannot draw."""
-    scale = np.atleast_1d(settings["scale"])
-    if scale.shape not in ((1,), (action_dim,)) or not (scale >= 0).all():
-        raise ColaWorldError(
-            f"random.scale={settings['scale']} must be a standard deviation of 0 or more, or one "
-            f"for each of the {action_dim} components of an action."
-        )
+    check_spread("random.scale", settings["scale"], action_dim)
     if not 0 <= settings["correlation"] < 1:
         raise ColaWorldError(f"random.correlation={settings['correlation']} must be in [0, 1).")
     return {"random": dict(settings)}

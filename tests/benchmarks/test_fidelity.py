@@ -215,6 +215,12 @@ def test_goals_and_classifiers_are_of_the_models_profile(goals, checkpoints, tmp
             fidelity.measure(configure(*given, judge, override))
 
 
+@pytest.mark.parametrize("wrong", ["planner.std=[1,2]", "planner.std=-1", "final_weight=2"])
+def test_candidates_and_scores_that_make_no_sense_are_refused_early(wrong):
+    with pytest.raises(ColaWorldError, match=wrong.partition("=")[0]):
+        fidelity.measure(configure("model=random", wrong))
+
+
 def test_a_classifier_is_needed_by_the_rewards_that_ask_one(
     goals, checkpoints, tmp_path, posed, monkeypatch
 ):
