@@ -74,6 +74,7 @@ def measure(config: DictConfig) -> tuple[list[Problem], dict[str, list[Foresight
     from benchmarks.vp2_protocol.contestants import Models, plain
     from benchmarks.vp2_protocol.dynamics import WorldModelDynamics
     from benchmarks.vp2_protocol.fidelity import foresee
+    from benchmarks.vp2_protocol.judges import VALUES
     from benchmarks.vp2_protocol.settings import choose_tasks, names
     from cola_env.checkpoints import pick_device
     from cola_env.errors import ColaWorldError
@@ -92,7 +93,11 @@ def measure(config: DictConfig) -> tuple[list[Problem], dict[str, list[Foresight
     goals = load_goals(models.rendering(None), config.goals, world)
     tasks = choose_tasks(plain(config.tasks), goals.tasks)
     reward = plain(config.reward)
-    judges = {name: find_judge(config, goals, models, name) for name in models.loaded}
+    given = plain(config.classifier)
+    judges = {name: find_judge(config, goals, models, name, given) for name in models.loaded}
+    witnesses = judges
+    if given == VALUES:  # which tell how near success is, not how likely a frame shows it
+        witnesses = {name: find_judge(config, goals, models, name, None) for name in judges}
     rewards = {
         (name, task): make_reward(reward, task, judge)
         for name, judge in judges.items()
@@ -104,14 +109,14 @@ def measure(config: DictConfig) -> tuple[list[Problem], dict[str, list[Foresight
         dynamics = WorldModelDynamics(
             models.loaded[name], num_inference_steps=config.num_inference_steps
         )
-        judge = judges[name]
+        witness = witnesses[name]
         found[label] = [
             foresee(
                 problem,
                 dynamics,
                 rewards[name, problem.task],
                 config.seed,
-                None if judge is None else ClassifierReward(problem.task, judge),
+                None if witness is None else ClassifierReward(problem.task, witness),
                 config.final_weight,
             )
             for problem in tqdm(problems, desc=label, dynamic_ncols=True)
@@ -120,7 +125,7 @@ def measure(config: DictConfig) -> tuple[list[Problem], dict[str, list[Foresight
 
 
 def find_judge(
-    config: DictConfig, goals: GoalSet, models: Models, name: str
+    config: DictConfig, goals: GoalSet, models: Models, name: str, given: Any
 ) -> TaskClassifier | None:
     """The classifier that scores what a model imagines; None for a reward that asks none."""
     from benchmarks.vp2_protocol.contestants import plain
@@ -130,7 +135,7 @@ def find_judge(
 
     if not is_judged(plain(config.reward)):
         return None
-    places = classifier_places(plain(config.classifier), models.folders[name], models.world)
+    places = classifier_places(given, models.folders[name], models.world)
     return load_judge(places, Combination(), goals.rendering).to(models.loaded[name].device)
 
 

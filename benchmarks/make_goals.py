@@ -4,6 +4,7 @@ For every task, scripted successes without noise in the real simulator. The pair
 the frame at success; its initial state is the reset state when the demonstration needs at most
 `--longest` steps (the world's `problem_steps`), else the state so many steps before success (VP2's
 `start_index`), so that the protocol's 15 steps are enough for a planner as quick as the script.
+Where a script picks something up, the problem is to place it, and begins when that is lifted.
 Every pair is proven by replaying the script's actions from the stored state. Reset seeds start at
 2**31, above those of `cola_train.collect`, so that no goal comes from an episode that a model was
 trained on.
@@ -44,16 +45,19 @@ def make_pair(
     if env.successes()[task]:
         return None
     controller = controllers(world).make_controller(task, env, np.random.default_rng(seed))
-    states, actions = [], []
+    states, actions, picked = [], [], []
     for _ in range(SCRIPT_STEPS):
         states.append(world.to_vector(env.snapshot()))
         actions.append(controller.act())
+        picked.append(controller.picked)
         if env.advance(actions[-1]):
             break
     else:
         return None
+    if True not in picked:
+        return None
 
-    start = max(0, len(actions) - longest)
+    start = max(picked.index(True), len(actions) - longest)
     env.restore(world.to_snapshot(states[start]))
     initial_frame = env.render()
     successes = [env.advance(action) for action in actions[start:]]

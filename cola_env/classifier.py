@@ -70,13 +70,19 @@ class SuccessClassifier(ModelMixin, ConfigMixin):
 
     tasks: names of the logits, in order.
     rendering: profile of the frames it was trained on ("fast" or "vp2").
+    discount: in [0, 1). Above 0 the logits are not those of success but of
+        discount ** (actions until success): a value function.
     """
 
     config_name = "config.json"
 
     @register_to_config
     def __init__(
-        self, tasks: tuple[str, ...] = VP2_TASKS, rendering: str = "fast", width: int = 32
+        self,
+        tasks: tuple[str, ...] = VP2_TASKS,
+        rendering: str = "fast",
+        width: int = 32,
+        discount: float = 0.0,
     ) -> None:
         super().__init__()
         self.trunk = nn.Sequential(
@@ -101,6 +107,10 @@ class SuccessClassifier(ModelMixin, ConfigMixin):
     @property
     def rendering(self) -> str:
         return str(self.config["rendering"])
+
+    @property
+    def discount(self) -> float:
+        return float(self.config["discount"])
 
     def head(self, task: str) -> int:
         """Index of a task's logit; ColaWorldError when the task has none."""

@@ -4,13 +4,18 @@ Every frame of the dataset is labelled by the simulator with the tasks that it f
 are rare, so a frame is drawn by first drawing a task and one of its two labels, and the loss of
 each head weighs its two labels equally: a probability of 0.5 means that the frame looks as much
 like the task's successes as like the rest. Imagined frames are what the classifiers will see, so
-training frames are blurred, shifted and relit at random.
+training frames are blurred, shifted and relit at random, and with `imagined=MODEL` half of them or
+so are that model's.
+
+With `discount=0.8` a frame's label is 0.8 ** (actions until success): not whether the task is
+solved but how near it is, a value function to plan with (`classifier=values` in benchmarks/vp2.py).
 """
 
 import json
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +28,12 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from torch.nn.functional import binary_cross_entropy_with_logits
 from tqdm import tqdm
 
+from cola_env.checkpoints import find_checkpoint, load_model
 from cola_env.classifier import SuccessClassifier
 from cola_env.errors import ColaWorldError
 from cola_env.models.precision import autocast
 from cola_env.worlds import find_world
+from cola_train.data.imagined_frames import imagine_frames
 from cola_train.data.joined import JoinedDataset, open_dataset
 from cola_train.data.labelled_frames import LabelledFrames, augment, load_labelled_frames
 from cola_train.files import replace_files
@@ -39,6 +46,9 @@ class ClassifierConfig:
     data: Any = MISSING
     """A LeRobot folder or a list of them."""
     out: str = MISSING
+    imagined: tuple[str, ...] = ()
+    """World models (folders, hub ids) whose frames are learned from too."""
+    discount: float = 0.0
     steps: int = 1200
     batch: int = 128
     lr: float = 1e-3
@@ -70,8 +80,9 @@ def fit(model: SuccessClassifier, data: LabelledFrames, config: ClassifierConfig
         labels = data.labels[rows].float()
         with autocast(model.device):
             logits = model(images).float()
-        weights = torch.where(labels > 0, weight, other)
-        loss = binary_cross_entropy_with_logits(logits, labels, weight=weights)
+        loss = binary_cross_entropy_with_logits(
+            logits, labels, weight=other, pos_weight=weight / other
+        )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -83,7 +94,7 @@ def fit(model: SuccessClassifier, data: LabelledFrames, config: ClassifierConfig
 
 @dataclass(frozen=True)
 class Measures:
-    """How one head does on held-out frames; what lacks a class to be measured on is None."""
+    """How one head tells success on held-out frames; None where there is none, or nothing else."""
 
     successes: int
     failures: int
@@ -103,7 +114,7 @@ def measure(model: SuccessClassifier, data: LabelledFrames) -> dict[str, Measure
     """The measures of every task on unchanged frames."""
     logits = torch.cat([model(part.float() / 255) for part in data.frames.split(512)])
     return {
-        task: _measures(logits[:, head].double().numpy(), data.labels[:, head].numpy())
+        task: _measures(logits[:, head].double().numpy(), (data.labels[:, head] == 1).numpy())
         for head, task in enumerate(model.tasks)
     }
 
@@ -137,7 +148,12 @@ def hold_out(dataset: JoinedDataset, share: float, seed: int) -> NDArray[np.int6
 
 
 def train_classifier(config: ClassifierConfig) -> dict[str, Measures]:
-    """Train on a dataset folder, write the model and its card to `config.out`; the measures."""
+    """Train on a dataset folder, write the model and its card to `config.out`; the measures.
+
+    The measures are of real frames; those of each of `config.imagined` are on the card as well.
+    """
+    if not 0 <= config.discount < 1:
+        raise ColaWorldError(f"discount={config.discount} must be in [0, 1).")
     dataset = open_dataset(config.data)
     measured = hold_out(dataset, config.held_out, config.seed)
     trained = np.setdiff1d(np.arange(dataset.num_episodes), measured)
@@ -148,16 +164,32 @@ def train_classifier(config: ClassifierConfig) -> dict[str, Measures]:
         )
     torch.manual_seed(config.seed)
     torch.set_num_threads(config.threads)
-    tasks = find_world(str(dataset.info["robot_type"])).goal_tasks
-    train = load_labelled_frames(dataset, trained, tasks)
-    held_out = load_labelled_frames(dataset, measured, tasks)
-    model = SuccessClassifier(tasks, str(dataset.info["rendering"]), config.width)
+    world = find_world(str(dataset.info["robot_type"]))
+    tasks = world.goal_tasks
+    train = load_labelled_frames(dataset, trained, tasks, config.discount)
+    held_out = load_labelled_frames(dataset, measured, tasks, config.discount)
+    imagined: dict[str, LabelledFrames] = {}
+    for name in config.imagined:
+        imagine = partial(
+            imagine_frames,
+            load_model(find_checkpoint(name, world), "cpu"),
+            dataset,
+            tasks=tasks,
+            discount=config.discount,
+            seed=config.seed,
+        )
+        train += imagine(trained)
+        imagined[name] = imagine(measured)
+    model = SuccessClassifier(
+        tasks, str(dataset.info["rendering"]), config.width, config.discount
+    )
     for task, known in zip(tasks, train.labels.any(0).tolist(), strict=True):
         if not known:
             print(f"Warning: no frame of the training episodes fulfils {task}; it is not learned.")
     fit(model, train, config)
     measures = measure(model, held_out)
-    card = {
+    on_imagined = {name: measure(model, frames) for name, frames in imagined.items()}
+    card: dict[str, object] = {
         "model": "one success logit a task on 64 x 64 RGB",
         "parameters": model.num_parameters(),
         "data": {
@@ -168,13 +200,18 @@ def train_classifier(config: ClassifierConfig) -> dict[str, Measures]:
             "held_out_episodes": measured.tolist(),
         },
         "training": {k: v for k, v in asdict(config).items() if k not in ("data", "out")},
-        "held_out": {
-            task: asdict(m) | {"balanced_accuracy": m.balanced_accuracy}
-            for task, m in measures.items()
-        },
+        "held_out": _on_card(measures),
     }
+    if imagined:
+        card["held_out_imagined"] = {name: _on_card(found) for name, found in on_imagined.items()}
     save(model, card, Path(config.out))
     return measures
+
+
+def _on_card(measures: dict[str, Measures]) -> dict[str, object]:
+    return {
+        task: asdict(m) | {"balanced_accuracy": m.balanced_accuracy} for task, m in measures.items()
+    }
 
 
 def save(model: SuccessClassifier, card: dict[str, object], out: Path) -> None:

@@ -51,6 +51,7 @@ class MPPI(SamplingPlanner):
         pull = search.mean * inverse_std
         matrix = self.noise.matrix(self.horizon)
         if matrix is not None:
-            covariance = (matrix.double() @ matrix.double().T).to(actions.device)
-            pull = torch.linalg.pinv(covariance, rtol=1e-6, hermitian=True) @ pull
+            covariance = (matrix.double() @ matrix.double().mT).to(actions.device)
+            inverse = torch.linalg.pinv(covariance, rtol=1e-6, hermitian=True)
+            pull = (inverse @ pull.mT.unsqueeze(-1)).squeeze(-1).mT
         return torch.einsum("bnha,bha->bn", actions.double(), pull * inverse_std)

@@ -21,7 +21,8 @@ class Noise(Protocol):
     """Noise over a horizon, given by its mixing matrix."""
 
     def matrix(self, horizon: int) -> Tensor | None:
-        """(H, H) that white noise over time is multiplied with; None leaves it white."""
+        """(H, H), or (A, H, H) for each component of an action its own, that white noise over
+        time is multiplied with; None leaves it white."""
         ...
 
 
@@ -37,18 +38,26 @@ class WhiteNoise:
 class AR1Noise:
     """x[0] = z[0], x[t] = beta x[t-1] + sqrt(1 - beta^2) z[t]: correlation beta^k at lag k.
 
-    `beta` in [0, 1). The noise of Nagabandi et al. 2019 (PDDM) and of VP2, with the factor
-    that keeps the variance.
+    `beta` in [0, 1), one number or one for each component of an action: a gripper that is to hold
+    a thing must not change its mind at every step. The noise of Nagabandi et al. 2019 (PDDM) and
+    of VP2, with the factor that keeps the variance.
     """
 
-    beta: float = 0.5
+    beta: float | Sequence[float] = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 <= self.beta < 1:
+        if isinstance(self.beta, Sequence):
+            object.__setattr__(self, "beta", tuple(self.beta))
+        if not self._betas or not all(0 <= beta < 1 for beta in self._betas):
             raise ValueError(f"beta must be in [0, 1), not {self.beta}")
 
+    @property
+    def _betas(self) -> Sequence[float]:
+        return self.beta if isinstance(self.beta, Sequence) else (self.beta,)
+
     def matrix(self, horizon: int) -> Tensor:
-        return _ar1_matrix(self.beta, horizon)
+        matrices = torch.stack([_ar1_matrix(beta, horizon) for beta in self._betas])
+        return matrices if isinstance(self.beta, Sequence) else matrices[0]
 
 
 @dataclass(frozen=True)
@@ -107,9 +116,11 @@ class NoiseStream:
         self._horizon, self._action_dim, self._device = horizon, action_dim, device
         self._antithetic = antithetic
         matrix = noise.matrix(horizon)
-        if matrix is not None:
-            matrix = matrix.to(device).expand(len(seeds), horizon, horizon)
-        self._matrix = matrix
+        if matrix is not None and matrix.ndim == 3 and len(matrix) != action_dim:
+            raise ValueError(
+                f"the noise is of {len(matrix)} components, but an action has {action_dim}"
+            )
+        self._matrix = None if matrix is None else matrix.to(device)
         self._white = self._mixed = torch.empty(0, 0, 0)  # kept between draws
 
     def draw(self, num_samples: int, std: Tensor, mean: Tensor | None = None) -> Tensor:
@@ -138,7 +149,10 @@ class NoiseStream:
             row.normal_(generator=generator)
         if self._matrix is None:
             return self._white.view(batch, count, steps, dims)
-        torch.bmm(self._matrix, self._white, out=self._mixed)
+        if self._matrix.ndim == 3:
+            white = self._white.view(batch, steps, count, dims).permute(0, 3, 1, 2)
+            return (self._matrix @ white).permute(0, 3, 2, 1)
+        torch.bmm(self._matrix.expand(batch, steps, steps), self._white, out=self._mixed)
         return self._mixed.view(batch, steps, count, dims).transpose(1, 2)
 
 

@@ -1,4 +1,4 @@
-"""The success classifiers that imagined frames are scored with."""
+"""The success classifiers, or value functions, that imagined frames are scored with."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +8,9 @@ from cola_env.ensembles import ClassifierEnsemble, Combination
 from cola_env.errors import ColaWorldError
 from cola_env.simulators.rendering import check_same_profile
 from cola_env.worlds import WorldInfo
+
+VALUES = "values"
+"""As a name in classifier=: the shipped value function of the world."""
 
 
 def classifier_places(
@@ -23,7 +26,8 @@ def classifier_places(
                 "reward=mse."
             )
         return [place]
-    listed = [Path(name).expanduser() for name in ([given] if isinstance(given, str) else given)]
+    named = [given] if isinstance(given, str) else given
+    listed = [world.assets / VALUES if n == VALUES else Path(n).expanduser() for n in named]
     places = [find_classifier(place) for place in listed]
     for place, found in zip(listed, places, strict=True):
         if found is None or not found.is_relative_to(place.parent):

@@ -9,7 +9,13 @@ Script = TypeVar("Script")
 
 
 class Scripted(Protocol):
-    """A controller that goes through a script; the action after it has ``finished`` begins anew."""
+    """A controller that goes through a script; the action after it has ``finished`` begins anew.
+
+    picked: whether a planning problem may begin at its last action: what is to be placed is held.
+    """
+
+    @property
+    def picked(self) -> bool: ...
 
     @property
     def finished(self) -> bool: ...

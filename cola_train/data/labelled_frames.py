@@ -15,10 +15,15 @@ from cola_train.data.joined import JoinedDataset
 
 @dataclass(frozen=True)
 class LabelledFrames:
-    """frames: uint8 (n, 64, 64, 3); labels: bool (n, tasks), which tasks each frame fulfils."""
+    """frames: uint8 (n, 64, 64, 3); labels: float32 (n, tasks) in [0, 1], see `label`."""
 
     frames: Tensor
     labels: Tensor
+
+    def __add__(self, other: "LabelledFrames") -> "LabelledFrames":
+        return LabelledFrames(
+            torch.cat([self.frames, other.frames]), torch.cat([self.labels, other.labels])
+        )
 
     def probabilities(self) -> Tensor:
         """Chance (n,) of each frame under: a random task, then a random one of its labels.
@@ -26,8 +31,8 @@ class LabelledFrames:
         A label that a task does not have (no success at all) leaves its share to the other.
         """
         parts = []
-        for column in self.labels.T:
-            groups = [group for group in (column, ~column) if group.any()]
+        for column in self.labels.float().T:
+            groups = [group for group in (column, 1 - column) if group.any()]
             parts += [group / group.sum() / len(groups) for group in groups]
         return torch.stack(parts).sum(0) / self.labels.shape[1]
 
@@ -37,13 +42,21 @@ class LabelledFrames:
         return 0.5 / positive.clamp_min(1e-6), 0.5 / (1 - positive).clamp_min(1e-6)
 
 
-def load_labelled_frames(
-    dataset: JoinedDataset, episodes: NDArray[np.int64], tasks: tuple[str, ...]
-) -> LabelledFrames:
-    """The frames after each action of some episodes with their successes.
+def label(successes: NDArray[np.bool_], discount: float) -> NDArray[np.float32]:
+    """discount ** (actions until the next success), 0 where none comes: float32 (T, tasks).
 
-    Raises ColaWorldError for a dataset without a column of successes for each of `tasks`.
+    successes: (T, tasks), after each action of an episode. At discount 0 they are the labels.
     """
+    value = np.zeros(successes.shape[1:], np.float32)
+    found = np.empty(successes.shape, np.float32)
+    for t in reversed(range(len(successes))):
+        value = np.where(successes[t], np.float32(1), np.float32(discount) * value)
+        found[t] = value
+    return found
+
+
+def find_tasks(dataset: JoinedDataset, tasks: tuple[str, ...]) -> list[int]:
+    """Columns of the tasks; ColaWorldError for a dataset that has none for one of them."""
     known = [str(task) for task in dataset.info.get("tasks", [])]
     missing = [task for task in tasks if task not in known]
     if missing:
@@ -51,14 +64,27 @@ def load_labelled_frames(
             f"{dataset.path} does not say which frames fulfil {', '.join(missing)}; collect one "
             "with 'python -m cola_train.collect'."
         )
+    return [known.index(task) for task in tasks]
+
+
+def load_labelled_frames(
+    dataset: JoinedDataset,
+    episodes: NDArray[np.int64],
+    tasks: tuple[str, ...],
+    discount: float = 0.0,
+) -> LabelledFrames:
+    """The frames after each action of some episodes, with their labels.
+
+    Raises ColaWorldError for a dataset without a column of successes for each of `tasks`.
+    """
+    columns = find_tasks(dataset, tasks)
     frames, labels = [], []
-    columns = [known.index(task) for task in tasks]
     for index in tqdm(episodes, "reading", unit="episode", leave=False):
         episode = dataset.episode(int(index))
         if episode.successes is None:
             raise ColaWorldError(f"Episode {index} of {dataset.path} has no successes.")
         frames.append(torch.from_numpy(episode.frames[1:]))
-        labels.append(torch.from_numpy(episode.successes[:, columns]))
+        labels.append(torch.from_numpy(label(episode.successes[:, columns], discount)))
     return LabelledFrames(torch.cat(frames), torch.cat(labels))
 
 

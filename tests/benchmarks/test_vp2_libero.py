@@ -15,6 +15,7 @@ from cola_env.errors import ColaWorldError
 from cola_env.goals import GoalSet
 from cola_env.models.world_model import ColaWorldModel
 from cola_env.worlds import LIBERO
+from cola_train.controllers.libero import Scene
 
 TASK = "libero_goal/put_the_bowl_on_the_stove"
 
@@ -29,6 +30,19 @@ def configure(*overrides: str):
     conf = Path(benchmarks.__file__).parent / "conf"
     with initialize_config_dir(str(conf), version_base=None):
         return compose("vp2", ["env=libero", "reward=mse", "workers=1", *overrides])
+
+
+def test_a_problem_begins_with_the_bowl_in_the_hand(libero_assets: Path) -> None:
+    (pair,) = make_task(TASK, "fast", count=1, longest=99, world=LIBERO).pairs
+    env = LIBERO.make(TASK, rendering="fast", action_repeat=LIBERO.action_repeat)
+    env.reset(seed=pair.seed)
+    on_the_table = Scene(env).object("akita_black_bowl_1")[2]
+    env.restore(LIBERO.to_snapshot(pair.initial_state))
+    scene = Scene(env)
+    assert scene.object("akita_black_bowl_1")[2] > on_the_table + 0.05
+    assert np.linalg.norm(scene.object("akita_black_bowl_1") - scene.tip) < 0.1
+    assert pair.start_index > 0
+    env.close()
 
 
 def test_the_scripts_solution_succeeds_in_another_process(goals: GoalSet) -> None:

@@ -11,10 +11,13 @@ from cola_train.classifier import (
     MODEL_CARD,
     ClassifierConfig,
     area_under_curve,
+    fit,
     hold_out,
     train_classifier,
 )
-from cola_train.data.labelled_frames import LabelledFrames, augment
+from cola_train.data.imagined_frames import HORIZON, imagine_frames
+from cola_train.data.joined import open_dataset
+from cola_train.data.labelled_frames import LabelledFrames, augment, label
 from cola_train.data.lerobot import LeRobotDataset
 from cola_train.data.lerobot_writer import LeRobotWriter
 
@@ -88,6 +91,7 @@ def write_dataset(folder, episodes=40, steps=10):
     rng = np.random.default_rng(0)
     features = {
         "observation.image": {"dtype": "video", "shape": [64, 64, 3]},
+        "action": {"dtype": "float32", "shape": [2]},
         "next.successes": {"dtype": "bool", "shape": [len(ROBODESK_TASKS)]},
     }
     with LeRobotWriter(folder, features=features, fps=10, robot_type="robodesk") as writer:
@@ -99,7 +103,9 @@ def write_dataset(folder, episodes=40, steps=10):
             place = 8 * (episode % len(VP2_TASKS))
             frames[since:, place : place + 8, place : place + 8] = [220, 40, 40]
             successes[since - 1 :, ROBODESK_TASKS.index(task)] = True
-            writer.add_episode(task, {"observation.image": frames, "next.successes": successes})
+            actions = np.stack([np.full(steps + 1, episode), np.arange(steps + 1)], 1)
+            columns = {"action": actions.astype(np.float32), "next.successes": successes}
+            writer.add_episode(task, {"observation.image": frames, **columns})
         writer.close(tasks=list(ROBODESK_TASKS), rendering="fast")
     return folder
 
@@ -135,6 +141,58 @@ def test_training_tells_success_on_held_out_episodes_sharp_or_blurred(dataset, t
     }
 
 
+def test_labels_fall_with_the_actions_until_success():
+    successes = np.array([[0, 0], [0, 1], [1, 0], [0, 0], [1, 0]], bool)
+    np.testing.assert_array_equal(label(successes, 0.0), successes)
+    np.testing.assert_allclose(
+        label(successes, 0.5), [[0.25, 0.5], [0.5, 1], [1, 0], [0.5, 0], [1, 0]]
+    )
+
+
+def test_a_value_function_orders_frames_by_how_near_success_is():
+    """Brightness tells how near; the labels are its third power, never sure in between."""
+    nearness = torch.linspace(0, 1, 200)
+    frames = (60 + 120 * nearness)[:, None, None, None].expand(-1, 64, 64, 3).to(torch.uint8)
+    torch.manual_seed(0)
+    model = SuccessClassifier(tasks=("push_red",), width=4, discount=0.8)
+    data = LabelledFrames(frames, (nearness**3)[:, None])
+    fit(model, data, ClassifierConfig("", "", steps=150, batch=64, lr=5e-3))
+    found = model.logit(frames[::20].float() / 255, "push_red")
+    assert (found.diff() > 0).all()
+    assert model.discount == 0.8 and SuccessClassifier(width=4).discount == 0
+
+
+class Clock:
+    """A world model that paints a frame with the number of the episode and of the action."""
+
+    action_modes = ("real", "latent")
+
+    def begin(self, frames, actions):
+        assert frames.shape[1:] == (2, 64, 64, 3) and frames.dtype == torch.uint8
+        return actions
+
+    def rollout(self, before, actions, *, action_mode, seed):
+        assert action_mode == "real" and torch.equal(actions[:, 0, 0, 1], before[:, 0, 1] + 1)
+        painted = torch.zeros(*actions.shape[:3], 64, 64, 3)
+        painted[..., :2] = actions[..., None, None, :] / 255
+        return painted
+
+
+def test_imagined_frames_have_the_labels_of_what_truly_happened(dataset):
+    joined = open_dataset(str(dataset))
+    episodes = np.array([3, 11, 12])
+    made = imagine_frames(Clock(), joined, episodes, VP2_TASKS, 0.5, seed=0)
+    assert made.frames.shape == (9 * HORIZON, 64, 64, 3) and made.frames.dtype == torch.uint8
+    columns = [ROBODESK_TASKS.index(task) for task in VP2_TASKS]
+    for frame, found in zip(made.frames, made.labels, strict=True):
+        number, step = frame[0, 0, :2].tolist()
+        assert number in episodes and 1 <= step < 10
+        known = label(joined.episode(number).successes[:, columns], 0.5)[step]
+        np.testing.assert_allclose(found, known)
+    again = imagine_frames(Clock(), joined, episodes, VP2_TASKS, 0.5, seed=0)
+    assert torch.equal(made.frames, again.frames)
+
+
 def test_held_out_episodes_are_a_share_of_every_policys(dataset):
     dataset = LeRobotDataset(dataset)
     numbers = hold_out(dataset, 0.34, seed=0)
@@ -147,5 +205,9 @@ def test_held_out_episodes_are_a_share_of_every_policys(dataset):
 def test_bad_settings(dataset, tmp_path):
     with pytest.raises(ColaWorldError, match="held_out"):
         train_classifier(ClassifierConfig(str(dataset), str(tmp_path), held_out=0.0))
+    with pytest.raises(ColaWorldError, match="discount=1"):
+        train_classifier(ClassifierConfig(str(dataset), str(tmp_path), discount=1.0))
+    with pytest.raises(ColaWorldError, match="no checkpoint 'nobody'"):
+        train_classifier(ClassifierConfig(str(dataset), str(tmp_path), imagined=("nobody",)))
     with pytest.raises(ColaWorldError, match="no dataset folder"):
         train_classifier(ClassifierConfig(str(tmp_path / "nowhere"), str(tmp_path)))

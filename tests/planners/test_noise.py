@@ -4,8 +4,8 @@ import torch
 from planners import CEM, AR1Noise, ColoredNoise, WhiteNoise
 from planners.noise import NoiseStream, problem_seeds
 
-NOISES = [WhiteNoise(), AR1Noise(0.5), AR1Noise(0.95), ColoredNoise(1.0), ColoredNoise(2.0),
-          ColoredNoise(6.0)]  # fmt: skip
+NOISES = [WhiteNoise(), AR1Noise(0.5), AR1Noise(0.95), AR1Noise([0.5, 0.95]), ColoredNoise(1.0),
+          ColoredNoise(2.0), ColoredNoise(6.0)]  # fmt: skip
 
 
 def draw(noise, horizon=12, batch=2, num=20_000, dims=2):
@@ -56,6 +56,15 @@ def test_ar1_autocorrelation_is_beta_to_the_lag(beta):
     for lag in range(1, 12):
         correlation = (x[:, :, lag:] * x[:, :, :-lag]).mean()
         assert correlation == pytest.approx(beta**lag, abs=0.03)
+
+
+def test_ar1_noise_of_each_component():
+    x = draw(AR1Noise([0.0, 0.9]))
+    for component, beta in enumerate((0.0, 0.9)):
+        correlation = (x[:, :, 1:, component] * x[:, :, :-1, component]).mean()
+        assert correlation == pytest.approx(beta, abs=0.03)
+    with pytest.raises(ValueError, match=r"3 components, but an action has 2"):
+        draw(AR1Noise([0.0, 0.9, 0.9]))
 
 
 def test_ar1_matrix_is_the_recursion():

@@ -89,7 +89,7 @@ def test_predictive_sampling_never_gets_worse_than_its_warm_start(box, tracking,
     assert (better.cost < better.history[0].best).all()
 
 
-@pytest.mark.parametrize("noise", [WhiteNoise(), AR1Noise(0.6)], ids=str)
+@pytest.mark.parametrize("noise", [WhiteNoise(), AR1Noise(0.6), AR1Noise([0.3, 0.8])], ids=str)
 def test_the_control_cost_of_mppi_is_the_term_of_the_paper(noise, box, tracking, targets):
     cost, seen = recorder(tracking(targets))
     mean = targets / 2
@@ -98,7 +98,10 @@ def test_the_control_cost_of_mppi_is_the_term_of_the_paper(noise, box, tracking,
     )
     plan = planner.plan(cost, box(2), batch=3, warm_start=mean)
     mixing = torch.eye(6) if noise.matrix(6) is None else noise.matrix(6)
-    scaled = torch.kron(mixing, torch.diag(torch.tensor([0.3, 0.1]))).double()
+    scaled = torch.zeros(6, 2, 6, 2, dtype=torch.float64)
+    for component, std in enumerate((0.3, 0.1)):
+        scaled[:, component, :, component] = mixing.expand(2, 6, 6)[component] * std
+    scaled = scaled.view(12, 12)
     precision = torch.linalg.inv(scaled @ scaled.T)  # of the 12 actions of a plan
     for b in range(3):
         actions = seen[0][b].double().flatten(1)

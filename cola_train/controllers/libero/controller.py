@@ -83,9 +83,13 @@ class Phase:
 
 @dataclass(frozen=True)
 class Script:
-    """The phases of a task in order, again and again."""
+    """The phases of a task in order, again and again.
+
+    pick: how many of the phases are over once the thing is in the hand and lifted.
+    """
 
     phases: Sequence[Phase]
+    pick: int = 0
 
 
 class Controller:
@@ -112,6 +116,11 @@ class Controller:
     def phase(self) -> Phase:
         """The phase under way."""
         return self._script.phases[self._index]
+
+    @property
+    def picked(self) -> bool:
+        """Whether the last action was of a phase after the pick."""
+        return self._index >= self._script.pick
 
     @property
     def finished(self) -> bool:

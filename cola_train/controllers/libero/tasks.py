@@ -70,7 +70,8 @@ def pick_and_place(
             carry(drop, tolerance=0.006, patience=40),
             Phase(lambda s: s.tip, steps=8),
             Phase(lambda s: s.tip + 0.1 * UP, steps=15),
-        ]
+        ],
+        pick=4,
     )
 
 

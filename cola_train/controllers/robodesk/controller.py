@@ -70,7 +70,10 @@ class Controller:
     Attributes:
         scene: the true state.
         finished: whether the script has been gone through once; it is begun anew.
+        picked: nothing has to be in the hand before a planning problem begins.
     """
+
+    picked = True
 
     def __init__(
         self, env: Simulator, script: Script, rng: np.random.Generator, noise: float = 0.0
