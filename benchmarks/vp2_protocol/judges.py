@@ -27,7 +27,7 @@ def classifier_places(
             )
         return [place]
     named = [given] if isinstance(given, str) else given
-    listed = [world.assets / VALUES if n == VALUES else Path(n).expanduser() for n in named]
+    listed = [_shipped_values(world) if n == VALUES else Path(n).expanduser() for n in named]
     places = [find_classifier(place) for place in listed]
     for place, found in zip(listed, places, strict=True):
         if found is None or not found.is_relative_to(place.parent):
@@ -36,6 +36,16 @@ def classifier_places(
                 "ours or VP2's <task>.pt files."
             )
     return [place for place in places if place is not None]
+
+
+def _shipped_values(world: WorldInfo) -> Path:
+    place = world.assets / VALUES
+    if not place.is_dir():
+        raise ColaWorldError(
+            f"{world.simulator} has no shipped value function: train one with 'python -m "
+            "cola_train.classifier data=FOLDER out=FOLDER discount=0.8' and give classifier=FOLDER."
+        )
+    return place
 
 
 def load_judge(places: Sequence[Path], combine: Combination, rendering: str) -> TaskClassifier:

@@ -231,7 +231,7 @@ def test_a_classifier_is_needed_by_the_rewards_that_ask_one(
     replace(goals, world="libero", pairs=pairs).save(file)
     given = [f"model={checkpoints / 'fast'}", f"goals={file}", f"out={tmp_path}", "env=libero"]
     given.append("tasks=all")
-    with pytest.raises(ColaWorldError, match="no classifier in .*values"):
+    with pytest.raises(ColaWorldError, match="LIBERO has no shipped value function"):
         fidelity.measure(configure(*given))
     with pytest.raises(ColaWorldError, match="no shipped classifiers of LIBERO"):
         fidelity.measure(configure(*given, "classifier=null"))
