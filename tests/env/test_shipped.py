@@ -7,7 +7,7 @@ import torch
 from cola_env import ColaWorldEnv, GoalPair, load_goals
 from cola_env.checkpoints import SHIPPED
 from cola_env.classifier import load_classifier
-from cola_env.worlds import WORLDS, WorldInfo
+from cola_env.worlds import LIBERO, WORLDS, WorldInfo
 
 WORLD = pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS)
 
@@ -53,6 +53,20 @@ def test_the_shipped_classifiers_tell_goals_from_starts(world: WorldInfo) -> Non
     start, goal = logits("initial_frame"), logits("goal_frame")
     assert (goal > start).float().mean() > 0.9
     assert (goal > 0).float().mean() > 0.7
+
+
+def test_the_shipped_value_function_rises_on_the_way_to_success() -> None:
+    values = load_classifier(LIBERO.assets / "values")
+    assert values.discount > 0
+    env = ColaWorldEnv(world="libero", checkpoint="cola", reward="mse", device="cpu")
+    better = []
+    for pair in some_pairs(LIBERO, 4):
+        env.reset(seed=0, options={"frame": pair.initial_frame, "goal": pair.goal_frame})
+        imagined = [env.step(action)[0] for action in pair.expert_actions]
+        frames = torch.tensor(np.stack([pair.initial_frame, pair.goal_frame, imagined[-1]])) / 255
+        start, goal, dreamt = values.logit(frames, pair.task).tolist()
+        better.append([goal > start, dreamt > start])
+    assert (np.mean(better, axis=0) > 0.8).all()
 
 
 @WORLD

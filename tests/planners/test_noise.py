@@ -65,6 +65,9 @@ def test_ar1_noise_of_each_component():
         assert correlation == pytest.approx(beta, abs=0.03)
     with pytest.raises(ValueError, match=r"3 components, but an action has 2"):
         draw(AR1Noise([0.0, 0.9, 0.9]))
+    for beta in ([], [0.5, 1.0]):
+        with pytest.raises(ValueError, match=r"beta must be in \[0, 1\)"):
+            AR1Noise(beta)
 
 
 def test_ar1_matrix_is_the_recursion():
