@@ -180,9 +180,7 @@ def train_classifier(config: ClassifierConfig) -> dict[str, Measures]:
         )
         train += imagine(trained)
         imagined[name] = imagine(measured)
-    model = SuccessClassifier(
-        tasks, str(dataset.info["rendering"]), config.width, config.discount
-    )
+    model = SuccessClassifier(tasks, str(dataset.info["rendering"]), config.width, config.discount)
     for task, known in zip(tasks, train.labels.any(0).tolist(), strict=True):
         if not known:
             print(f"Warning: no frame of the training episodes fulfils {task}; it is not learned.")
