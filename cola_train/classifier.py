@@ -36,6 +36,7 @@ from cola_env.worlds import find_world
 from cola_train.data.imagined_frames import imagine_frames
 from cola_train.data.joined import JoinedDataset, open_dataset
 from cola_train.data.labelled_frames import LabelledFrames, augment, load_labelled_frames
+from cola_train.evaluation.detection import Measures, as_json, measure, table
 from cola_train.files import replace_files
 
 MODEL_CARD = "model_card.json"
@@ -90,53 +91,6 @@ def fit(model: SuccessClassifier, data: LabelledFrames, config: ClassifierConfig
         if step % 50 == 0:
             bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
     model.eval()
-
-
-@dataclass(frozen=True)
-class Measures:
-    """How one head tells success on held-out frames; None where there is none, or nothing else."""
-
-    successes: int
-    failures: int
-    auc: float | None
-    true_positive_rate: float | None
-    false_positive_rate: float | None
-
-    @property
-    def balanced_accuracy(self) -> float | None:
-        if self.true_positive_rate is None or self.false_positive_rate is None:
-            return None
-        return (self.true_positive_rate + 1 - self.false_positive_rate) / 2
-
-
-@torch.no_grad()
-def measure(model: SuccessClassifier, data: LabelledFrames) -> dict[str, Measures]:
-    """The measures of every task on unchanged frames."""
-    logits = torch.cat([model(part.float() / 255) for part in data.frames.split(512)])
-    return {
-        task: _measures(logits[:, head].double().numpy(), (data.labels[:, head] == 1).numpy())
-        for head, task in enumerate(model.tasks)
-    }
-
-
-def _measures(logits: NDArray[np.float64], labels: NDArray[np.bool_]) -> Measures:
-    positive, negative = logits[labels], logits[~labels]
-    both = len(positive) > 0 and len(negative) > 0
-    return Measures(
-        successes=len(positive),
-        failures=len(negative),
-        auc=area_under_curve(positive, negative) if both else None,
-        true_positive_rate=float((positive > 0).mean()) if len(positive) else None,
-        false_positive_rate=float((negative > 0).mean()) if len(negative) else None,
-    )
-
-
-def area_under_curve(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> float:
-    """Chance that a positive scores above a negative, ties counting half (Mann-Whitney)."""
-    order = np.sort(negative)
-    below = np.searchsorted(order, positive, "left")
-    up_to = np.searchsorted(order, positive, "right")
-    return float((below + up_to).mean() / 2 / len(negative))
 
 
 def hold_out(dataset: JoinedDataset, share: float, seed: int) -> NDArray[np.int64]:
@@ -198,18 +152,12 @@ def train_classifier(config: ClassifierConfig) -> dict[str, Measures]:
             "held_out_episodes": measured.tolist(),
         },
         "training": {k: v for k, v in asdict(config).items() if k not in ("data", "out")},
-        "held_out": _on_card(measures),
+        "held_out": as_json(measures),
     }
     if imagined:
-        card["held_out_imagined"] = {name: _on_card(found) for name, found in on_imagined.items()}
+        card["held_out_imagined"] = {name: as_json(found) for name, found in on_imagined.items()}
     save(model, card, Path(config.out))
     return measures
-
-
-def _on_card(measures: dict[str, Measures]) -> dict[str, object]:
-    return {
-        task: asdict(m) | {"balanced_accuracy": m.balanced_accuracy} for task, m in measures.items()
-    }
 
 
 def save(model: SuccessClassifier, card: dict[str, object], out: Path) -> None:
@@ -219,21 +167,6 @@ def save(model: SuccessClassifier, card: dict[str, object], out: Path) -> None:
         model.save_pretrained(partial)
         (Path(partial) / MODEL_CARD).write_text(json.dumps(card, indent=1) + "\n")
         replace_files(Path(partial), out)
-
-
-def table(measures: dict[str, Measures]) -> str:
-    """Held-out measures as text, a line a task."""
-    width = max(26, *(len(task) + 2 for task in measures))
-    lines = [f"{'held-out':<{width}}{'successes':>10}{'AUC':>8}{'accuracy':>10}{'false +':>9}"]
-    for task, m in measures.items():
-        numbers = [
-            "-" if value is None else f"{value:.3f}"
-            for value in (m.auc, m.balanced_accuracy, m.false_positive_rate)
-        ]
-        lines.append(
-            f"{task:<{width}}{m.successes:>10}{numbers[0]:>8}{numbers[1]:>10}{numbers[2]:>9}"
-        )
-    return "\n".join(lines)
 
 
 def _update_seconds() -> float:

@@ -10,7 +10,6 @@ from cola_env.simulators.robodesk import ROBODESK_TASKS, VP2_TASKS
 from cola_train.classifier import (
     MODEL_CARD,
     ClassifierConfig,
-    area_under_curve,
     fit,
     hold_out,
     train_classifier,
@@ -20,6 +19,7 @@ from cola_train.data.joined import open_dataset
 from cola_train.data.labelled_frames import LabelledFrames, augment, label
 from cola_train.data.lerobot import LeRobotDataset
 from cola_train.data.lerobot_writer import LeRobotWriter
+from cola_train.evaluation.detection import area_under_curve
 
 
 def test_the_default_network_is_small_and_shaped_for_any_leading_axes():
