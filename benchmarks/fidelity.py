@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 def collect(config: DictConfig, goals: GoalSet, tasks: list[str]) -> list[Problem]:
     """The simulator's side of every problem, from OUT/problems where it is there already."""
     import numpy as np
-    from tqdm import tqdm
 
     from benchmarks.vp2_protocol.contestants import plain
     from benchmarks.vp2_protocol.fidelity import Problem, pose
@@ -38,6 +37,7 @@ def collect(config: DictConfig, goals: GoalSet, tasks: list[str]) -> list[Proble
     from benchmarks.vp2_protocol.simulation import SimulatorPool
     from cola_env.goals import goals_files
     from cola_env.worlds import find_world
+    from cola_train.progress import progress_bar
 
     names = [
         (task, pair) for task in tasks for pair in range(min(config.pairs, len(goals.of(task))))
@@ -53,7 +53,7 @@ def collect(config: DictConfig, goals: GoalSet, tasks: list[str]) -> list[Proble
         workers = config.workers or min(16, os.cpu_count() or 1)
         profile = goals.rendering, goals.action_repeat
         with SimulatorPool(workers, *profile, world=goals.world) as pool:
-            for task, pair in tqdm(missing, desc="simulator", dynamic_ncols=True):
+            for task, pair in progress_bar(missing, "simulator"):
                 rng = np.random.default_rng([config.seed, pair])
                 problem = pose(
                     goals.of(task)[pair], pool, config.candidates, config.horizon, rng, std
@@ -68,8 +68,6 @@ def measure(config: DictConfig) -> tuple[list[Problem], dict[str, list[Foresight
     Raises ColaWorldError for what is no checkpoint, and for models, goals and classifiers that are
     not of one rendering profile.
     """
-    from tqdm import tqdm
-
     from benchmarks.vp2_protocol.agents import check_spread
     from benchmarks.vp2_protocol.contestants import Models, plain
     from benchmarks.vp2_protocol.dynamics import WorldModelDynamics
@@ -81,6 +79,7 @@ def measure(config: DictConfig) -> tuple[list[Problem], dict[str, list[Foresight
     from cola_env.goals import load_goals
     from cola_env.rewards import ClassifierReward, make_reward
     from cola_env.worlds import find_world
+    from cola_train.progress import progress_bar
 
     specs, world = names(plain(config.model)), find_world(config.env)
     check_spread("planner.std", plain(config.planner.std), world.action_dim)
@@ -119,7 +118,7 @@ def measure(config: DictConfig) -> tuple[list[Problem], dict[str, list[Foresight
                 None if witness is None else ClassifierReward(problem.task, witness),
                 config.final_weight,
             )
-            for problem in tqdm(problems, desc=label, dynamic_ncols=True)
+            for problem in progress_bar(problems, label)
         ]
     return problems, found
 

@@ -24,7 +24,6 @@ from typing import Any
 import hydra
 import torch
 from omegaconf import DictConfig
-from tqdm import tqdm
 
 from benchmarks.loader import moving_disc
 from benchmarks.machine import processor
@@ -33,6 +32,7 @@ from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Clips, TrainingData
 from cola_train.evaluation.obedience import obedience
 from cola_train.phases import FlowMatching, Phase, Reconstruction
+from cola_train.progress import progress_bar
 from cola_train.trainer import Trainer, TrainerConfig
 
 READY = 120.0
@@ -132,7 +132,7 @@ def stress(folder: Path, kills: int, longest: float, seed: int) -> Report:
     log = folder / "log.txt"
     longest *= live(folder / "whole", log, None)[1]
     weights, history = result(folder / "whole")
-    bar = tqdm(total=kills, desc="kills", dynamic_ncols=True)
+    bar = progress_bar(None, "kills", total=kills)
     while report.kills < kills:
         out = folder / f"run_{report.finished}"
         while live(out, log, moments.uniform(0, longest) if report.kills < kills else None)[0]:

@@ -16,11 +16,11 @@ from typing import Any
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
-from tqdm import tqdm
 
 from benchmarks.training_runs import Job, finish, finished, history
 from benchmarks.vp2_protocol.records import write_text
 from cola_env.errors import ColaWorldError
+from cola_train.progress import progress_bar
 
 COLUMNS = {
     "own": "own",
@@ -87,7 +87,7 @@ def main(config: DictConfig) -> None:
             raise ColaWorldError(f"Give {' and '.join(f'{name}=FOLDER' for name in missing)}.")
         out = Path(config.out)
         todo = jobs(config)
-        for job in tqdm(todo, desc="runs", dynamic_ncols=True):
+        for job in progress_bar(todo, "runs"):
             finish(job, out)
             rows = [measures(each, out) for each in todo if finished(each, out)]
             write_text(out / "recipes.json", json.dumps(rows, indent=1) + "\n")

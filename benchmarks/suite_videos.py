@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
+
+from cola_train.progress import progress_bar
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def main() -> None:
     with h5py.File(arguments.folder / f"{ACTED.domain}.hdf5", "w") as file:
         environment = f'{{"env_kwargs": {{"control_freq": {ACTED.fps}}}}}'
         file.create_group("data").attrs["env_args"] = environment
-        for i in tqdm(range(arguments.clips), desc="filming"):
+        for i in progress_bar(range(arguments.clips), "filming"):
             round_, body = i // len(BODIES), BODIES[i % len(BODIES)]
             frames, actions = film(body, i, rng)
             name = f"{body.domain}/session_{round_ % 3}/{body.domain}_{i:03d}.mp4"

@@ -24,6 +24,7 @@ import cola_train.__main__ as training
 from benchmarks.vp2_protocol.records import write_text
 from cola_env.errors import ColaWorldError
 from cola_train.data.training_data import DataSources, LoadingConfig
+from cola_train.progress import progress_bar
 from cola_train.workers import end_with_parent
 
 CONF = Path(training.__file__).parent / "conf"
@@ -54,7 +55,7 @@ def finish_all(jobs: Sequence[Job], out: Path, workers: int = 1) -> None:
     """
     if workers < 1:
         raise ColaWorldError(f"workers={workers} trains nothing: give at least 1.")
-    with tqdm(total=len(jobs), desc="runs", dynamic_ncols=True) as bar:
+    with progress_bar(None, "runs", total=len(jobs)) as bar:
         if workers == 1:
             for job in jobs:
                 finish(job, out)

@@ -26,7 +26,6 @@ from hydra.core.config_store import ConfigStore
 from numpy.typing import NDArray
 from omegaconf import MISSING, DictConfig, OmegaConf
 from torch.nn.functional import binary_cross_entropy_with_logits
-from tqdm import tqdm
 
 from cola_env.checkpoints import find_checkpoint, load_model
 from cola_env.classifier import SuccessClassifier
@@ -38,6 +37,7 @@ from cola_train.data.joined import JoinedDataset, open_dataset
 from cola_train.data.labelled_frames import LabelledFrames, augment, load_labelled_frames
 from cola_train.evaluation.detection import Measures, as_json, measure, table
 from cola_train.files import replace_files
+from cola_train.progress import progress_bar
 
 MODEL_CARD = "model_card.json"
 
@@ -74,7 +74,7 @@ def fit(model: SuccessClassifier, data: LabelledFrames, config: ClassifierConfig
         optimizer, config.lr, total_steps=config.steps, pct_start=0.1
     )
     model.train()
-    bar = tqdm(range(config.steps), "training", mininterval=_update_seconds())
+    bar = progress_bar(range(config.steps), "training")
     for step in bar:
         rows = torch.multinomial(chances, config.batch, replacement=True, generator=generator)
         images = augment(data.frames[rows].float() / 255, generator)
@@ -167,10 +167,6 @@ def save(model: SuccessClassifier, card: dict[str, object], out: Path) -> None:
         model.save_pretrained(partial)
         (Path(partial) / MODEL_CARD).write_text(json.dumps(card, indent=1) + "\n")
         replace_files(Path(partial), out)
-
-
-def _update_seconds() -> float:
-    return 0.1 if sys.stderr.isatty() else 30.0
 
 
 @hydra.main(version_base=None, config_path="conf", config_name="classifier")

@@ -20,7 +20,6 @@ from typing import Any
 import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
-from tqdm import tqdm
 
 from cola_env.errors import ColaWorldError
 from cola_env.worlds import find_world
@@ -28,6 +27,7 @@ from cola_train.data.lerobot import INFO
 from cola_train.episodes import Mixture, World, record_episode
 from cola_train.files import write_atomically
 from cola_train.parts import merge_parts, part_file, save_part
+from cola_train.progress import progress_bar
 from cola_train.workers import end_with_parent
 from cola_train.worlds import make_world
 
@@ -76,11 +76,13 @@ def collect(config: CollectConfig, make: MakeWorld = make_world) -> Path:
     _claim(parts / SETTINGS, _content(config))
     missing = [i for i in range(config.episodes) if not part_file(parts, i).exists()]
     if missing:
-        with _progress("recording", config.episodes, config.episodes - len(missing)) as bar:
+        counts = {"total": config.episodes, "initial": config.episodes - len(missing)}
+        with progress_bar(None, "recording", unit="episode", **counts) as bar:
             for _ in _record(config, make, parts, missing):
                 bar.update()
     files = [part_file(parts, i) for i in range(config.episodes)]
-    merge_parts(_progress("writing", files), out, _splits(config), _content(config))
+    written = progress_bar(files, "writing", unit="episode")
+    merge_parts(written, out, _splits(config), _content(config))
     if not config.keep_parts:
         shutil.rmtree(parts)
     return out
@@ -194,12 +196,6 @@ def _record(
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _progress(title: str, what: Any, done: int = 0) -> Any:
-    slow = 0.1 if sys.stderr.isatty() else 30.0
-    total, items = (what, None) if isinstance(what, int) else (len(what), what)
-    return tqdm(items, title, total, initial=done, unit="episode", mininterval=slow)
 
 
 @hydra.main(version_base=None, config_path="conf", config_name="collect")

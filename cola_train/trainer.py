@@ -26,6 +26,7 @@ from cola_train.history import History, check_logger
 from cola_train.learner import Learner
 from cola_train.phases import Phase
 from cola_train.processes import agreed, make_accelerator
+from cola_train.progress import progress_bar
 
 
 @dataclass
@@ -136,9 +137,7 @@ class Trainer:
         phase.start(self.data.of(phase))
         drawn = self.data.batches(learner, range(begun, phase.steps))
         title = f"{phase.name} ({self.phases.index(phase) + 1} of {len(self.phases)})"
-        bar = tqdm(
-            total=phase.steps, initial=begun, desc=title, dynamic_ncols=True, disable=not main
-        )
+        bar = progress_bar(None, title, total=phase.steps, initial=begun, disable=not main)
         for step in range(begun + 1, phase.steps + 1):
             loss, logs = learner.step(step - 1, [next(drawn) for _ in learner.micros])
             watch.add(phase.codes, self.model.config.quantizer_config["num_codes"])

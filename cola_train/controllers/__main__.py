@@ -8,6 +8,7 @@ from tqdm import tqdm
 from cola_env.errors import ColaWorldError
 from cola_env.worlds import WORLDS, find_world
 from cola_train.controllers.evaluate import score
+from cola_train.progress import progress_bar
 from cola_train.worlds import controllers
 
 DESK_EPISODE = 35
@@ -38,9 +39,9 @@ def main() -> None:
         except ColaWorldError as error:
             sys.exit(f"error: {error}")
         seeds = range(args.first_seed, args.first_seed + args.episodes)
-        progress = tqdm(seeds, desc=task, leave=False)
+        attempts = progress_bar(seeds, task, leave=False)
         limit = args.limit or env.max_episode_steps or DESK_EPISODE
-        result = score(env, policies, progress, args.noise, limit)
+        result = score(env, policies, attempts, args.noise, limit)
         env.close()
         tqdm.write(
             f"{len(result.steps):3}/{result.episodes}  median {result.median_steps:5.1f} actions"

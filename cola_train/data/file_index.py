@@ -11,10 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from cola_train.data.damage import DamagedFile, Ledger
 from cola_train.data.episodes import Entry
+from cola_train.progress import progress_bar
 
 VERSION = 1
 
@@ -54,7 +53,9 @@ class FileIndex:
             pool = ThreadPoolExecutor(4)
             try:
                 found = pool.map(self._record, fresh)
-                bar = tqdm(found, f"indexing {self.root}", len(fresh), unit="file", leave=False)
+                bar = progress_bar(
+                    found, f"indexing {self.root}", total=len(fresh), unit="file", leave=False
+                )
                 for file, record in zip(fresh, bar, strict=True):
                     known[str(file)] = record
             finally:

@@ -8,12 +8,12 @@ with the rewards of the real ones).
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from cola_env.errors import ColaWorldError
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.joined import JoinedDataset
 from cola_train.data.labelled_frames import LabelledFrames, find_tasks, label
+from cola_train.progress import progress_bar
 
 HORIZON = 6
 CLIPS = 3
@@ -40,7 +40,7 @@ def imagine_frames(
         raise ColaWorldError("imagined= needs a world model that takes real actions.")
     rng = np.random.default_rng(seed)
     context, past, future, labels = [], [], [], []
-    for index in tqdm(episodes, "reading", unit="episode", leave=False):
+    for index in progress_bar(episodes, "reading", unit="episode", leave=False):
         episode = dataset.episode(int(index))
         actions, successes = episode.actions, episode.successes
         if actions is None or successes is None or len(actions) <= HORIZON:
@@ -55,7 +55,7 @@ def imagine_frames(
             future.append(actions[start : start + HORIZON])
             labels.append(known[start : start + HORIZON])
     frames = []
-    for first in tqdm(range(0, len(context), BATCH), "imagining", leave=False):
+    for first in progress_bar(range(0, len(context), BATCH), "imagining", leave=False):
         rows = slice(first, first + BATCH)
         with torch.no_grad():
             state = model.begin(_tensor(context[rows]), _tensor(past[rows]))

@@ -7,10 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
-from tqdm import tqdm
 
 from cola_env.errors import ColaWorldError
 from cola_train.data.joined import JoinedDataset
+from cola_train.progress import progress_bar
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def load_labelled_frames(
     """
     columns = find_tasks(dataset, tasks)
     frames, labels = [], []
-    for index in tqdm(episodes, "reading", unit="episode", leave=False):
+    for index in progress_bar(episodes, "reading", unit="episode", leave=False):
         episode = dataset.episode(int(index))
         if episode.successes is None:
             raise ColaWorldError(f"Episode {index} of {dataset.path} has no successes.")

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from cola_env.errors import ColaWorldError
 from cola_env.models.precision import autocast
@@ -22,6 +21,7 @@ from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Clips
 from cola_train.data.damage import DamagedFile, Unreadable
 from cola_train.data.stream import Stream
+from cola_train.progress import progress_bar
 
 ENCODED_AT_ONCE = 64
 """Frames of an episode."""
@@ -62,7 +62,7 @@ def cached_stream(stream: Stream, model: ColaWorldModel, folder: Path) -> Stream
     stored, progress = _open(folder, digest.hexdigest()[:16], (offsets[-1], *shape[1:]))
     rows = [torch.from_numpy(stored[start:stop]) for start, stop in pairwise(offsets)]
     done = _done(progress)
-    for i in tqdm(range(len(done), len(rows)), f"encoding {stream.name}", leave=False):
+    for i in progress_bar(range(len(done), len(rows)), f"encoding {stream.name}", leave=False):
         try:
             frames = stream.whole(i)[0].split(ENCODED_AT_ONCE)
             rows[i].copy_(torch.cat([encode(model, part) for part in frames]))

@@ -9,12 +9,12 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from cola_train.data.clips import Batch
 from cola_train.data.damage import DamagedFile, Ledger, Unreadable
 from cola_train.data.episodes import Entry, Episodes, Piece
 from cola_train.data.framing import square
+from cola_train.progress import progress_bar
 
 STILLS_A_CLIP = 4
 """Single frames are drawn in short clips, which decode as fast as one frame."""
@@ -120,7 +120,7 @@ class Stream:
         Raises Unreadable when all are damaged.
         """
         kept, memory = [], []
-        for row in tqdm(range(len(self.pieces)), f"reading {self.name}", leave=False):
+        for row in progress_bar(range(len(self.pieces)), f"reading {self.name}", leave=False):
             try:
                 memory.append(self.whole(row))
                 kept.append(row)
