@@ -72,7 +72,6 @@ def measure(config: DictConfig) -> tuple[list[Problem], dict[str, list[Foresight
     from benchmarks.vp2_protocol.contestants import Models, plain
     from benchmarks.vp2_protocol.dynamics import WorldModelDynamics
     from benchmarks.vp2_protocol.fidelity import foresee
-    from benchmarks.vp2_protocol.judges import VALUES
     from benchmarks.vp2_protocol.settings import choose_tasks, names
     from cola_env.checkpoints import pick_device
     from cola_env.errors import ColaWorldError
@@ -94,9 +93,10 @@ def measure(config: DictConfig) -> tuple[list[Problem], dict[str, list[Foresight
     reward = plain(config.reward)
     given = plain(config.classifier)
     judges = {name: find_judge(config, goals, models, name, given) for name in models.loaded}
-    witnesses = judges
-    if given == VALUES:  # which tell how near success is, not how likely a frame shows it
-        witnesses = {name: find_judge(config, goals, models, name, None) for name in judges}
+    witnesses = {  # a value function tells how near success is, not how likely a frame shows it
+        name: find_judge(config, goals, models, name, None) if judge and judge.discount else judge
+        for name, judge in judges.items()
+    }
     rewards = {
         (name, task): make_reward(reward, task, judge)
         for name, judge in judges.items()

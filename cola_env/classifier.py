@@ -25,6 +25,8 @@ class TaskClassifier(Protocol):
     """Whatever tells how likely frames show that a task is solved: ours, VP2's, or several.
 
     rendering: profile of the frames that it knows.
+    discount: in [0, 1). Above 0 the logits are not those of success but of
+        discount ** (actions until success): a value function.
     """
 
     @property
@@ -32,6 +34,9 @@ class TaskClassifier(Protocol):
 
     @property
     def rendering(self) -> str: ...
+
+    @property
+    def discount(self) -> float: ...
 
     @property
     def device(self) -> torch.device: ...
@@ -70,8 +75,7 @@ class SuccessClassifier(ModelMixin, ConfigMixin):
 
     tasks: names of the logits, in order.
     rendering: profile of the frames it was trained on ("fast" or "vp2").
-    discount: in [0, 1). Above 0 the logits are not those of success but of
-        discount ** (actions until success): a value function.
+    discount: see TaskClassifier.
     """
 
     config_name = "config.json"

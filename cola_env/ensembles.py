@@ -47,12 +47,19 @@ class Combination:
 class ClassifierEnsemble:
     """Several classifiers as one: their logits of a frame, combined.
 
-    Raises ColaWorldError for none, members of different rendering profiles, or no common task.
+    Raises ColaWorldError for none, members of different rendering profiles or discounts, or no
+    common task.
     """
 
     def __init__(self, members: Sequence[TaskClassifier], combine: Combination) -> None:
         if len({member.rendering for member in members}) != 1:
             raise ColaWorldError("An ensemble needs classifiers, all of one rendering profile.")
+        discounts = {member.discount for member in members}
+        if len(discounts) != 1:
+            raise ColaWorldError(
+                "The members of an ensemble mean different things: their discounts are "
+                f"{', '.join(map(str, sorted(discounts)))} (0: success; above: a value function)."
+            )
         self.members = list(members)
         self.combine = combine
         first, *others = (member.tasks for member in members)
@@ -63,6 +70,10 @@ class ClassifierEnsemble:
     @property
     def rendering(self) -> str:
         return self.members[0].rendering
+
+    @property
+    def discount(self) -> float:
+        return self.members[0].discount
 
     @property
     def device(self) -> torch.device:

@@ -58,6 +58,7 @@ class VP2Classifier(nn.Module):
     """VP2's networks of some tasks, as a `TaskClassifier`. They run in float32, as in VP2."""
 
     rendering = RENDERING
+    discount = 0.0
 
     def __init__(self, networks: dict[str, VP2Network]) -> None:
         super().__init__()

@@ -50,6 +50,8 @@ def test_bad_ensembles_are_refused():
     fast, vp2 = make_classifier(0), make_classifier(0, rendering="vp2")
     with pytest.raises(ColaWorldError, match="one rendering profile"):
         ClassifierEnsemble([fast, vp2], Combination())
+    with pytest.raises(ColaWorldError, match=r"discounts are 0\.0, 0\.8"):
+        ClassifierEnsemble([fast, make_classifier(0, discount=0.8)], Combination())
     one, other = (make_classifier(0, tasks=(task,)) for task in ("stack", "push_red"))
     with pytest.raises(ColaWorldError, match="no task in common"):
         ClassifierEnsemble([one, other], Combination())
