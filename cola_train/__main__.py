@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cola_env.checkpoints import load_model, pick_device
 from cola_env.errors import ColaWorldError
+from cola_env.models.components import COMPONENTS
 from cola_env.models.sizes import MODEL_SIZES
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.checks import require_actions
@@ -57,8 +58,13 @@ def start_from(model: ColaWorldModel, init: str, components: Sequence[str] | Non
     """Gives ``model`` the weights of ``components`` (None: all) of the model in the folder
     ``init``. Where that one was made for actions of another size, what reads them starts fresh.
 
-    Raises ColaWorldError when there is none, or it does not fit.
+    Raises ColaWorldError when there is none, it does not fit, or a component is not known.
     """
+    unknown = sorted(set(components or ()) - set(COMPONENTS))
+    if unknown:
+        raise ColaWorldError(
+            f"init_components names {' and '.join(unknown)}; there are {', '.join(COMPONENTS)}."
+        )
     source = load_model(init, "cpu")
     chosen = {name for name, _ in source.named_children()}
     if components:

@@ -20,6 +20,19 @@ from cola_env.models.vae import OpenSoraVAE, VAEConfig
 
 Builders = dict[str, Callable[[], nn.Module]]
 
+COMPONENTS = (
+    "autoencoder",
+    "vae",
+    "stdit",
+    "conditioner",
+    "action_in",
+    "quantizer",
+    "idm",
+    "adapter",
+    "fdm",
+)
+"""All that a model can have; no model has all of them."""
+
 
 def component_builders(config: Any) -> Builders:
     """What makes each component of a ``ColaWorldModel``'s config, by name, in the order they are

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from cola_env.errors import ColaWorldError
+from cola_env.models.components import COMPONENTS
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.__main__ import start_from
 from tests.train.test_trainer import SMALL, small_model
@@ -51,3 +52,16 @@ def test_a_model_of_another_size_is_told_apart(tmp_path: Path) -> None:
     with pytest.raises(ColaWorldError, match=r"stdit of .* give the model.stdit_config"):
         start_from(model, folder, None)
     start_from(model, folder, ["autoencoder", "idm"])
+
+
+def test_a_misspelt_component_is_refused(tmp_path: Path) -> None:
+    _, folder = saved(tmp_path)
+    with pytest.raises(ColaWorldError, match=r"names stditt; there are autoencoder, vae, stdit"):
+        start_from(small_model(), folder, ["autoencoder", "stditt"])
+
+
+@pytest.mark.parametrize("fdm_config", [None, {}])
+@pytest.mark.parametrize("conditioning", ["latent", "direct"])
+def test_every_component_can_be_named(conditioning: str, fdm_config: dict | None) -> None:
+    model = small_model(conditioning=conditioning, fdm_config=fdm_config)
+    assert {name for name, _ in model.named_children()} <= set(COMPONENTS)
