@@ -15,7 +15,6 @@ import json
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from numpy.typing import NDArray
 from omegaconf import MISSING, DictConfig, OmegaConf
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from cola_env.checkpoints import find_checkpoint, load_model
+from cola_env.checkpoints import find_checkpoint, load_model, pick_device
 from cola_env.classifier import SuccessClassifier
 from cola_env.errors import ColaWorldError
 from cola_env.models.precision import autocast
@@ -57,6 +56,7 @@ class ClassifierConfig:
     width: int = 32
     held_out: float = 0.1
     """Share of the episodes that only measures."""
+    device: str = "auto"
     threads: int = 1
     seed: int = 0
 
@@ -67,7 +67,7 @@ ConfigStore.instance().store(name="classifier_config", node=ClassifierConfig)
 def fit(model: SuccessClassifier, data: LabelledFrames, config: ClassifierConfig) -> None:
     """Train `model` in place."""
     generator = torch.Generator().manual_seed(config.seed)
-    weight, other = data.label_weights()
+    weight, other = (each.to(model.device) for each in data.label_weights())
     chances = data.probabilities()
     optimizer = torch.optim.AdamW(model.parameters(), config.lr, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -77,8 +77,8 @@ def fit(model: SuccessClassifier, data: LabelledFrames, config: ClassifierConfig
     bar = progress_bar(range(config.steps), "training")
     for step in bar:
         rows = torch.multinomial(chances, config.batch, replacement=True, generator=generator)
-        images = augment(data.frames[rows].float() / 255, generator)
-        labels = data.labels[rows].float()
+        images = augment(data.frames[rows].float() / 255, generator).to(model.device)
+        labels = data.labels[rows].float().to(model.device)
         with autocast(model.device):
             logits = model(images).float()
         loss = binary_cross_entropy_with_logits(
@@ -120,21 +120,17 @@ def train_classifier(config: ClassifierConfig) -> dict[str, Measures]:
     torch.set_num_threads(config.threads)
     world = find_world(str(dataset.info["robot_type"]))
     tasks = world.goal_tasks
+    device = pick_device(config.device)
+    dreamers = {name: load_model(find_checkpoint(name, world), device) for name in config.imagined}
     train = load_labelled_frames(dataset, trained, tasks, config.discount)
     held_out = load_labelled_frames(dataset, measured, tasks, config.discount)
     imagined: dict[str, LabelledFrames] = {}
-    for name in config.imagined:
-        imagine = partial(
-            imagine_frames,
-            load_model(find_checkpoint(name, world), "cpu"),
-            dataset,
-            tasks=tasks,
-            discount=config.discount,
-            seed=config.seed,
-        )
-        train += imagine(trained)
-        imagined[name] = imagine(measured)
-    model = SuccessClassifier(tasks, str(dataset.info["rendering"]), config.width, config.discount)
+    for name, dreamer in dreamers.items():
+        labelling = tasks, config.discount, config.seed
+        train += imagine_frames(dreamer, dataset, trained, *labelling)
+        imagined[name] = imagine_frames(dreamer, dataset, measured, *labelling)
+    rendering = str(dataset.info["rendering"])
+    model = SuccessClassifier(tasks, rendering, config.width, config.discount).to(device)
     for task, known in zip(tasks, train.labels.any(0).tolist(), strict=True):
         if not known:
             print(f"Warning: no frame of the training episodes fulfils {task}; it is not learned.")

@@ -30,7 +30,8 @@ class Measures:
 @torch.no_grad()
 def measure(model: SuccessClassifier, data: LabelledFrames) -> dict[str, Measures]:
     """The measures of every task on unchanged frames."""
-    logits = torch.cat([model(part.float() / 255) for part in data.frames.split(512)])
+    parts = data.frames.split(512)
+    logits = torch.cat([model(part.to(model.device).float() / 255).cpu() for part in parts])
     return {
         task: _measures(logits[:, head].double().numpy(), (data.labels[:, head] == 1).numpy())
         for head, task in enumerate(model.tasks)
