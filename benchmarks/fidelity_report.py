@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import math
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.vp2_protocol.fidelity import Foresight, Problem, calibration
-from benchmarks.vp2_protocol.page import STYLE
+from benchmarks.vp2_protocol.page import STYLE, embedded
 from benchmarks.vp2_protocol.records import write_text
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ def draw(found: Found, path: Path) -> None:
     from matplotlib import pyplot as plt
 
     count = len(found) + 2
-    columns = min(3, count)
+    columns = 2 if count == 4 else min(3, count)
     rows = math.ceil(count / columns)
     figure, grid = plt.subplots(
         rows, columns, figsize=(4.4 * columns, 4 * rows), layout="constrained", squeeze=False
@@ -126,7 +125,7 @@ def write_page(
         style=STYLE.read_text(),
         head="".join(f"<th>{escape(COLUMNS[key])}</th>" for key in shown),
         body="".join(_row(row, shown) for row in rows),
-        picture=_embedded((out / "fidelity.png").read_bytes()),
+        picture=embedded((out / "fidelity.png").read_bytes(), "image/png"),
         cards="\n".join(cards),
     )
     write_text(out / "index.html", page)
@@ -142,8 +141,9 @@ def _row(row: Mapping[str, Any], shown: Sequence[str]) -> str:
 
 def _card(model: str, problem: Problem, foresight: Foresight) -> str:
     verdict = "success" if foresight.successes[foresight.choice] else "failure"
+    strip = embedded(_strip(problem, foresight), "image/png")
     return (
-        f'<article class="{verdict}"><img src="{_embedded(_strip(problem, foresight))}" alt="">'
+        f'<article class="{verdict}"><img src="{strip}" alt="">'
         f"<p><em>{verdict}</em> <b>{escape(problem.task)}</b> {escape(model)}<br>"
         f"<small>regret {foresight.regret:.2f}, overrated {foresight.overrated:.2f}; "
         f"{int(problem.successes.sum())} of {len(problem.successes)} candidates succeed"
@@ -160,7 +160,3 @@ def _strip(problem: Problem, foresight: Foresight) -> bytes:
     file = io.BytesIO()
     Image.fromarray(np.concatenate([real, dreamt])).save(file, "PNG")
     return file.getvalue()
-
-
-def _embedded(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()

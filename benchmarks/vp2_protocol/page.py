@@ -1,4 +1,5 @@
-"""One HTML page of a run that works offline: the table, the intervals, a video an episode."""
+"""One HTML page of a run that works offline: the table, the intervals, planning fidelity where it
+was measured, a video an episode."""
 
 import base64
 from collections.abc import Iterable, Sequence
@@ -13,6 +14,10 @@ from benchmarks.vp2_protocol.table import Row, overall
 
 EMBED_LIMIT = 40_000_000
 """Bytes of video that are put into the page itself; above that it links to the files beside it."""
+
+FIDELITY = "fidelity"
+"""Folder in that of the run where `python -m benchmarks.fidelity out=RUN/fidelity` leaves its own
+page and picture."""
 
 TEMPLATE = Path(__file__).with_name("page.html")
 STYLE = Path(__file__).with_name("page.css")
@@ -36,6 +41,7 @@ def write_page(
         summary=escape(_summary(common) + state),
         table=_table(rows),
         paired=_paired(rows),
+        fidelity=_fidelity(folder.path),
         settings=_settings(rows),
         models=_options(r.model for r in records),
         tasks=_options(r.task for r in records),
@@ -50,11 +56,13 @@ def write_page(
 def _summary(common: dict[str, object]) -> str:
     if not common:
         return "No episode is finished yet."
+    apart = common["replan_every"]
+    every = "every step" if apart == 1 else f"every {apart} steps"
     return (
         f"Each episode starts the real simulator in a recorded state and shows the model a goal "
         f"image; it succeeds when the simulator says so within {common['steps']} steps. "
-        f"{common['episodes']} episodes a task, seed {common['seed']}, a new plan every "
-        f"{common['replan_every']} steps, reward {common['reward']}, "
+        f"{common['episodes']} episodes a task, seed {common['seed']}, a new plan {every}, "
+        f"reward {common['reward']}, "
         f"rendering profile {common['rendering']}. {verdict(common)}"
     )
 
@@ -91,6 +99,19 @@ def _paired(rows: Sequence[Row]) -> str:
     return f"<h2>Differences of success, paired</h2><ul>{items}</ul>" if items else ""
 
 
+def _fidelity(run: Path) -> str:
+    picture = run / FIDELITY / "fidelity.png"
+    if not picture.is_file():
+        return ""
+    return (
+        "<h2>Do the models rank plans as the world does?</h2>"
+        '<p class="lead">The same candidate plans in the models and in the real simulator: '
+        f'<a href="{FIDELITY}/index.html">by task, and the worst choices</a>.</p>'
+        f'<img class="picture" src="{embedded(picture.read_bytes(), "image/png")}" alt="Imagined '
+        'against real scores of every model, calibration, and error by imagined step">'
+    )
+
+
 def _settings(rows: Sequence[Row]) -> str:
     by_model = {row["model"]: row["settings"] for row in rows}
     blocks = []
@@ -112,8 +133,13 @@ def _source(path: Path, root: Path, embed: bool) -> str:
     if not path.is_file():
         return ""
     if embed:
-        return "data:video/mp4;base64," + base64.b64encode(path.read_bytes()).decode()
+        return embedded(path.read_bytes(), "video/mp4")
     return escape(path.relative_to(root).as_posix())
+
+
+def embedded(data: bytes, kind: str) -> str:
+    """A file's content as the address of an image or video."""
+    return f"data:{kind};base64," + base64.b64encode(data).decode()
 
 
 def _card(record: EpisodeRecord, source: str) -> str:

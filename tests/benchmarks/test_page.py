@@ -28,6 +28,16 @@ def test_failures_come_first_and_text_is_escaped(run):
     assert "&lt;mse&gt;" in text and "<mse>" not in text
 
 
+def test_fidelity_is_shown_where_it_was_measured(run):
+    folder, records = run
+    rows = make_rows(records, folder.settings())
+    assert "rank plans" not in page.write_page(folder, records, rows, complete=True).read_text()
+    (folder.path / page.FIDELITY).mkdir()
+    (folder.path / page.FIDELITY / "fidelity.png").write_bytes(b"picture")
+    text = page.write_page(folder, records, rows, complete=True).read_text()
+    assert "data:image/png;base64,cGljdHVyZQ==" in text and 'href="fidelity/index.html"' in text
+
+
 def test_many_videos_are_linked_instead_of_embedded(run, monkeypatch):
     folder, records = run
     rows = make_rows(records, folder.settings())
