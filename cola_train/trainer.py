@@ -144,7 +144,7 @@ class Trainer:
             bar.update()
             if step % config.log_every == 0:
                 logs = {"loss": loss, **logs, **watch.measures()}
-                bar.set_postfix_str(summary(logs))
+                bar.set_postfix_str(summary(logs), refresh=False)
                 self._log(phase, step, logs)
             trouble = None
             if step % config.evaluate_every == 0 or step == phase.steps:
