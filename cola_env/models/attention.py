@@ -186,12 +186,13 @@ def dispatched_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -
     """``attend`` by the kernel that ``set_attention_backend`` of the model chose.
 
     Most fast kernels know no masks, so masked attention (few keys: the frames of a clip) stays with
-    torch's own.
+    torch's own. It is given 4 axes always: diffusers takes 2 for padding, (rows, keys).
     """
     rows = q.shape[:2]
     q, k, v = (x.flatten(0, 1).transpose(1, 2) for x in (q, k, v))
-    if mask is not None and mask.ndim > 2:
-        mask = mask.expand(*rows, -1, -1, -1).flatten(0, 1)
+    if mask is not None:
+        shared = mask.ndim == 2
+        mask = mask[None, None] if shared else mask.expand(*rows, -1, -1, -1).flatten(0, 1)
     backend = None if mask is None else "native"
     out = dispatch_attention_fn(q, k, v, attn_mask=mask, backend=backend)
     return out.transpose(1, 2).unflatten(0, rows)

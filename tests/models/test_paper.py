@@ -229,14 +229,16 @@ def test_half_precision_weights_learn_and_predict() -> None:
 
 
 @pytest.mark.parametrize("masked", ["none", "causal", "rows"])
-def test_dispatched_attention_is_the_written_out_one(masked: str) -> None:
+@pytest.mark.parametrize("rows", [(2, 3), pytest.param((5, 1), id="as many rows as frames")])
+def test_dispatched_attention_is_the_written_out_one(masked: str, rows: tuple[int, int]) -> None:
     generator = torch.Generator().manual_seed(0)
-    q, k, v = (torch.randn(2, 3, 4, 5, 8, generator=generator) for _ in range(3))
+    q, k, v = (torch.randn(*rows, 4, 5, 8, generator=generator) for _ in range(3))
     mask = None
     if masked != "none":
         mask = causal_mask(torch.arange(5), torch.arange(5), 3)
     if masked == "rows":
-        mask = mask & torch.tensor([True, False]).view(2, 1, 1, 1, 1) | torch.eye(5).bool()
+        odd = torch.arange(rows[0]).view(-1, 1, 1, 1, 1) % 2 == 1
+        mask = mask & odd | torch.eye(5).bool()
     torch.testing.assert_close(dispatched_attention(q, k, v, mask), attend(q, k, v, mask))
 
 
