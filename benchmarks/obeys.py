@@ -3,14 +3,13 @@
 One command for everything that a joint run is judged by, on held-out episodes: next-frame PSNR
 under own, shuffled, no and adapter actions beside a reference on real actions; codebook health
 under the IDM and the adapter; a linear probe; PSNR over a rollout; and planning success in the
-real simulator (planning.episodes=0 leaves that out). Writes OUT/obeys.json and pictures of an
-imagined rollout; prints a table.
+real simulator (planning=null leaves that out). Writes OUT/obeys.json and pictures of an imagined
+rollout; prints a table.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,11 @@ import hydra
 import torch
 from omegaconf import DictConfig
 
+from benchmarks.vp2 import play
 from benchmarks.vp2_protocol.contestants import plain
+from benchmarks.vp2_protocol.records import write_text
+from benchmarks.vp2_protocol.run import Run
+from benchmarks.vp2_protocol.table import ROW_KEYS, make_rows
 from cola_env.checkpoints import find_checkpoint, load_model
 from cola_env.errors import ColaWorldError
 from cola_env.models.world_model import ColaWorldModel
@@ -70,13 +73,19 @@ def measure(
     }
 
 
-def plan(config: DictConfig) -> list[dict[str, Any]]:
-    """Success in the real simulator, a row a model and task, as benchmarks/vp2.py counts it."""
-    from benchmarks.vp2 import play
-    from benchmarks.vp2_protocol.run import Run
-    from benchmarks.vp2_protocol.table import ROW_KEYS, make_rows
+def planning_run(config: DictConfig) -> Run:
+    """benchmarks/vp2.py with the models that are measured, under the settings `planning`."""
+    settings = {
+        "model": [config.model, config.reference, "random"],
+        "out": f"{config.out}/planning",
+        "device": config.device,
+        **plain(config.planning),
+    }
+    return Run(hydra.compose("vp2", [f"{name}={value}" for name, value in settings.items()]))
 
-    run = Run(config)
+
+def plan(run: Run) -> list[dict[str, Any]]:
+    """Success in the real simulator, a row a model and task, as benchmarks/vp2.py counts it."""
     play(run)
     rows = make_rows(run.records(), run.folder.settings())
     return [{key: row[key] for key in ROW_KEYS} for row in rows]
@@ -111,6 +120,7 @@ def main(config: DictConfig) -> None:
         sources = data_of(find_checkpoint(config.model), plain(config.data))
         test = held_out_of(sources, model, with_actions=True)
         train = sources.split("train", model.config.image_size).with_actions()
+        planned = planning_run(config) if config.planning else None
         out = Path(config.out)
         out.mkdir(parents=True, exist_ok=True)
         results = {
@@ -119,12 +129,11 @@ def main(config: DictConfig) -> None:
             **measure(model, reference, train, test, config),
         }
         rollout_picture(model, test, out / "rollout.png", config.horizon)
-        if config.planning.episodes:
-            results["planning"] = plan(config.planning)
-        partial = out / "obeys.tmp"
-        partial.write_text(json.dumps(results, indent=1) + "\n")
-        os.replace(partial, out / "obeys.json")
+        write_text(out / "obeys.json", json.dumps(results, indent=1) + "\n")
         report(results)
+        if planned:
+            results["planning"] = plan(planned)
+            write_text(out / "obeys.json", json.dumps(results, indent=1) + "\n")
         print(f"Results: {out / 'obeys.json'}, picture: {out / 'rollout.png'}")
     except ColaWorldError as error:
         sys.exit(f"error: {error}")

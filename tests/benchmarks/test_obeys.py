@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from benchmarks import few_steps, obeys
-from benchmarks.obeys import measure
+from benchmarks.obeys import measure, planning_run
 from tests.train.conftest import write_demos
 from tests.train.test_trainer import moving_square, small_model
 
@@ -31,13 +31,13 @@ def test_everything_that_a_run_is_judged_by_is_measured() -> None:
     assert json.loads(json.dumps(results)) == results
 
 
-def test_planning_is_that_of_the_benchmark_with_the_models_measured() -> None:
+def test_planning_is_that_of_the_benchmark_with_the_models_measured(tmp_path: Path) -> None:
+    given = ["+planning.env=robodesk", "+planning.episodes=2", "planning.tasks=[push_red]"]
     with initialize_config_dir(str(CONF), version_base=None):
-        config = compose("obeys", ["data=x", "model=mine", "out=o", "planning.episodes=2"])
-    planning = config.planning
-    assert list(planning.model) == ["mine", "direct", "random"]
-    assert (planning.out, planning.episodes, planning.tasks) == ("o/planning", 2, "all")
-    assert planning.planner._target_ == "planners.CEM" and planning.replan_every == 3
+        run = planning_run(compose("obeys", ["data=x", f"out={tmp_path}", *given]))
+    assert [label for label, _, _ in run.planned] == ["cola"] * 2 + ["direct"] * 2 + ["random"] * 2
+    assert run.folder.path == tmp_path / "planning" and run.tasks == ["push_red"]
+    assert run.rules.replan_every == 3
 
 
 def test_any_data_will_do_at_the_frame_rate_of_the_training(
@@ -55,7 +55,7 @@ def test_any_data_will_do_at_the_frame_rate_of_the_training(
     )
     with initialize_config_dir(str(CONF), version_base=None):
         judged = compose("obeys", [
-            f"model={model}", f"reference={tmp_path / 'direct'}", "planning.episodes=0", *given,
+            f"model={model}", f"reference={tmp_path / 'direct'}", "planning=null", *given,
         ])  # fmt: skip
         sampled = compose("few_steps", [f"teacher={model}", "steps=2", "fewer=[1]", *given])
     obeys.main.__wrapped__(judged)
