@@ -31,6 +31,13 @@ def machine(device: torch.device) -> dict[str, Any]:
     }
 
 
+def peak_resident() -> int:
+    """Bytes that this process has held in memory at most, by Linux's own count: that of getrusage
+    begins with the memory of the parent process."""
+    (line,) = (x for x in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in x)
+    return int(line.split()[1]) * 1024
+
+
 def matmul_peak(device: torch.device) -> float:
     """FLOP/s of a large square matrix product in the precision that models compute in there."""
     size, dtype = 8192 if device.type == "cuda" else 2048, fast_dtype(device) or torch.float32

@@ -11,7 +11,6 @@ run again. On a GPU, training and prediction also run at doubled batches until t
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -26,7 +25,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.machine import machine, matmul_peak
+from benchmarks.machine import machine, matmul_peak, peak_resident
 from benchmarks.paper_weights import publish_network, publish_vae
 from benchmarks.timing import timed
 from benchmarks.vp2_protocol.records import write_text
@@ -260,7 +259,7 @@ def main(arguments: list[str]) -> None:
         settings = Settings.of([argument for argument in arguments if argument != "--inside"])
         if inside:
             result = PARTS[settings.parts](settings)
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+            peak = peak_resident() / 2**30
             print(json.dumps(result | {"peak_ram_gib": peak}))
             return
         command = " ".join(["python -m benchmarks.paper_size", *arguments])

@@ -5,11 +5,8 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-import json
 import math
 import statistics
-import subprocess
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -213,43 +210,3 @@ def _mppi(batch: int, device: str) -> Calls:
 def _commanded(controller: Any, state: Tensor) -> None:
     for _ in range(ITERATIONS):
         controller.command(state, shift_nominal_trajectory=False)
-
-
-MEMORY_PROGRAM = """
-import json, resource, sys, warnings
-import torch
-from planners import CEM
-from types import SimpleNamespace
-
-torch.set_num_threads(1)
-space = SimpleNamespace(low=-torch.ones(5), high=torch.ones(5), shape=(5,))
-
-def cost(actions):  # 16 MB a candidate
-    batch, count, horizon, dims = actions.shape
-    work = actions.reshape(batch, count, 1, -1).expand(-1, -1, 4_000_000 // (horizon * dims), -1)
-    return work.contiguous().flatten(2)[:, :, :75].square().sum(-1)
-
-held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-planner = CEM(horizon=15, num_samples=512, iterations=1, **json.loads(sys.argv[1]))
-plan = planner.plan(cost, space)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(json.dumps({"gb": (peak - held) * 1024 / 1e9, "seconds": plan.cost_seconds,
-                  "chunk": plan.chunk_size, "actions": plan.actions.flatten().tolist()}))
-"""
-
-
-def memory() -> dict[str, Any]:
-    """Peak memory of a cost of 16 MB a candidate: without limits, and with a budget of 1 GB."""
-    results: dict[str, Any] = {}
-    plans = []
-    for name, settings in {"unlimited": {}, "max_memory_gb=1": {"max_memory_gb": 1.0}}.items():
-        done = subprocess.run(
-            [sys.executable, "-c", MEMORY_PROGRAM, json.dumps(settings)],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        results[name] = json.loads(done.stdout)
-        plans.append(torch.tensor(results[name].pop("actions")))
-    results["largest difference of the plans"] = float((plans[0] - plans[1]).abs().max())
-    return results

@@ -20,7 +20,8 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.machine import processor  # noqa: E402
 from benchmarks.planner_contestants import Contestant, contestants  # noqa: E402
-from benchmarks.planner_measures import memory, overhead, quality  # noqa: E402
+from benchmarks.planner_measures import overhead, quality  # noqa: E402
+from benchmarks.planner_memory import memory  # noqa: E402
 from benchmarks.planner_problems import make_problems  # noqa: E402
 from benchmarks.planner_report import draw, tables, write_between_markers  # noqa: E402
 

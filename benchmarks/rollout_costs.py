@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +15,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.machine import peak_resident
 
 
 @dataclass(frozen=True)
@@ -82,16 +83,10 @@ def main(model: str, device: str, context: int, samples: int, horizon: int) -> N
         before = torch.cuda.memory_allocated()
     else:
         world.rollout(state, actions[:, :1], seed=0)
-        before = _peak_resident()
+        before = peak_resident()
     world.rollout(state, actions, seed=0)
-    after = torch.cuda.max_memory_allocated() if on_gpu else _peak_resident()
+    after = torch.cuda.max_memory_allocated() if on_gpu else peak_resident()
     print((after - before) / 1e9)
-
-
-def _peak_resident() -> int:
-    """Bytes; Linux's own count, as that of getrusage begins with the peak of the parent process."""
-    (line,) = (x for x in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in x)
-    return int(line.split()[1]) * 1024
 
 
 if __name__ == "__main__":
