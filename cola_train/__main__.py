@@ -25,6 +25,7 @@ from cola_train.data.damage import warn_plainly
 from cola_train.data.training_data import DataSources, LoadingConfig
 from cola_train.phases import Distillation, Phase
 from cola_train.runs import RECIPE, has_codes
+from cola_train.same_run import check_same_run, phases_to_run
 from cola_train.trainer import Trainer, TrainerConfig
 
 COUNTED = {"steps", "lr_warmup", "continuous_steps", "restart_steps"}
@@ -97,7 +98,7 @@ def chosen_phases(cfg: DictConfig) -> list[str]:
         raise ColaWorldError(f"order names unknown phases {unknown}; there are {list(cfg.phases)}.")
     if cfg.start and cfg.start not in order:
         raise ColaWorldError(f"start={cfg.start} is no phase of this recipe: {', '.join(order)}.")
-    return order[order.index(cfg.start) :] if cfg.start else order
+    return phases_to_run(order, cfg.start)
 
 
 def scaled(cfg: DictConfig) -> DictConfig:
@@ -150,6 +151,14 @@ def trainer_config(cfg: DictConfig) -> TrainerConfig:
     return TrainerConfig(**{**cfg.trainer, "collapse": collapse})
 
 
+def stored_recipe(cfg: DictConfig) -> dict[str, Any]:
+    """What a training notes of its settings: those of the phases in its order, all resolved."""
+    saved = cfg.copy()
+    saved.phases = {name: cfg.phases[name] for name in cfg.order}
+    recipe: Any = OmegaConf.to_container(saved, resolve=True)
+    return dict(recipe)
+
+
 def train(cfg: DictConfig, sources: DataSources | None = None) -> None:
     """Run the recipe's phases. Raises ColaWorldError for settings or data that do not fit.
 
@@ -160,20 +169,19 @@ def train(cfg: DictConfig, sources: DataSources | None = None) -> None:
     torch.set_num_threads(cfg.threads)
     phases = [make_phase(cfg, name) for name in chosen_phases(cfg)]
     name_teachers(phases, cfg)
+    out, recipe = Path(cfg.out), stored_recipe(cfg)
+    check_same_run(out, recipe)
     sources = sources or open_data(cfg)
     require_actions(phases, sources.has_actions)
     needs = any(phase.needs_actions for phase in phases)
     model = build_model(cfg, sources.rendering, sources.action_dim if needs else None)
     data, held_out = split_data(cfg, sources, model.config.image_size)
-    out = Path(cfg.out)
     out.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(
         model, phases, data, held_out, out, cfg.seed, trainer_config(cfg), pick_device(cfg.device)
     )
     if trainer.accelerator.is_main_process:
-        saved = cfg.copy()
-        saved.phases = {name: cfg.phases[name] for name in cfg.order}
-        OmegaConf.save(saved, out / RECIPE, resolve=True)
+        OmegaConf.save(recipe, out / RECIPE)
         print(plan(phases, data, held_out, out))
     try:
         trainer.run()

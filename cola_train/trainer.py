@@ -120,6 +120,7 @@ class Trainer:
                 f"{self.checkpoints.folder} is of another model ({error}): delete it, or choose "
                 "another `out`."
             ) from error
+        self.accelerator.print(f"Going on from {saved['phase']}, step {saved['step']:,}.")
         self.history.begin(saved["history"], self._starts[saved["phase"]] + saved["step"])
         first = list(self._starts).index(saved["phase"])
         finished = "learner" not in saved
