@@ -173,7 +173,8 @@ def train(cfg: DictConfig, sources: DataSources | None = None) -> None:
     check_same_run(out, recipe)
     sources = sources or open_data(cfg)
     require_actions(phases, sources.has_actions)
-    needs = any(phase.needs_actions for phase in phases)
+    if needs := any(phase.needs_actions for phase in phases):
+        sources.check_actions()
     model = build_model(cfg, sources.rendering, sources.action_dim if needs else None)
     data, held_out = split_data(cfg, sources, model.config.image_size)
     out.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cola_train.data.damage import DamagedFile, Ledger
-from cola_train.data.episodes import Entry
+from cola_train.data.episodes import Entry, Extremes, read_extremes
 from cola_train.data.file_index import FileIndex
 from cola_train.data.video import Frames
 
@@ -60,6 +60,9 @@ class DemoFiles:
         if len(actions) != stop - start:
             raise DamagedFile(entry.file, f"{entry.key} has too few actions")
         return np.asarray(actions)
+
+    def action_extremes(self) -> Extremes | None:
+        return read_extremes(self)
 
 
 def scan(path: Path) -> list[Entry]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -11,7 +12,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cola_train.data.damage import DamagedFile
 from cola_train.data.video import Frames
+
+Extremes = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,22 @@ class Episodes(Protocol):
         Raises DamagedFile when they cannot be read.
         """
         ...
+
+    def action_extremes(self) -> Extremes | None:
+        """The least and the greatest value of each component (A,) of all actions; None without."""
+        ...
+
+
+def read_extremes(source: Episodes) -> Extremes | None:
+    """``action_extremes`` of all actions that can be read."""
+    parts: list[NDArray[np.float32]] = []
+    for episode, entry in enumerate(source.entries):
+        if entry.action_dim and entry.frames > 1:
+            with suppress(DamagedFile):
+                actions = source.actions(episode, 0, entry.frames - 1)
+                parts += [actions.min(0), actions.max(0)]
+    ends = np.array(parts, np.float64)
+    return (ends.min(0), ends.max(0)) if parts else None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,8 @@ from numpy.typing import NDArray
 
 from cola_env.errors import ColaWorldError
 from cola_train.data.damage import DamagedFile
-from cola_train.data.episodes import Entry
-from cola_train.data.lerobot import LeRobotDataset
+from cola_train.data.episodes import Entry, Extremes, read_extremes
+from cola_train.data.lerobot import STATS, LeRobotDataset
 from cola_train.data.video import Frames
 
 
@@ -59,3 +60,11 @@ class LeRobotEpisodes:
         except ColaWorldError as error:
             raise DamagedFile(self.entries[episode].file, error.__cause__ or error) from error
         return actions.reshape(len(actions), -1).astype(np.float32)
+
+    def action_extremes(self) -> Extremes | None:
+        """From meta/stats.json where it tells."""
+        try:
+            stats = json.loads((self.path / STATS).read_text())[self.dataset.action]
+            return np.array(stats["min"], float).ravel(), np.array(stats["max"], float).ravel()
+        except (OSError, KeyError, TypeError, ValueError):
+            return read_extremes(self)

@@ -10,6 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from cola_train.data.action_scale import ActionScale
 from cola_train.data.clips import Batch
 from cola_train.data.damage import DamagedFile, Ledger, Unreadable
 from cola_train.data.episodes import Entry, Episodes, Piece
@@ -33,6 +34,7 @@ class Stream:
     Attributes:
         size: side of the square frames.
         readers: processes that decode ahead.
+        scale: of the actions.
         memory: all pieces, decoded (see ``whole``); None: they are decoded on demand.
         latents: float16 (T, C, h, w) of the frames of each piece; None: they are not kept.
     """
@@ -42,6 +44,7 @@ class Stream:
     size: int
     ledger: Ledger = field(default_factory=Ledger)
     readers: int = 0
+    scale: ActionScale = ActionScale()
     memory: Sequence[tuple[Tensor, Tensor]] | None = None
     latents: Sequence[Tensor] | None = None
     _counts: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -159,7 +162,7 @@ class Stream:
         if stop == start or not self.entry(piece).action_dim:
             return torch.zeros(stop - start, 0)
         first, last = ((piece.start + frame) * piece.stride for frame in (start, stop))
-        actions = torch.from_numpy(self.source.actions(piece.episode, first, last))
+        actions = torch.from_numpy(self.scale(self.source.actions(piece.episode, first, last)))
         return actions.unflatten(0, (-1, piece.stride)).mean(1)
 
     def _draw(self, length: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 
 from cola_env.errors import ColaWorldError
 from cola_env.simulators.rendering import check_same_profile
+from cola_train.data.action_scale import ActionScale
 from cola_train.data.clips import Clips, TrainingData
 from cola_train.data.damage import Ledger
 from cola_train.data.episodes import Entry, Episodes, pieces
@@ -27,12 +29,19 @@ class LoadingConfig:
     """fps: frames a second of the clips; None: as they are stored.
     memory_gb: frames of the smallest sources that together take no more are kept in memory;
     workers: processes that decode the others;
-    index: folder where the contents of files are remembered; None: in the user's cache."""
+    index: folder where the contents of files are remembered; None: in the user's cache;
+    action_range: [low, high], the values of the files' actions that become -1 and 1, each a number
+    or a list of one a component; None: they are in [-1, 1] as they are."""
 
     fps: float | None = None
     memory_gb: float = 4.0
     workers: int = 2
     index: str | None = None
+    action_range: Any = None
+
+    def __post_init__(self) -> None:
+        if OmegaConf.is_config(self.action_range):
+            self.action_range = OmegaConf.to_container(self.action_range)
 
 
 class DataSources:
@@ -54,6 +63,7 @@ class DataSources:
             ([open_source(path, self.ledger, self.config.index) for path in paths], weight)
             for paths, weight in _groups(data)
         ]
+        self.scale = ActionScale.of(self.config.action_range, self.action_dims)
         self.rendering = _rendering([source for sources, _ in self.groups for source in sources])
         self._splits: dict[tuple[str, int], TrainingData] = {}
 
@@ -88,6 +98,12 @@ class DataSources:
     @property
     def has_actions(self) -> bool:
         return any(entry.action_dim for entry in self.entries)
+
+    def check_actions(self) -> None:
+        """Raises ColaWorldError when actions are not in [-1, 1], scaled as the settings say."""
+        for sources, _ in self.groups:
+            for source in sources:
+                self.scale.check(source.path, source.action_extremes())
 
     def streams(self, name: str) -> list[Stream]:
         """What belongs to "train" or "test", a stream a source, before any frame is read."""
@@ -126,7 +142,7 @@ class DataSources:
 
     def _stream(self, source: Episodes, name: str, size: int) -> Stream:
         chosen = pieces(source.entries, name, self.config.fps)
-        return Stream(source, chosen, size, self.ledger, self.config.workers)
+        return Stream(source, chosen, size, self.ledger, self.config.workers, self.scale)
 
 
 def in_memory(stream: Stream) -> TrainingData:

@@ -35,6 +35,9 @@ class VideoFolder:
     def actions(self, episode: int, start: int, stop: int) -> NDArray[np.float32]:
         raise ColaWorldError(f"The videos in {self.path} have no actions.")
 
+    def action_extremes(self) -> None:
+        return None
+
 
 def scan(file: Path) -> list[Entry]:
     try:

@@ -18,6 +18,9 @@ from cola_train.evaluation.pixels import moving_pixels, psnr
 CONTEXT = 2
 """True frames that imagination begins behind."""
 
+AT_ONCE = 32
+"""Clips that are imagined together, which bounds the memory."""
+
 
 def multi_step_psnr(
     model: ColaWorldModel,
@@ -83,8 +86,15 @@ def imagined(model: ColaWorldModel, batch: Batch, context: int, clip: int) -> di
     """Frames (B, horizon, S, S, 3) in [0, 1] after ``context`` true ones, by kind of action."""
     results = {}
     for name, (mode, actions) in _actions(model, batch, context, clip).items():
-        start = model.begin(batch.frames[:, :context], batch.actions[:, : context - 1])
-        results[name] = model.rollout(start, actions[:, None], seed=0, action_mode=mode)[:, 0]
+        shape = (actions.shape[1], *batch.latents[:, 0].shape)
+        generator = torch.Generator(model.device).manual_seed(0)
+        noise = torch.randn(shape, generator=generator, device=model.device)
+        parts = []
+        for rows in torch.arange(len(actions), device=model.device).split(AT_ONCE):
+            start = model.begin(batch.frames[rows, :context], batch.actions[rows, : context - 1])
+            plans = actions[rows, None]
+            parts.append(model.rollout(start, plans, noise=noise[:, rows], action_mode=mode)[:, 0])
+        results[name] = torch.cat(parts)
     return results
 
 

@@ -52,7 +52,7 @@ def data(monkeypatch: pytest.MonkeyPatch) -> None:
     clips = moving_square(episodes=4, steps=4)
     sources = SimpleNamespace(
         rendering="fast", action_dim=5, has_actions=True, ledger=Ledger(),
-        split=lambda name, size: clips,
+        split=lambda name, size: clips, check_actions=lambda: None,
     )  # fmt: skip
     monkeypatch.setattr(cli, "open_data", lambda cfg: sources)
 
