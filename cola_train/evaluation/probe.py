@@ -58,18 +58,18 @@ def _pairs(
 def _ridge(inputs: Tensor, targets: Tensor, penalty: float = 1e-3) -> Tensor:
     """Least squares; the penalty is for latent actions that do not span their space."""
     gram = inputs.T @ inputs / len(inputs)
-    gram += penalty * torch.eye(len(gram), dtype=gram.dtype)
+    gram += penalty * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
     return torch.linalg.solve(gram, inputs.T @ targets / len(inputs))
 
 
 @torch.enable_grad()
 def _least_absolute(inputs: Tensor, targets: Tensor, steps: int = 1000) -> Tensor:
-    weight = torch.zeros(inputs.shape[1], targets.shape[1], dtype=inputs.dtype, requires_grad=True)
+    weight = inputs.new_zeros(inputs.shape[1], targets.shape[1]).requires_grad_()
     optimizer = torch.optim.Adam([weight], lr=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     generator = torch.Generator().manual_seed(0)
     for _ in range(steps):
-        rows = torch.randint(len(inputs), (512,), generator=generator)
+        rows = torch.randint(len(inputs), (512,), generator=generator, device="cpu")
         optimizer.zero_grad()
         (inputs[rows] @ weight - targets[rows]).abs().mean().backward()
         optimizer.step()

@@ -19,7 +19,8 @@ from cola_train.evaluation.ssim import WINDOW, ssim_map
 
 @dataclass(frozen=True)
 class Networks:
-    """The networks of the learned measures; without one, no such measure."""
+    """The networks of the learned measures, which go where the frames are; without one, no such
+    measure."""
 
     lpips: LPIPS | None = None
     video: VideoFeatures | None = None
@@ -76,8 +77,9 @@ def measures(frames: Tensor, truth: Tensor, moving: Tensor, networks: Networks) 
         "moving_ssim": 100 * float(similarity[inner].mean()),
     }
     if networks.lpips is not None:
+        lpips = networks.lpips.to(frames.device)
         pairs = zip(frames.flatten(0, 1).split(64), truth.flatten(0, 1).split(64), strict=True)
-        found["lpips"] = 100 * float(torch.cat([networks.lpips(a, b) for a, b in pairs]).mean())
+        found["lpips"] = 100 * float(torch.cat([lpips(a, b) for a, b in pairs]).mean())
     if networks.video is not None:
         found["fvd"] = frechet_video_distance(frames, truth, networks.video)
     return found

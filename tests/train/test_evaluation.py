@@ -42,6 +42,16 @@ def test_the_probe_tells_what_can_be_read_off(monkeypatch: pytest.MonkeyPatch) -
     assert result.l1[1] == pytest.approx(0.798, abs=0.04)  # E|z| of a standard normal
 
 
+def test_the_probe_computes_where_its_data_is() -> None:
+    """On a GPU for one: here the CPU is not where tensors that name no device come to lie."""
+    inputs = torch.randn(64, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    targets = inputs[:, :2] * 3
+    with torch.device("meta"):
+        found = [probe._ridge(inputs, targets), probe._least_absolute(inputs, targets, steps=5)]
+    assert {weight.device for weight in found} == {inputs.device}
+    torch.testing.assert_close(inputs @ found[0], targets, rtol=0.05, atol=0.05)
+
+
 def test_codes_of_a_long_video_come_from_clips_as_in_training(clips: Clips) -> None:
     model = small_model().eval()
     batch = clips.sample(2, 8, torch.Generator().manual_seed(0))

@@ -179,3 +179,23 @@ def test_measures_tell_good_from_bad_videos() -> None:
     assert "lpips" not in found and "fvd" not in found
     perfect = measures(truth, truth, moving, Networks())
     assert perfect["psnr"] == pytest.approx(100) and perfect["ssim"] == pytest.approx(100)
+
+
+def test_lpips_goes_where_the_frames_are() -> None:
+    class Moved(torch.nn.Module):
+        """Computes only where it was brought to."""
+
+        place: torch.device | None = None
+
+        def to(self, place: torch.device) -> "Moved":
+            self.place = place
+            return self
+
+        def forward(self, frames: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+            assert frames.device == truth.device == self.place
+            return (frames - truth).abs().mean((1, 2, 3))
+
+    x, y = noise(2, 3, 32, 32, 3), noise(2, 3, 32, 32, 3, seed=1)
+    moving = torch.ones(2, 3, 32, 32, dtype=torch.bool)
+    found = measures(x, y, moving, Networks(lpips=Moved()))  # type: ignore[arg-type]
+    assert found["lpips"] == pytest.approx(100 * float((x - y).abs().mean()), rel=1e-4)
