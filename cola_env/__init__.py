@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 from gymnasium.envs.registration import WrapperSpec
 
+from cola_env.given_limit import GivenLimit, SingleOnly
+
 if TYPE_CHECKING:
     from cola_env.checkpoints import find_checkpoint, load_model
     from cola_env.classifier import SuccessClassifier
@@ -87,12 +89,15 @@ _HOMES = {
 EPISODE_STEPS = 15
 """Step limit of the dreams and of RoboDesk: VP2's. That of LIBERO-v0 depends on the suite."""
 
+_OWN_LIMIT = (WrapperSpec("GivenLimit", f"{GivenLimit.__module__}:GivenLimit", {}),)
+
 for _name, _world in (("RoboDesk", "robodesk"), ("LIBERO", "libero")):
     gymnasium.register(
         id=f"ColaWorld-{_name}-v0",
         entry_point="cola_env.dream_env:ColaWorldEnv",
         vector_entry_point="cola_env.dream_vector:ColaWorldVectorEnv",
         max_episode_steps=EPISODE_STEPS,
+        additional_wrappers=SingleOnly(_OWN_LIMIT),
         kwargs={"world": _world},
     )
 gymnasium.register(
@@ -100,6 +105,7 @@ gymnasium.register(
     entry_point="cola_env.dream_env:ColaWorldEnv",
     vector_entry_point="cola_env.dream_vector:ColaWorldVectorEnv",
     max_episode_steps=EPISODE_STEPS,
+    additional_wrappers=SingleOnly(_OWN_LIMIT),
     disable_env_checker=True,  # it cannot go on after a first reset() without options
     kwargs={"world": "own", "reward": "mse"},
 )
@@ -107,13 +113,12 @@ gymnasium.register(
     id="RoboDesk-v0",
     entry_point="cola_env.simulators.robodesk:RoboDeskEnv",
     max_episode_steps=EPISODE_STEPS,
+    additional_wrappers=_OWN_LIMIT,
 )
 gymnasium.register(
     id="LIBERO-v0",
     entry_point="cola_env.simulators.libero:LiberoEnv",
-    additional_wrappers=(
-        WrapperSpec("GivenLimit", "cola_env.simulators.given_limit:GivenLimit", {}),
-    ),
+    additional_wrappers=_OWN_LIMIT,
 )
 
 

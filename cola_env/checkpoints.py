@@ -10,7 +10,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from safetensors import SafetensorError, safe_open
 
 from cola_env.errors import ColaWorldError
-from cola_env.worlds import ROBODESK, WorldInfo
+from cola_env.worlds import ROBODESK, WorldInfo, find_world
 
 if TYPE_CHECKING:
     from cola_env.models.world_model import ColaWorldModel
@@ -23,15 +23,17 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 INDEX = f"{WEIGHTS}.index.json"
 
 
-def find_checkpoint(checkpoint: str | Path | None = None, world: WorldInfo = ROBODESK) -> Path:
+def find_checkpoint(
+    checkpoint: str | Path | None = None, world: str | WorldInfo = ROBODESK
+) -> Path:
     """Folder of a checkpoint.
 
     checkpoint: a shipped name ("cola", "direct"), a folder, a hub id ("user/repository"), or
     None for the shipped "cola".
-    world: whose shipped ones.
+    world: whose shipped ones, by name or itself.
     Raises ColaWorldError when there is none or when its weights are missing or damaged.
     """
-    name = str(checkpoint or DEFAULT)
+    world, name = find_world(world), str(checkpoint or DEFAULT)
     shipped = [world.assets / name] if name in SHIPPED else []
     for folder in (*shipped, Path(name).expanduser()):
         if folder.is_dir():
@@ -85,11 +87,14 @@ def _check_exists(file: Path) -> None:
 def _read_json(file: Path) -> dict[str, Any]:
     _check_exists(file)
     try:
-        return json.loads(file.read_text())
+        found = json.loads(file.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ColaWorldError(
             f"{file} is not valid JSON ({error}); copy or download the checkpoint again."
         ) from error
+    if not isinstance(found, dict):
+        raise ColaWorldError(f"{file} holds no JSON object; copy or download the checkpoint again.")
+    return found
 
 
 def load_weights(model_class: type[Model], folder: Path) -> Model:
@@ -118,9 +123,12 @@ def load_weights(model_class: type[Model], folder: Path) -> Model:
 def load_model(
     checkpoint: str | Path | None = None,
     device: str | torch.device = "auto",
-    world: WorldInfo = ROBODESK,
+    world: str | WorldInfo = ROBODESK,
 ) -> "ColaWorldModel":
-    """Load a world model for inference: eval mode, no gradients, on `device` (see pick_device)."""
+    """Load a world model for inference: eval mode, no gradients, on `device` (see pick_device).
+
+    checkpoint, world, errors: see find_checkpoint.
+    """
     from cola_env.models.world_model import ColaWorldModel
 
     model = load_weights(ColaWorldModel, find_checkpoint(checkpoint, world))

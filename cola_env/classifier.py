@@ -18,7 +18,7 @@ from cola_env.vp2_classifier import (
     classifier_files,
     load_vp2_classifier,
 )
-from cola_env.worlds import ROBODESK, WorldInfo
+from cola_env.worlds import ROBODESK, WorldInfo, find_world
 
 
 class TaskClassifier(Protocol):
@@ -139,16 +139,16 @@ class SuccessClassifier(ModelMixin, ConfigMixin):
 
 
 def find_classifier(
-    checkpoint: str | Path | None = None, world: WorldInfo = ROBODESK
+    checkpoint: str | Path | None = None, world: str | WorldInfo = ROBODESK
 ) -> Path | None:
     """Folder of the classifiers that belong to a checkpoint, or None when there are none.
 
     checkpoint: the classifiers' own folder (ours, or VP2's `<task>.pt`), or a world model's folder
         that holds `classifiers/` or lies beside it; with None, or with none there, the shipped
-        ones of `world`.
+        ones of `world` (a name or a WorldInfo).
     Raises ColaWorldError when `checkpoint` is no folder.
     """
-    shipped = world.assets / "classifiers"
+    shipped = find_world(world).assets / "classifiers"
     places = [shipped]
     if checkpoint is not None:
         folder = Path(checkpoint).expanduser()
@@ -162,19 +162,20 @@ def find_classifier(
 
 
 def load_classifier(
-    checkpoint: str | Path | None = None,
+    checkpoint: str | Path | None = None, world: str | WorldInfo = ROBODESK
 ) -> SuccessClassifier | VP2Classifier:
-    """Load the classifiers of a checkpoint (see find_classifier), ready for inference.
+    """Load the classifiers of a checkpoint and world (see find_classifier), ready for inference.
 
     Raises ColaWorldError when there is no such folder, when it holds none and none are shipped, or
     when their files are damaged.
     """
     from cola_env.checkpoints import load_weights
 
-    folder = find_classifier(checkpoint)
+    world = find_world(world)
+    folder = find_classifier(checkpoint, world)
     if folder is None:
         raise ColaWorldError(
-            f"There are no success classifiers in {checkpoint or ROBODESK.assets}; train them with "
+            f"There are no success classifiers in {checkpoint or world.assets}; train them with "
             "'python -m cola_train.classifier data=FOLDER out=FOLDER' or pass reward='mse'."
         )
     if classifier_files(folder):
@@ -195,4 +196,4 @@ def is_classifier(folder: Path) -> bool:
         config = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError):
         return False
-    return config.get("_class_name") == SuccessClassifier.__name__
+    return isinstance(config, dict) and config.get("_class_name") == SuccessClassifier.__name__

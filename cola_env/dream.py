@@ -4,9 +4,10 @@
 bookkeeping to what is here.
 """
 
+import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from cola_env.dream_model import choose_mode, matching_classifier, open_model
 from cola_env.errors import ColaWorldError
-from cola_env.inputs import as_actions, as_frames, real_actions
+from cola_env.inputs import as_actions, as_frames, check_count, real_actions
 from cola_env.models.dream_state import DreamState
 from cola_env.models.pictures import to_bytes
 from cola_env.rewards import ClassifierReward, Reward, RewardName, is_judged, make_reward
@@ -39,15 +40,19 @@ RESET_OPTIONS = ("frame", "goal", "state", "actions")
 class DreamSnapshot:
     """All that a dream's future depends on; the memory is shared, as nothing ever writes to it.
 
+    model: the settings of the model that the memory is of.
     ended: which worlds of a vector environment begin anew with its next step, bool (B,).
+    rngs: what a vector environment then draws their starts with, a generator a world.
     """
 
+    model: str
     memory: DreamState
     frames: Tensor
     goals: Tensor
     steps: NDArray[np.int64]
     ended: NDArray[np.bool_]
     noise: tuple[Tensor, ...]
+    rngs: tuple[np.random.Generator, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,17 +99,20 @@ class Dream:
             raise ColaWorldError(
                 f"Unknown task '{task}'; choose one of {', '.join(self.world.tasks)}."
             )
-        if num_inference_steps is not None and num_inference_steps < 1:
-            raise ColaWorldError(f"num_inference_steps must be >= 1, not {num_inference_steps}.")
+        if num_inference_steps is not None:
+            check_count("num_inference_steps", num_inference_steps)
         self.model, folder = open_model(checkpoint, self.world, device)
         self.action_mode = choose_mode(self.model, action_mode, self.world)
         self.task = task
         self.batch = batch
         self.config: Mapping[str, Any] = self.model.config
+        self._model_settings = json.dumps(
+            {name: value for name, value in self.config.items() if not name.startswith("_")}
+        )
         classifier = matching_classifier(self.model, folder, self.world, is_judged(reward))
         self.reward = make_reward(reward, task, classifier)
         self.success: ClassifierReward | None = None
-        if classifier is not None and task in classifier.tasks:
+        if classifier is not None and classifier.discount == 0 and task in classifier.tasks:
             self.success = ClassifierReward(task, classifier)
         self._settings: dict[str, Any] = {
             "action_mode": self.action_mode,
@@ -232,6 +240,7 @@ class Dream:
 
     def snapshot(self) -> DreamSnapshot:
         return DreamSnapshot(
+            self._model_settings,
             self.memory,
             self.frames.clone(),
             self.goals.clone(),
@@ -242,7 +251,8 @@ class Dream:
 
     def restore(self, snapshot: DreamSnapshot) -> None:
         """Continue from a snapshot, of this or of another dream of the same model and size."""
-        self._memory = self._checked(snapshot).memory
+        snapshot = self._checked(snapshot)
+        self._memory = snapshot.memory
         self.frames = snapshot.frames.clone()
         self.goals = snapshot.goals.clone()
         self.steps = snapshot.steps.copy()
@@ -252,7 +262,7 @@ class Dream:
 
     def check_actions(self, actions: ArrayLike | Tensor, *leading: int | str) -> Tensor:
         """Actions for `step` or `rollout`, see cola_env.inputs.as_actions."""
-        return as_actions(actions, self.action_space, leading, self.device)
+        return as_actions(actions, self.action_space, leading)
 
     def _checked(self, snapshot: Any) -> DreamSnapshot:
         if not isinstance(snapshot, DreamSnapshot) or len(snapshot.frames) != self.batch:
@@ -260,7 +270,17 @@ class Dream:
                 f"restore() and options['state'] take what snapshot() of a dream of {self.batch} "
                 "world(s) returned."
             )
-        return snapshot
+        if snapshot.model != self._model_settings:
+            raise ColaWorldError(
+                "This snapshot is of a dream of another model: restore it into one that was made "
+                "with the same checkpoint."
+            )
+        return replace(
+            snapshot,
+            memory=snapshot.memory.to(self.device),
+            frames=snapshot.frames.to(self.device),
+            goals=snapshot.goals.to(self.device),
+        )
 
     def _reseed(self, rows: Sequence[int], seeds: Sequence[int]) -> None:
         for row, seed in zip(rows, seeds, strict=True):

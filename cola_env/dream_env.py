@@ -106,7 +106,7 @@ class ColaWorldEnv(gym.Env[Any, Any]):
         return self.dream.observations[0], info
 
     def step(
-        self, action: ArrayLike
+        self, action: ArrayLike | Tensor
     ) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
         actions = self.dream.check_actions(action)
         made = self.dream.step(actions[None])

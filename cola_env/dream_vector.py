@@ -1,6 +1,8 @@
 """The dreams as native vector environments: one batched prediction a step."""
 
+import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,7 @@ from torch import Tensor
 
 from cola_env.dream import RESET_OPTIONS, Dream, DreamSnapshot
 from cola_env.errors import ColaWorldError
-from cola_env.inputs import check_options, check_render_mode, check_step_limit
+from cola_env.inputs import as_array, check_options, check_render_mode, check_step_limit
 from cola_env.rewards import Reward, RewardName
 from cola_env.rollout import Rollout
 
@@ -90,18 +92,21 @@ class ColaWorldVectorEnv(VectorEnv[NDArray[np.uint8], Array, Array]):
         options: dict[str, Any] | None = None,
     ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
         given = check_options(options, RESET_OPTIONS)
-        kept = {name: x if name == "state" else np.array(x) for name, x in given.items()}
+        kept = {
+            name: value if name == "state" else as_array(value, f"options['{name}']").copy()
+            for name, value in given.items()
+        }
         self._seed(seed)
         self._begin(range(self.num_envs), kept)
         self._options = kept
         return self.dream.observations, self._success_infos(self.dream.success_probability())
 
     def step(
-        self, actions: ArrayLike
+        self, actions: ArrayLike | Tensor
     ) -> tuple[NDArray[np.uint8], Array, NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         running = ~self.dream.ended
         again = np.flatnonzero(self.dream.ended).tolist()
-        moves = np.array(actions)
+        moves = as_array(actions, "The actions").copy()
         if moves.shape == self.action_space.shape:
             moves[again] = 0
         made = self.dream.step(self.dream.check_actions(moves, self.num_envs))
@@ -126,12 +131,14 @@ class ColaWorldVectorEnv(VectorEnv[NDArray[np.uint8], Array, Array]):
         return self.dream.rollout(self.dream.check_actions(actions, self.num_envs, "N", "H"))
 
     def snapshot(self) -> DreamSnapshot:
-        """The present state of all worlds, with their noise and which of them have ended."""
-        return self.dream.snapshot()
+        """The present state of all worlds, with their noise, which of them have ended, and the
+        generators that their next episodes are drawn with."""
+        return replace(self.dream.snapshot(), rngs=tuple(copy.deepcopy(self._rngs)))
 
     def restore(self, snapshot: DreamSnapshot) -> None:
         """Go back to a snapshot: a world that had ended there begins anew with the next step."""
         self.dream.restore(snapshot)
+        self._rngs = copy.deepcopy(list(snapshot.rngs)) or self._rngs
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
         return tuple(self.dream.observations) if self.render_mode == "rgb_array" else None
@@ -162,10 +169,10 @@ class ColaWorldVectorEnv(VectorEnv[NDArray[np.uint8], Array, Array]):
         single = {}
         for name, value in options.items():
             shared = np.ndim(value) == 3 and name in ("frame", "goal")
-            if not shared and len(value) != self.num_envs:
+            if not shared and np.shape(value)[:1] != (self.num_envs,):
                 raise ColaWorldError(
                     f"options['{name}'] must hold one entry for each of the {self.num_envs} "
-                    f"worlds, not {len(value)}."
+                    f"worlds, but has shape {np.shape(value)}."
                 )
             single[name] = value if shared else value[row]
         return single

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cola_env.errors import ColaWorldError
-from cola_env.worlds import ROBODESK, WorldInfo
+from cola_env.worlds import ROBODESK, WorldInfo, find_world
 
 OWN = "own"
 DAMAGE = (
@@ -26,6 +26,7 @@ DAMAGE = (
     LookupError,
     OSError,
     RuntimeError,
+    TypeError,
     ValueError,
     lzma.LZMAError,
     zipfile.BadZipFile,
@@ -156,9 +157,10 @@ class GoalSet:
 def load_goals(
     rendering: str | None = None,
     path: str | Path | None = None,
-    world: WorldInfo = ROBODESK,
+    world: str | WorldInfo = ROBODESK,
 ) -> GoalSet:
-    """Goals rendered with a profile: the shipped ones of `world`, or those of `path`.
+    """Goals rendered with a profile: the shipped ones of `world` (by name or itself), or those of
+    `path`.
 
     rendering: None takes the profile of `path`, or "fast".
     path: a file of ours, or VP2's own (see `cola_env.vp2_goals`, which needs RoboDesk).
@@ -166,6 +168,7 @@ def load_goals(
     """
     from cola_env.vp2_goals import is_vp2_goals, load_vp2_goals
 
+    world = find_world(world)
     given = _place(rendering, path, world)
     goals = load_vp2_goals(given) if is_vp2_goals(given) else GoalSet.load(given)
     if goals.rendering != (rendering or goals.rendering):
@@ -182,12 +185,12 @@ def load_goals(
 def goals_files(
     rendering: str | None = None,
     path: str | Path | None = None,
-    world: WorldInfo = ROBODESK,
+    world: str | WorldInfo = ROBODESK,
 ) -> list[Path]:
     """The files that `load_goals` of the same arguments reads."""
     from cola_env.vp2_goals import goal_files, is_vp2_goals
 
-    given = _place(rendering, path, world)
+    given = _place(rendering, path, find_world(world))
     return [*goal_files(given).values()] if is_vp2_goals(given) else [given]
 
 

@@ -1,11 +1,12 @@
 """Checks at the public boundary: a caller's actions and images become a model's tensors."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from cola_env.errors import ColaWorldError
@@ -18,33 +19,44 @@ def real_actions(size: int) -> spaces.Box:
     return spaces.Box(-1.0, 1.0, (size,), np.float32)
 
 
+def as_array(values: ArrayLike | Tensor, what: str) -> NDArray[Any]:
+    """The numbers of a tensor, on whatever device, or of anything that numpy takes; not a copy
+    where none is needed. Raises ColaWorldError, which calls them `what`, when there are none."""
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        array = np.empty(0, object)
+    if not (array.dtype == bool or np.issubdtype(array.dtype, np.number)):
+        raise ColaWorldError(
+            f"{what} must be numbers: an array, a tensor or lists of equal lengths, "
+            f"not {type(values).__name__}."
+        )
+    return array
+
+
 def as_actions(
-    actions: ArrayLike | Tensor,
-    space: Space,
-    leading: Sequence[int | str] = (),
-    device: torch.device | str = "cpu",
+    actions: ArrayLike | Tensor, space: Space, leading: Sequence[int | str] = ()
 ) -> Tensor:
-    """Actions of shape (*leading, *space.shape): float32 clipped to [-1, 1], or int64 codes.
+    """Actions of shape (*leading, *space.shape): float32 clipped to [-1, 1], or int64 codes; a
+    tensor's stay on its device.
 
     leading: the axes before the action's own, as sizes or, where any size will do, as names.
     Raises ColaWorldError for another shape, NaN, or codes outside of a MultiDiscrete space.
     """
     if not isinstance(actions, Tensor):
-        actions = torch.as_tensor(np.asarray(actions))
-    values = actions.to(device)
+        actions = torch.as_tensor(as_array(actions, "The actions"))
+    values = actions.detach()
     latent = isinstance(space, spaces.MultiDiscrete)
     check_actions(values.shape, leading, space.shape, latent)
     if not torch.isfinite(values).all():
         raise ColaWorldError("The actions contain NaN or infinity; give finite numbers.")
     if isinstance(space, spaces.Box):
         return values.float().clamp(-1.0, 1.0)
-    entries = torch.as_tensor(space.nvec, device=device)
-    codes = values.long()
-    if ((codes != values) | (codes < 0) | (codes >= entries)).any():
-        raise ColaWorldError(
-            f"Latent actions are codes: whole numbers from 0 to {int(entries.max()) - 1}."
-        )
-    return codes
+    check_codes(values, torch.as_tensor(space.nvec, device=values.device))
+    return values.long()
 
 
 def check_actions(
@@ -57,12 +69,30 @@ def check_actions(
         raise ColaWorldError(f"{kind} must have shape {_text(wanted)}, not {_text(shape)}.")
 
 
-def as_frames(frames: ArrayLike, name: str, size: int, leading: Sequence[int | str] = ()) -> Tensor:
+def check_codes(codes: Tensor, entries: Tensor) -> None:
+    """Raises ColaWorldError unless codes (..., tokens) are whole numbers, not negative and below
+    `entries` (tokens,), which is on their device."""
+    if ((codes != codes.long()) | (codes < 0) | (codes >= entries)).any():
+        raise ColaWorldError(
+            f"Latent actions are codes: whole numbers from 0 to {int(entries.max()) - 1}."
+        )
+
+
+def check_count(name: str, count: int) -> int:
+    """`count` if it is a whole number of at least 1; ColaWorldError, which names it, otherwise."""
+    if not isinstance(count, int | np.integer) or count < 1:
+        raise ColaWorldError(f"{name} must be a whole number of at least 1, not {count!r}.")
+    return int(count)
+
+
+def as_frames(
+    frames: ArrayLike | Tensor, name: str, size: int, leading: Sequence[int | str] = ()
+) -> Tensor:
     """The images of options[name], uint8 (*leading, size, size, 3), as a tensor on the CPU.
 
     Raises ColaWorldError for another type or shape; see as_actions for `leading`.
     """
-    values = np.asarray(frames)
+    values = as_array(frames, f"options['{name}']")
     wanted = (*leading, size, size, 3)
     if values.dtype != np.uint8 or not _fits(values.shape, wanted):
         raise ColaWorldError(

@@ -16,6 +16,7 @@ from torch import Tensor
 from cola_env.classifier import TaskClassifier, check_task, load_classifier
 from cola_env.errors import ColaWorldError
 from cola_env.lpips_distance import ALEXNET, LPIPS
+from cola_env.worlds import world_of
 
 VP2_PIXELS = 64 * 64 * 3
 """Numbers in one VP2 image: what its sums have more than our means."""
@@ -93,12 +94,12 @@ class ClassifierReward:
     task: one of the classifier's tasks.
     checkpoint: a TaskClassifier (SuccessClassifier, VP2Classifier, ClassifierEnsemble), its
         folder, or a world model's folder (which may hold one under classifiers/); None takes the
-        shipped classifiers.
+        shipped classifiers of the task's world.
     """
 
     def __init__(self, task: str, checkpoint: TaskClassifier | str | Path | None = None) -> None:
         if checkpoint is None or isinstance(checkpoint, str | Path):
-            checkpoint = load_classifier(checkpoint)
+            checkpoint = load_classifier(checkpoint, world_of(task))
         check_task(checkpoint, task)
         self.classifier: TaskClassifier = checkpoint
         self.task = task
@@ -114,7 +115,15 @@ class ClassifierReward:
         return self.classifier.logit(frames, self.task)
 
     def success_probability(self, frames: Tensor) -> Tensor:
-        """Probability in [0, 1] that each float frame (..., 64, 64, 3) shows success; (...)."""
+        """Probability in [0, 1] that each float frame (..., 64, 64, 3) shows success; (...).
+
+        Raises ColaWorldError for a value function, whose logits are not those of success.
+        """
+        if self.classifier.discount > 0:
+            raise ColaWorldError(
+                f"This is a value function (discount {self.classifier.discount}), which tells how "
+                "near success is, not whether a frame shows it: give a classifier of discount 0."
+            )
         return self.logit(frames).sigmoid()
 
 

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cola_env.errors import ColaWorldError
 from cola_env.goals import GoalPair, load_goals
-from cola_env.inputs import as_actions, as_frames, real_actions
+from cola_env.inputs import as_actions, as_array, as_frames, real_actions
 from cola_env.worlds import OWN, WorldInfo
 
 
@@ -57,25 +58,29 @@ class Starts:
         ColaWorldError for images or actions of another shape and for a task without fitting pairs.
         """
         seed = int(rng.integers(2**31))
-        images = {name: options[name] for name in ("frame", "goal") if name in options}
+        images = {
+            name: as_array(options[name], f"options['{name}']")
+            for name in ("frame", "goal")
+            if name in options
+        }
         if self.world is OWN:
             images = self._own(images)
         if len(images) < 2:
             pair = self._pair(rng)
             images = {"frame": pair.initial_frame, "goal": pair.goal_frame} | images
-        past = np.asarray(images["frame"])
+        past = images["frame"]
         frames = as_frames(past if past.ndim == 4 else past[None], "frame", self.image_size, ("C",))
         goal = as_frames(images["goal"], "goal", self.image_size)
         return Start(frames, goal, self._actions(len(frames) - 1, options), seed)
 
-    def _own(self, images: dict[str, Any]) -> dict[str, Any]:
+    def _own(self, images: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         if "frame" not in images:
             side = self.image_size
             raise ColaWorldError(
                 "ColaWorld-Own-v0 has no shipped starts: give reset(options={'frame': ...}), uint8 "
                 f"RGB ({side}, {side}, 3), or several as (C, {side}, {side}, 3)."
             )
-        past = np.asarray(images["frame"])
+        past = images["frame"]
         return {"goal": past[-1] if past.ndim == 4 else past} | images
 
     def _pair(self, rng: np.random.Generator) -> GoalPair:

@@ -118,8 +118,18 @@ is to come near a goal image."""
 WORLDS = {world.name: world for world in (ROBODESK, LIBERO)}
 
 
-def find_world(name: str) -> WorldInfo:
-    """The world with a simulator called `name`; raises ColaWorldError when there is none."""
-    if name not in WORLDS:
-        raise ColaWorldError(f"There is no world '{name}': choose env={' or env='.join(WORLDS)}.")
-    return WORLDS[name]
+def find_world(world: str | WorldInfo) -> WorldInfo:
+    """The world with a simulator of that name, or a world itself.
+
+    Raises ColaWorldError when there is none.
+    """
+    if isinstance(world, WorldInfo):
+        return world
+    if world not in WORLDS:
+        raise ColaWorldError(f"There is no world '{world}': choose env={' or env='.join(WORLDS)}.")
+    return WORLDS[world]
+
+
+def world_of(task: str) -> WorldInfo:
+    """The world that the task is of; RoboDesk for a task that none knows."""
+    return next((world for world in WORLDS.values() if task in world.tasks), ROBODESK)

@@ -42,6 +42,10 @@ class DreamState:
         """The dreams that ``index`` (long, bool or slice over B) picks."""
         return self._map(lambda x: x[index])
 
+    def to(self, device: torch.device) -> DreamState:
+        """This state on a device."""
+        return self._map(lambda x: x.to(device))
+
     def put(self, index: Tensor, rows: DreamState) -> DreamState:
         """This state with the dreams at ``index`` (K,) long replaced by the K ``rows``."""
         frames = max(self.cached, rows.cached)

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from cola_env.errors import ColaWorldError
-from cola_env.inputs import check_actions
+from cola_env.inputs import check_count
 from cola_env.models.candidates import Candidates
+from cola_env.models.checks import check_frames, check_moves, check_noise
 from cola_env.models.denoising import Sampling, denoise, keep
 from cola_env.models.dream_state import DreamState
 from cola_env.models.latent_action_diffusion import LatentActionDiffusion
@@ -32,9 +33,9 @@ class ColaWorldModel(LatentActionDiffusion):
                 model infers its own.
 
         Raises:
-            ColaWorldError: frames of another shape, or missing actions.
+            ColaWorldError: frames of another shape or type, missing or misshapen actions.
         """
-        self._check_frames(frames)
+        check_frames(self, frames)
         if self.frames_per_latent > 1:
             raise ColaWorldError(
                 "A dream takes one action a step, but this model's latents stand for "
@@ -56,17 +57,6 @@ class ColaWorldModel(LatentActionDiffusion):
         seen = torch.full((batch,), length, device=self.device)
         return DreamState(latents[:, -1], cache, seen, None if codes is None else codes[:, -1])
 
-    def _check_frames(self, frames: Tensor) -> None:
-        size = self.config.image_size
-        if frames.ndim != 5 or tuple(frames.shape[2:]) != (size, size, 3):
-            raise ColaWorldError(
-                f"A model takes frames of shape (B, C, {size}, {size}, 3), "
-                f"not {tuple(frames.shape)}."
-            )
-
-    def _check_actions(self, actions: Tensor, mode: str, *leading: int | str) -> None:
-        check_actions(actions.shape, leading, self.action_shape(mode), mode == "latent")
-
     def context_actions(
         self, frames: Tensor, latents: Tensor, actions: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
@@ -83,6 +73,7 @@ class ColaWorldModel(LatentActionDiffusion):
                 f"A model conditioned on real actions needs the {between} actions between "
                 f"its {between + 1} context frames: pass actions of shape (B, {between}, A)."
             )
+        check_moves(self, actions, "direct", len(frames), "C - 1")
         return self.action_in(actions.to(self.device)[:, -between:].float()), None
 
     @inference
@@ -108,12 +99,16 @@ class ColaWorldModel(LatentActionDiffusion):
             noise: starting noise (B, C, h, w), or the generator to draw it from.
 
         Raises:
-            ColaWorldError: this model does not offer ``action_mode``.
+            ColaWorldError: actions or noise of another shape, codes that there are not, no sampling
+                step, or an action mode that this model does not offer.
         """
         mode = self._mode(action_mode)
+        check_moves(self, actions, mode, state.batch_size)
         sampling = self._sampling(num_inference_steps, guidance_scale, self.window)
-        if not isinstance(noise, Tensor):
-            shape = state.latents.shape
+        shape = state.latents.shape
+        if isinstance(noise, Tensor):
+            check_noise(noise, *shape)
+        else:
             source = noise.device if noise is not None else self.device
             noise = torch.randn(shape, generator=noise, device=source)
         vectors, codes = self.condition(actions.to(self.device), state.latents, mode)
@@ -141,8 +136,9 @@ class ColaWorldModel(LatentActionDiffusion):
 
     def _sampling(self, steps: int | None, scale: float | None, frames: int) -> Sampling:
         """As asked for, or else as the checkpoint says, for clips of ``frames`` latents."""
+        steps = self.config.num_inference_steps if steps is None else steps
         return Sampling(
-            steps or self.config.num_inference_steps,
+            check_count("num_inference_steps", steps),
             self.config.guidance_scale if scale is None else scale,
             self.noise_shift(frames),
         )
@@ -192,15 +188,17 @@ class ColaWorldModel(LatentActionDiffusion):
             Frames (B, N, H, S, S, 3) float32 in [0, 1], or latents (B, N, H, C, h, w) float32.
 
         Raises:
-            ColaWorldError: actions of another shape, an action mode that this model does not
-                offer, or ``together`` for one that has to see the clean frame before each frame.
+            ColaWorldError: actions or noise of another shape, codes that there are not, no sampling
+                step, an action mode that this model does not offer, or ``together`` for one that
+                has to see the clean frame before each frame.
         """
         mode = self._mode(action_mode)
-        self._check_actions(actions, mode, state.batch_size, "N", "H")
+        check_moves(self, actions, mode, state.batch_size, "N", "H")
         batch, samples, horizon = actions.shape[:3]
         actions = actions.to(self.device).flatten(0, 1)
         if noise is None:
             noise = self._noise(seed, horizon, *state.latents.shape)
+        check_noise(noise, horizon, *state.latents.shape)
         noise = noise.to(self.device).repeat_interleave(samples, dim=1)
         frames = state.cached + horizon if together else self.window
         sampling = self._sampling(num_inference_steps, guidance_scale, frames)
@@ -278,13 +276,14 @@ class ColaWorldModel(LatentActionDiffusion):
             Frames (B, H, S, S, 3) float32 in [0, 1].
 
         Raises:
-            ColaWorldError: frames or actions of another shape, an action mode that this model does
-                not offer; and under compression in time other than 4k + 1 <= 33 frames in all, or
-                a model that has to see the clean frame before each frame.
+            ColaWorldError: frames or actions of another shape or type, codes that there are not, no
+                sampling step, an action mode that this model does not offer; and under compression
+                in time other than 4k + 1 <= 33 frames in all, or a model that has to see the clean
+                frame before each frame.
         """
-        self._check_frames(frames)
+        check_frames(self, frames)
         mode = self._mode(action_mode)
-        self._check_actions(actions, mode, len(frames), "H")
+        check_moves(self, actions, mode, len(frames), "H")
         if self.frames_per_latent == 1:
             return self.rollout(
                 self.begin(frames, context_actions),

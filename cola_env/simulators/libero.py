@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cola_env.errors import ColaWorldError
+from cola_env.inputs import check_count
 from cola_env.simulators.libero_camera import SceneCamera
 from cola_env.simulators.libero_package import find_assets, use_assets
 from cola_env.simulators.libero_scene import LiberoScene
@@ -70,11 +71,12 @@ class LiberoEnv(SimulatorEnv):
         max_episode_steps: int | None = None,
         render_mode: str | None = None,
     ) -> None:
-        """Raises ColaWorldError for an unknown task, profile, reward or render mode and for
-        missing assets, ImportError when packages are missing, and RuntimeError without OpenGL."""
+        """Raises ColaWorldError for an unknown task, profile, reward or render mode, counts below
+        1 and missing assets, ImportError when packages are missing, and RuntimeError without
+        OpenGL."""
         known = find_task(task)
         profile = get_profile(rendering)
-        own_limit = math.ceil(known.horizon / action_repeat)
+        own_limit = math.ceil(known.horizon / check_count("action_repeat", action_repeat))
         limit = own_limit if max_episode_steps is None else max_episode_steps
         super().__init__(task, rendering, image_size, reward, limit, render_mode)
         self.metadata = self.metadata | {"render_fps": max(1, CONTROL_HERTZ // action_repeat)}

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cola_env.errors import ColaWorldError
+from cola_env.inputs import check_count
 from cola_env.simulators.rendering import DeskCamera, get_profile, import_dm_control
 from cola_env.simulators.simulator_env import SimulatorEnv, Snapshot
 
@@ -102,9 +103,11 @@ class RoboDeskEnv(SimulatorEnv):
         max_episode_steps: int | None = None,
         render_mode: str | None = None,
     ) -> None:
-        """Raises ColaWorldError for an unknown task, profile, reward or render mode, ImportError
-        when the robodesk package is missing, and RuntimeError without OpenGL."""
+        """Raises ColaWorldError for an unknown task, profile, reward or render mode and for counts
+        below 1, ImportError when the robodesk package is missing, and RuntimeError without OpenGL.
+        """
         self.check_choice("task", task, ROBODESK_TASKS)
+        check_count("action_repeat", action_repeat)
         profile = get_profile(rendering)
         super().__init__(task, rendering, image_size, reward, max_episode_steps, render_mode)
         import_dm_control()
@@ -143,14 +146,16 @@ class RoboDeskEnv(SimulatorEnv):
     def restore(self, state: Mapping[str, NDArray[np.float64]]) -> None:
         try:
             steps, success = state["episode"]
-            original = dict(zip(OBJECTS, state["original_positions"], strict=True))
+            original = np.array(state["original_positions"], np.float64)
+            if original.shape != (len(OBJECTS), 3):
+                raise ValueError(f"original_positions of shape {original.shape}")
             self._desk.set_state(state["simulation"])
         except (KeyError, TypeError, ValueError) as error:
             raise ColaWorldError(
                 "This is no snapshot of RoboDesk: pass what snapshot() or vector_to_state(vector) "
                 f"returned ({error})."
             ) from error
-        self._desk.original_pos = {name: np.array(position) for name, position in original.items()}
+        self._desk.original_pos = dict(zip(OBJECTS, original, strict=True))
         self._desk.success = bool(success)
         self._steps = int(steps)
         self._frame = None

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cola_env.errors import ColaWorldError
-from cola_env.inputs import check_step_limit
+from cola_env.inputs import as_array, check_count, check_step_limit
 from cola_env.rollout import Rollout
 
 if TYPE_CHECKING:
@@ -57,9 +57,10 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
         max_episode_steps: int | None,
         render_mode: str | None,
     ) -> None:
-        """Raises ColaWorldError for an unknown reward or render mode, a step limit below 1, and a
-        reward whose success classifier knows other frames than these."""
+        """Raises ColaWorldError for an unknown reward or render mode, a step limit or image size
+        below 1, and a reward whose success classifier knows other frames than these."""
         self.check_choice("render mode", render_mode, (None, "rgb_array"))
+        check_count("image_size", image_size)
         self.task = task
         self.rendering = rendering
         self.render_mode = render_mode
@@ -119,7 +120,7 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
         return self.render(), {"success": False}
 
     def step(
-        self, action: NDArray[np.float32]
+        self, action: NDArray[np.float32] | Tensor
     ) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
         reward, success = self._advance(action)
         frame = self.render()
@@ -130,7 +131,7 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
         truncated = self.max_episode_steps is not None and self._steps >= self.max_episode_steps
         return frame, reward, success, truncated, {"success": success}
 
-    def advance(self, action: NDArray[np.float32]) -> bool:
+    def advance(self, action: NDArray[np.float32] | Tensor) -> bool:
         """A step that draws nothing; returns whether the task succeeded during it."""
         return self._advance(action)[1]
 
@@ -146,7 +147,7 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
         Returns frames uint8 (N, H, image_size, image_size, 3) and rewards float32 (N, H), as
         `step` gives them.
         """
-        sequences = torch.as_tensor(actions, dtype=torch.float32).cpu().numpy()
+        sequences = np.asarray(as_array(actions, "The actions"), np.float32)
         if sequences.ndim != 3 or sequences.shape[2] != self.action_dim:
             raise ColaWorldError(
                 f"rollout needs actions of shape (N, H, {self.action_dim}), not {sequences.shape}."
@@ -173,9 +174,9 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
                 f"choose one of {', '.join(map(str, known))}."
             )
 
-    def _advance(self, action: NDArray[np.float32]) -> tuple[float, bool]:
+    def _advance(self, action: NDArray[np.float32] | Tensor) -> tuple[float, bool]:
         self._check_started()
-        action = np.asarray(action, dtype=np.float32)
+        action = np.asarray(as_array(action, "The action"), np.float32)
         if action.shape != (self.action_dim,):
             raise ColaWorldError(
                 f"{self.simulator} takes an action of shape ({self.action_dim},), "
@@ -188,7 +189,7 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
         return self._simulate(action.clip(-1, 1))
 
     def _to_goal(self, goal: Any) -> Tensor:
-        image = torch.as_tensor(np.asarray(goal))
+        image = torch.tensor(as_array(goal, "options['goal']"))
         if image.shape != self._image_shape:
             raise ColaWorldError(
                 f"The goal image has shape {tuple(image.shape)} but frames have "
@@ -206,10 +207,14 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
             return None
         from cola_env.classifier import check_frames, load_classifier
         from cola_env.rewards import REWARDS, is_judged, make_reward
+        from cola_env.worlds import WORLDS
 
         if isinstance(reward, str):
             self.check_choice("reward", reward, (*self.own_rewards, *REWARDS))
-        classifier = load_classifier() if is_judged(reward) else None
+        classifier = None
+        if is_judged(reward):
+            world = next(w for w in WORLDS.values() if w.simulator == self.simulator)
+            classifier = load_classifier(None, world)
         made = make_reward(reward, task, classifier)
         if classifier is not None:
             check_frames(classifier, self.rendering, self._image_shape[0])

@@ -16,12 +16,36 @@ def actions_for(env, *leading, seed=0):
     return sampled.reshape(*leading, *env.action_space.shape)
 
 
+class Elsewhere(torch.Tensor):
+    """A tensor that numpy cannot read before it is brought to the CPU, as on a GPU; what is
+    computed with it is a plain one."""
+
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    def __array__(self, *args, **kwargs):
+        raise TypeError("can't convert a tensor that is elsewhere to numpy")
+
+    numpy = __array__
+
+    def detach(self):
+        return self
+
+    def cpu(self):
+        return self.as_subclass(torch.Tensor)
+
+
+def elsewhere(values):
+    return torch.tensor(values).as_subclass(Elsewhere)
+
+
 def state_of(env):
     """All numbers of an environment's state, as bytes."""
 
     def flat(value):
         if isinstance(value, (tuple, list)):
             return [number for part in value for number in flat(part)]
+        if isinstance(value, str):
+            return [value.encode()]
         return [torch.as_tensor(value).float().numpy().tobytes()] if value is not None else []
 
     return flat(astuple(env.snapshot()))

@@ -115,6 +115,15 @@ def test_a_damaged_config(copy):
         load_model(copy, "cpu")
 
 
+def test_a_config_that_is_no_object(copy):
+    (copy / "config.json").write_text("[]")
+    with pytest.raises(ColaWorldError, match="config.json holds no JSON object"):
+        load_model(copy, "cpu")
+    with pytest.raises(ColaWorldError, match="config.json holds no JSON object"):
+        find_checkpoint(copy)
+    assert find_classifier(copy) != copy
+
+
 def test_a_config_of_another_size(copy):
     config = json.loads((copy / "config.json").read_text())
     config["stdit_config"]["hidden_size"] = 32

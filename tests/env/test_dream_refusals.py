@@ -22,7 +22,7 @@ def test_bad_arguments(checkpoints):
         ({"checkpoint": checkpoints["direct"], "action_mode": "real"}, "it offers 'direct'"),
         ({"task": "stack"}, "no success classifier for task 'stack'"),
         ({"reward": "beauty"}, "Unknown reward"),
-        ({"num_inference_steps": 0}, "num_inference_steps"),
+        ({"num_inference_steps": 0}, "num_inference_steps must be a whole number of at least 1"),
         ({"max_episode_steps": 0}, "max_episode_steps must be at least 1, or -1.*not 0"),
         ({"render_mode": "human"}, "render_mode"),
     ):
@@ -35,6 +35,19 @@ def test_a_classifier_of_another_rendering_profile_is_refused(checkpoints, tmp_p
     cola_env.SuccessClassifier(width=4, rendering="vp2").save_pretrained(tmp_path / "classifiers")
     with pytest.raises(ValueError, match="[Rr]endering profile"):
         ColaWorldEnv(checkpoint=tmp_path / "direct", device="cpu")
+
+
+def test_a_value_function_ends_no_episode(checkpoints, tmp_path, monkeypatch):
+    monkeypatch.setattr("cola_env.dream.SUCCESS", -1.0)
+    cola_env.load_model(checkpoints["direct"], "cpu").save_pretrained(tmp_path / "direct")
+    for discount in (0.0, 0.8):
+        values = cola_env.SuccessClassifier(width=4, discount=discount)
+        values.save_pretrained(tmp_path / "classifiers")
+        env = ColaWorldEnv("push_red", checkpoint=tmp_path / "direct", device="cpu")
+        _, info = env.reset(seed=0)
+        assert ("success_probability" in info) == (discount == 0)
+        *_, terminated, _, info = env.step(np.zeros(5, np.float32))
+        assert terminated == ("success_probability" in info) == (discount == 0)
 
 
 @pytest.fixture
@@ -91,6 +104,7 @@ def test_bad_actions(make):
         (latent, np.array([0, 32]), "from 0 to 31"),
         (latent, np.array([-1, 0]), "from 0 to 31"),
         (latent, np.array([0.5, 0]), "whole numbers"),
+        (real, None, "actions must be numbers.*not NoneType"),
         (latent, np.zeros(5), r"Latent actions must have shape \(2,\)"),
     ):
         before = state_of(env)
@@ -113,6 +127,7 @@ def test_bad_options(make, image):
         ({"gaol": image(0)}, "no option 'gaol'"),
         ({"frame": image(0)[:32]}, r"options\['frame'\] must be uint8"),
         ({"frame": image(0) / 255}, "not float64"),
+        ({"goal": None}, r"options\['goal'\] must be numbers.*not NoneType"),
         ({"goal": np.stack([image(0)] * 2)}, r"options\['goal'\]"),
         ({"frame": np.stack([image(0)] * 3)}, r"options\['actions'\] of shape \(2, 5\)"),
         ({"state": snapshot, "frame": image(0)}, "not both"),

@@ -215,6 +215,13 @@ def test_options_for_all_or_for_each(make, image):
     np.testing.assert_array_equal(starts, frames)
     with pytest.raises(ColaWorldError, match="each of the 2 worlds"):
         env.reset(options={"frame": np.stack([image(1)] * 3)})
+    with pytest.raises(ColaWorldError, match="each of the 2 worlds"):
+        env.reset(options={"goal": 3})
+    with pytest.raises(ColaWorldError, match=r"options\['goal'\] must be numbers.*NoneType"):
+        env.reset(options={"goal": None})
+    ragged = [image(1), image(1, 32)]
+    with pytest.raises(ColaWorldError, match=r"options\['frame'\] must be numbers.*not list"):
+        env.reset(options={"frame": ragged})
 
 
 def test_bad_arguments(make):

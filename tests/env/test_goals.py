@@ -62,6 +62,14 @@ def test_missing_and_damaged_files_are_told_in_a_sentence(tmp_path):
         GoalSet.load(path)
 
 
+def test_an_array_under_the_name_of_a_goal_file(tmp_path):
+    path = tmp_path / "goals.npz"
+    with open(path, "wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(ColaWorldError, match="damaged"):
+        load_goals(path=path)
+
+
 def test_flipped_bytes_of_a_goal_file_are_told_or_harmless(tmp_path):
     path = tmp_path / "goals.npz"
     make_set(count=1).save(path)

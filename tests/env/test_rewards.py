@@ -63,6 +63,15 @@ def test_classifier_reward_is_the_logit_of_its_probability(classifier):
     torch.testing.assert_close(reward(frames, goal).sigmoid(), reward.success_probability(frames))
 
 
+def test_a_value_function_gives_no_probability_of_success():
+    values = SuccessClassifier(width=4, discount=0.8).eval()
+    frames, goal = frames_and_goal()
+    reward = make_reward("classifier", "push_red", values)
+    assert reward(frames, goal).shape == (2, 3, 4)
+    with pytest.raises(ColaWorldError, match=r"value function \(discount 0.8\).*of discount 0"):
+        reward.success_probability(frames)
+
+
 def test_make_reward_by_name(classifier):
     assert isinstance(make_reward("mse", "stack"), MSEReward)
     assert isinstance(make_reward("classifier", "push_red", classifier), ClassifierReward)

@@ -10,8 +10,10 @@ import torch
 
 import cola_env
 from cola_env import ColaWorldEnv, ColaWorldError, GoalPair, GoalSet, SuccessClassifier, load_goals
+from cola_env.classifier import find_classifier, load_classifier
+from cola_env.goals import goals_files
 from cola_env.simulators.libero_tasks import GOAL_SCENE_TASKS
-from cola_env.worlds import LIBERO, ROBODESK, WORLDS, find_world
+from cola_env.worlds import LIBERO, ROBODESK, WORLDS, find_world, world_of
 
 TASK = "libero_goal/put_the_bowl_on_the_plate"
 Draw = Callable[[int], np.ndarray]
@@ -50,6 +52,31 @@ def test_worlds_by_name() -> None:
     for world in WORLDS.values():
         assert set(world.goal_tasks) <= set(world.tasks)
         assert gym.spec(f"ColaWorld-{world.simulator}-v0").kwargs == {"world": world.name}
+
+
+def test_a_worlds_name_will_do_wherever_a_world_is_asked_for(assets: Path) -> None:
+    assert find_world(LIBERO) is LIBERO
+    for world in ("libero", LIBERO):
+        assert load_goals(world=world).world == "libero"
+        assert cola_env.load_model(device="cpu", world=world).config.action_dim == 7
+        assert cola_env.find_checkpoint(world=world) == LIBERO.assets / "cola"
+        assert load_classifier(world=world).tasks == LIBERO.goal_tasks
+        assert find_classifier(world=world) == LIBERO.assets / "classifiers"
+        assert goals_files(world=world) == [LIBERO.assets / "goals" / "fast.npz"]
+    for call in (load_goals, cola_env.load_model, cola_env.find_checkpoint, load_classifier):
+        with pytest.raises(ColaWorldError, match="no world 'atari'"):
+            call(world="atari")
+
+
+def test_a_task_finds_the_classifiers_of_its_world(assets: Path) -> None:
+    frames = torch.rand(2, 64, 64, 3)
+    reward = cola_env.make_reward("classifier", TASK)
+    expected = load_classifier(world="libero").logit(frames, TASK)
+    torch.testing.assert_close(reward(frames, frames[0]), expected)
+    assert cola_env.make_reward("vp2", TASK)(frames, frames[0]).shape == (2,)
+    assert world_of("stack") is ROBODESK and world_of(TASK) is LIBERO
+    with pytest.raises(ColaWorldError, match="no success classifiers in .*robodesk"):
+        cola_env.make_reward("vp2", "push_red")
 
 
 def test_the_dream_of_libero(assets: Path) -> None:

@@ -29,6 +29,9 @@ def test_unknown_task_lists_the_tasks() -> None:
         ("rendering", "pretty", "rendering profile 'pretty'.*'vp2' or 'fast'"),
         ("reward", "money", "reward 'money'.*success, sparse, dense, vp2"),
         ("render_mode", "human", "render mode 'human'.*rgb_array"),
+        ("action_repeat", 0, "action_repeat must be a whole number of at least 1, not 0"),
+        ("action_repeat", 2.5, "action_repeat must be a whole number of at least 1, not 2.5"),
+        ("image_size", 0, "image_size must be a whole number of at least 1, not 0"),
         ("max_episode_steps", 0, "max_episode_steps must be at least 1, or -1.*not 0"),
     ],
 )
@@ -119,7 +122,8 @@ def test_wrong_rollout_shape(env: Any) -> None:
 
 
 def test_foreign_snapshot(env: Any) -> None:
-    for state in ({"qpos": np.zeros(3)}, vector_to_state(np.zeros(40))):
+    flat = env.snapshot() | {"original_positions": np.zeros((3, 2))}
+    for state in ({"qpos": np.zeros(3)}, vector_to_state(np.zeros(40)), flat):
         with pytest.raises(ColaWorldError, match="no snapshot of RoboDesk"):
             env.restore(state)
 

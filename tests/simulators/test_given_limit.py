@@ -1,4 +1,4 @@
-"""LIBERO-v0 under gym.make, with an environment in its place that needs no package."""
+"""The limit of gym.make, with an environment that needs no package in a simulator's place."""
 
 from dataclasses import replace
 from typing import Any
@@ -33,11 +33,19 @@ def length(env: gymnasium.Env[Any, Any]) -> int:
     return next(steps for steps in range(1, 99) if env.step(0)[3])
 
 
-@pytest.mark.parametrize(("given", "steps"), [(None, 3), (-1, 3), (2, 2), (5, 5)])
-def test_a_limit_given_to_gym_make_takes_the_place_of_the_own_one(
-    given: int | None, steps: int
+@pytest.mark.parametrize(
+    ("name", "given", "steps"),
+    [
+        *(("LIBERO-v0", given, steps) for given, steps in ((None, 3), (-1, 3), (2, 2), (5, 5))),
+        *(("RoboDesk-v0", given, steps) for given, steps in ((None, 15), (2, 2), (20, 20))),
+    ],
+)
+def test_a_limit_of_gym_make_takes_the_place_of_the_own_one_and_is_counted_by_it(
+    name: str, given: int | None, steps: int
 ) -> None:
-    spec = replace(gymnasium.spec("LIBERO-v0"), entry_point=Short)
+    spec = replace(gymnasium.spec(name), entry_point=Short)
     env = gymnasium.make(spec, max_episode_steps=given)
     assert length(env) == length(gymnasium.make(env.spec)) == steps
     assert env.unwrapped.max_episode_steps == steps
+    env.unwrapped.steps = 0
+    assert [env.step(0)[3] for _ in range(steps)] == [False] * (steps - 1) + [True]

@@ -79,6 +79,16 @@ def test_a_limit_given_to_gym_make_replaces_the_suites() -> None:
     env.close()
 
 
+def test_the_shipped_classifiers_by_name() -> None:
+    task = "libero_goal/put_the_bowl_on_the_stove"
+    env = gymnasium.make("LIBERO-v0", task=task, rendering="fast", reward="vp2")
+    frame, _ = env.reset(seed=0, options={"goal": np.zeros((64, 64, 3), np.uint8)})
+    assert np.isfinite(env.step(STILL)[1])
+    env.close()
+    with pytest.raises(ColaWorldError, match=f"no success classifier for task '{STOVE}'.*{task}"):
+        LiberoEnv(STOVE, rendering="fast", reward="vp2")
+
+
 def test_same_seed_gives_identical_episodes_and_leaves_numpys_global_state(
     make_libero: Make, actions: NDArray[np.float32]
 ) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 import cola_env  # noqa: F401
 from cola_env.simulators.robodesk import ROBODESK_TASKS, state_to_vector, vector_to_state
+from tests.env.dream_cases import elsewhere
 
 Make = Callable[..., Any]
 
@@ -180,6 +181,28 @@ def test_reward_object_compares_the_frame_with_the_goal(
     assert env.step(-actions[0])[1] < 0
     env.reset(seed=1)
     assert env.step(actions[0])[1] < 0
+
+
+def test_tensors_that_numpy_cannot_read(make_env: Make, actions: NDArray[np.float32]) -> None:
+    env = make_env(reward=goal_distance)
+    goal = np.full((64, 64, 3), 99, np.uint8)
+    found = []
+    for tensor in (np.asarray, elsewhere):
+        env.reset(seed=0, options={"goal": tensor(goal)})
+        rewards = env.rollout(tensor(actions[None, :1])).rewards
+        found.append([rewards.item(), env.step(tensor(actions[0]))[1]])
+    assert found[0] == found[1]
+
+
+def test_gym_makes_limit_is_that_of_the_restored_step() -> None:
+    env = gymnasium.make("RoboDesk-v0", rendering="fast", action_repeat=1, image_size=16)
+    env.reset(seed=0)
+    start = env.unwrapped.snapshot()
+    for _ in range(2):
+        ends = [env.step(np.zeros(5, np.float32))[3] for _ in range(15)]
+        assert ends == [False] * 14 + [True]
+        env.unwrapped.restore(start)
+    env.close()
 
 
 def test_actions_are_clipped_to_the_action_space(make_env: Make) -> None:

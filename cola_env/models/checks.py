@@ -1,0 +1,39 @@
+"""What a world model refuses: frames, actions and noise that do not fit it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cola_env.errors import ColaWorldError
+from cola_env.inputs import check_actions, check_codes
+from cola_env.models.latent_action_diffusion import LatentActionDiffusion
+
+
+def check_frames(model: LatentActionDiffusion, frames: Tensor) -> None:
+    """Raises ColaWorldError unless frames are uint8 (B, C, S, S, 3) of the model's size."""
+    size = model.config.image_size
+    fits = frames.ndim == 5 and tuple(frames.shape[2:]) == (size, size, 3) and frames.numel() > 0
+    if frames.dtype != torch.uint8 or not fits:
+        raise ColaWorldError(
+            f"A model takes frames of shape (B, C, {size}, {size}, 3) as uint8, "
+            f"not {tuple(frames.shape)} as {str(frames.dtype).removeprefix('torch.')}."
+        )
+
+
+def check_moves(
+    model: LatentActionDiffusion, actions: Tensor, mode: str, *leading: int | str
+) -> None:
+    """Raises ColaWorldError unless actions have the shape (*leading, *action_shape(mode)), codes
+    those of the codebook. Waits for a GPU only where the codes lie on one."""
+    latent = mode == "latent"
+    check_actions(actions.shape, leading, model.action_shape(mode), latent)
+    if latent and not model.continuous:
+        entries = torch.tensor([model.quantizer.config.num_codes], device=actions.device)
+        check_codes(actions, entries)
+
+
+def check_noise(noise: Tensor, *shape: int) -> None:
+    """Raises ColaWorldError unless noise has this shape."""
+    if tuple(noise.shape) != shape:
+        raise ColaWorldError(f"The noise must have shape {shape}, not {tuple(noise.shape)}.")
