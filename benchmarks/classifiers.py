@@ -9,6 +9,7 @@ import sys
 
 from benchmarks.machine import processor
 from benchmarks.report import report
+from benchmarks.vp2_protocol.judges import classifier_places
 from cola_env.checkpoints import find_checkpoint, load_model
 from cola_env.classifier import SuccessClassifier, load_classifier
 from cola_env.errors import ColaWorldError
@@ -33,7 +34,8 @@ def compare(data: str, classifiers: str | None, model: str) -> dict[str, object]
     }
     found: dict[str, object] = {}
     for folder in given.split(","):
-        classifier = load_classifier(folder)
+        (place,) = classifier_places(folder, None, world)
+        classifier = load_classifier(place)
         if not isinstance(classifier, SuccessClassifier) or classifier.tasks != world.goal_tasks:
             raise ColaWorldError(
                 f"{folder} holds no classifiers of the tasks of {world.simulator}."

@@ -15,13 +15,19 @@ from benchmarks.vp2_protocol.records import write_text
 from benchmarks.vp2_protocol.table import Row, results_json
 from cola_env.errors import ColaWorldError
 
+TRAINING = frozenset({"checkpoint", "weights"})
+"""The settings in which several trainings of one model differ."""
 
-def merge_results(paths: Sequence[Path]) -> list[Row]:
+
+def merge_results(paths: Sequence[Path], trainings: bool = False) -> list[Row]:
     """The rows of run folders or results files, models together, in order of appearance.
 
-    Raises ColaWorldError when a file is missing, or two rows of one model, task and seed differ.
+    trainings: under several seeds a model may be several trainings.
+    Raises ColaWorldError when a file is missing, two rows of one model, task and seed differ, or
+    rows of one model and task were played under different settings.
     """
     merged: dict[tuple[str, str, int], Row] = {}
+    played_under: dict[tuple[str, str], Row] = {}
     for path in paths:
         file = path / "results.json" if path.is_dir() else path
         if not file.is_file():
@@ -33,6 +39,13 @@ def merge_results(paths: Sequence[Path]) -> list[Row]:
                     f"{file} and an earlier run both have model '{key[0]}' on {key[1]} under "
                     f"seed {key[2]} with different results; merge only one of them, or label the "
                     "models apart with model=label:folder."
+                )
+            before, now = played_under.setdefault(key[:2], row)["settings"], row["settings"]
+            differ = {k for k in {*before, *now} - {"seed"} if before.get(k) != now.get(k)}
+            if differ - (TRAINING if trainings else set()):
+                raise ColaWorldError(
+                    f"Model '{key[0]}' played {key[1]} under different settings, also in {file}: "
+                    f"{', '.join(sorted(differ))}. Label the models apart with model=label:folder."
                 )
     models = list(dict.fromkeys(model for model, _, _ in merged))
     return sorted(merged.values(), key=lambda row: models.index(row["model"]))

@@ -87,7 +87,7 @@ def planning_run(config: DictConfig) -> Run:
 def plan(run: Run) -> list[dict[str, Any]]:
     """Success in the real simulator, a row a model and task, as benchmarks/vp2.py counts it."""
     play(run)
-    rows = make_rows(run.records(), run.folder.settings())
+    rows = make_rows(run.finished(), run.folder.settings())
     return [{key: row[key] for key in ROW_KEYS} for row in rows]
 
 

@@ -25,6 +25,7 @@ from benchmarks.plain_sampler import plain_rollout
 from benchmarks.rollout_costs import count_costs, peak_memory
 from benchmarks.rollout_report import draw, tell
 from benchmarks.timing import simulator_step, timed
+from benchmarks.vp2_protocol.records import write_text
 from cola_env.checkpoints import load_model, pick_device
 from cola_env.errors import ColaWorldError
 from cola_env.models.sizes import PAPER
@@ -90,7 +91,9 @@ def measure(
     }
 
 
-def results(config: DictConfig) -> dict[str, Any]:
+def timings(config: DictConfig) -> dict[str, Any]:
+    """All but the memory, which other processes measure when this model is gone."""
+    step = simulator_step("push_red", "fast", 10 * config.repeats) if config.simulator else None
     model = build(config)
     device, frames = model.device, config.samples * config.horizon
     table = {}
@@ -115,9 +118,8 @@ def results(config: DictConfig) -> dict[str, Any]:
         "fewer_evaluations": rate["fast"] / max(rate["cached"], rate.get("cached, together", 0)),
         "fast_over_plain": rate["fast"] / rate["plain"],
     }
-    if config.simulator:
-        seconds = simulator_step("push_red", "fast", 10 * config.repeats)
-        ratios["simulator_step_over_frame"] = seconds * rate["fast"]
+    if step:
+        ratios["simulator_step_over_frame"] = step * rate["fast"]
     return {
         "command": " ".join(["python -m benchmarks.rollout", *sys.argv[1:]]),
         "machine": {
@@ -130,22 +132,22 @@ def results(config: DictConfig) -> dict[str, Any]:
         },
         "contestants": table,
         "ratios": ratios,
-        "memory": peak_memory(config),
     }
 
 
 @hydra.main(version_base=None, config_path="conf", config_name="rollout")
 def main(config: DictConfig) -> None:
+    file, picture = Path(config.out) / "rollout.json", Path(config.out) / "rollout.png"
     try:
-        found = results(config)
-    except ColaWorldError as error:
+        found = timings(config)
+    except (ColaWorldError, ImportError, RuntimeError) as error:
         sys.exit(f"error: {error}")
-    out = Path(config.out)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "rollout.json").write_text(json.dumps(found, indent=1) + "\n")
-    draw(found, out / "rollout.png")
+    write_text(file, json.dumps(found, indent=1) + "\n")
     tell(found)
-    print(f"Results: {out / 'rollout.json'}, picture: {out / 'rollout.png'}")
+    found["memory"] = peak_memory(config)
+    write_text(file, json.dumps(found, indent=1) + "\n")
+    draw(found, picture)
+    print(f"Results: {file}, picture: {picture}")
 
 
 if __name__ == "__main__":

@@ -52,15 +52,22 @@ def count_costs(computation: Callable[[], object]) -> Costs:
 def peak_memory(config: DictConfig) -> dict[str, dict[str, float]]:
     """GB that a fast rollout takes above the loaded model, by candidates and by context.
 
-    Each in a process of its own, so that its peak is its own: {context: {samples: GB}}.
+    Each in a process of its own, so that its peak is its own: {context: {samples: GB}}. A curve
+    ends before the first number of candidates that fails, as for want of memory.
     """
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
     found: dict[str, dict[str, float]] = {}
     for context in (1, 7):
+        curve = found.setdefault(str(context), {})
         for samples in config.memory_samples:
             command = [sys.executable, "-m", "benchmarks.rollout_costs", str(config.model)]
             command += [str(config.device), str(context), str(samples), str(config.horizon)]
-            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            found.setdefault(str(context), {})[str(samples)] = json.loads(done.stdout)
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+            if done.returncode:
+                print(f"{samples} candidates failed, as told above: their memory is left out.")
+                break
+            curve[str(samples)] = json.loads(done.stdout)
     return found
 
 

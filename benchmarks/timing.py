@@ -11,11 +11,17 @@ import torch
 
 def timed(function: Callable[[], object], device: torch.device) -> float:
     """Seconds until ``device`` has done what ``function`` asks of it."""
+    wait_for(device)
     start = time.perf_counter()
     function()
+    wait_for(device)
+    return time.perf_counter() - start
+
+
+def wait_for(device: torch.device) -> None:
+    """Until it has done what was asked of it so far."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - start
 
 
 def median_seconds(function: Callable[[], object], device: torch.device, repeats: int = 5) -> float:

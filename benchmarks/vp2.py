@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from benchmarks.vp2_protocol.run import Run
 
 # As a script's folder, benchmarks/ would come first and its planners.py hide the package planners.
-sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).parent]
+HERE = Path(__file__).resolve().parent
+sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != HERE]
 
 # The heavy imports are inside, because every simulator process imports this file again.
 
@@ -83,12 +84,12 @@ def report(benchmark: "Run") -> None:
     from benchmarks.vp2_protocol.stopwatch import shares
     from benchmarks.vp2_protocol.table import make_rows, terminal_table, write_results
 
-    records = benchmark.records()
+    records = benchmark.finished()
     if not records:
         return
     rows = make_rows(records, benchmark.folder.settings())
     results, _ = write_results(benchmark.folder, rows)
-    complete = len(records) == len(benchmark.planned)
+    complete = len(benchmark.records()) == len(benchmark.planned)
     page = write_page(benchmark.folder, records, rows, complete)
     console = Console()
     console.print(terminal_table(rows))

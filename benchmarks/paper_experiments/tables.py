@@ -157,7 +157,7 @@ def success_rows(paths: Sequence[Path], labels: dict[str, str], tasks: Sequence[
     """Rows of the paper's tasks, joint first; ColaWorldError without both models."""
     rows = [
         {**row, "model": labels[row["model"]]}
-        for row in merge_results(paths)
+        for row in merge_results(paths, trainings=True)
         if row["model"] in labels and row["task"] in tasks
     ]
     for label, name in labels.items():

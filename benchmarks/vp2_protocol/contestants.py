@@ -26,6 +26,9 @@ from cola_env.rewards import is_judged
 from cola_env.simulators.rendering import check_same_profile
 from cola_env.worlds import WorldInfo
 
+IMAGE_SIZE = 64
+"""Pixels of a side of what the simulators show, and of the goals."""
+
 MakeDynamics = Callable[[SimulatorPool], Sequence[Dynamics]]
 
 
@@ -57,7 +60,7 @@ class Models:
             for name in members(spec) if isinstance(spec, str) else []:
                 if name not in (*WITHOUT_CHECKPOINT, *self.loaded):
                     self.folders[name] = find_checkpoint(name, world)
-                    self.loaded[name] = load_model(self.folders[name], device)
+                    self.loaded[name] = _of_goal_size(name, load_model(self.folders[name], device))
 
     def compile(self) -> None:
         for model in self.loaded.values():
@@ -70,6 +73,17 @@ class Models:
             wanted = wanted or own
             check_same_profile(wanted, own, f"run and its model '{name}'")
         return wanted
+
+
+def _of_goal_size(name: str, model: ColaWorldModel) -> ColaWorldModel:
+    """The model, if it imagines frames of the goals' size; else ColaWorldError."""
+    if model.config.image_size != IMAGE_SIZE:
+        raise ColaWorldError(
+            f"The goals have {IMAGE_SIZE} x {IMAGE_SIZE} pixels, the model '{name}' imagines "
+            f"{model.config.image_size} x {model.config.image_size}: train one at image_size="
+            f"{IMAGE_SIZE}."
+        )
+    return model
 
 
 def make_contestant(
@@ -120,7 +134,7 @@ def _dynamics(
     if spec == "copy":
         return lambda _: [CopyDynamics(device)], {"checkpoint": None}
     if isinstance(spec, Mapping):
-        foreign = make_foreign(spec, device)
+        foreign = make_foreign(spec, device, config.context)
         return lambda _: [foreign], {"checkpoint": None, "model": dict(spec)}
     listed = members(spec)
     for name in listed:

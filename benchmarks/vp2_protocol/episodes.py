@@ -81,14 +81,14 @@ class Batch:
         began = time.perf_counter()
         still = self._step < self.rules.idle_steps
         decision = self._stand_still() if still else self.agent.decide(self._situation())
-        if not still and decision.plans.shape[1] < self.rules.replan_every:
+        count = 1 if still else min(self.rules.replan_every, self.rules.steps - self._step)
+        if decision.plans.shape[1] < count:
             raise ColaWorldError(
                 f"A plan has {decision.plans.shape[1]} actions, of which replan_every="
                 f"{self.rules.replan_every} are to be done: raise planner.horizon or replan sooner."
             )
         seconds = (time.perf_counter() - began) / len(self.live)
         acting = Stopwatch()
-        count = 1 if still else min(self.rules.replan_every, self.rules.steps - self._step)
         chosen = decision.plans[:, :count].numpy()
         jobs = [
             self.pool.advance(self.task, episode.state, actions)

@@ -73,10 +73,11 @@ def _rows(values: Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
     return values.flatten(0, 1).float().contiguous().numpy()
 
 
-def make_foreign(spec: Mapping[str, Any], device: torch.device) -> Dynamics:
+def make_foreign(spec: Mapping[str, Any], device: torch.device, context: int) -> Dynamics:
     """Build the model of `_target_`, with the other keys as its arguments.
 
-    Raises ColaWorldError when it cannot be built or is neither of the two.
+    context: real frames that the run keeps for it.
+    Raises ColaWorldError when it cannot be built, is neither of the two, or needs more frames.
     """
     target = spec.get("_target_")
     try:
@@ -92,4 +93,10 @@ def make_foreign(spec: Mapping[str, Any], device: torch.device) -> Dynamics:
             f"The model {target} is neither a callable of {{'video', 'actions'}} nor has it "
             "imagine(situation) and a device."
         )
-    return VideoPredictionDynamics(model, device)
+    predictor = VideoPredictionDynamics(model, device)
+    if predictor.context > context:
+        raise ColaWorldError(
+            f"The model {target} sees num_context={predictor.context} frames, but the run keeps "
+            f"{context}: give context={predictor.context}."
+        )
+    return predictor

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from benchmarks.vp2_protocol.intervals import bonett_price
 
 Row = dict[str, Any]
 Episode = tuple[Any, ...]
@@ -30,8 +31,8 @@ def outcomes(rows: Sequence[Row], model: str) -> dict[Episode, int]:
 def paired_differences(rows: Sequence[Row]) -> list[Row]:
     """Success of the first model minus that of every other, over the episodes that both played.
 
-    The 95 % interval is a percentile bootstrap over pairs, since the seeds of one pair are no
-    independent trials. Rows of before outcomes were kept are left out.
+    A pair counts once, however many seeds played it, as these are no independent trials. Rows of
+    before outcomes were kept are left out.
     """
     models = list(dict.fromkeys(row["model"] for row in rows))
     results = []
@@ -42,8 +43,8 @@ def paired_differences(rows: Sequence[Row]) -> list[Row]:
             by_pair.setdefault(episode[:-1], []).append(first[episode] - second[episode])
         if not by_pair:
             continue
-        differences = np.array([np.mean(by_pair[pair]) for pair in sorted(by_pair, key=repr)])
-        low, high = np.quantile(_resampled_means(differences), [0.025, 0.975])
+        differences = np.array([np.mean(each) for each in by_pair.values()])
+        low, high = bonett_price(differences)
         results.append(
             {
                 "models": [models[0], other],
@@ -65,8 +66,3 @@ def comparisons(rows: Sequence[Row]) -> list[str]:
         f"n = {each['pairs']} pairs, {each['episodes']} episodes of each)"
         for each in paired_differences(rows)
     ]
-
-
-def _resampled_means(values: NDArray[np.float64], resamples: int = 4000) -> NDArray[np.float64]:
-    rng = np.random.default_rng(0)
-    return values[rng.integers(len(values), size=(resamples, len(values)))].mean(1)

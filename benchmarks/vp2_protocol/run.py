@@ -90,6 +90,18 @@ class Run:
         found = (self.folder.load(*episode) for episode in self.planned)
         return [record for record in found if record is not None]
 
+    def finished(self) -> list[EpisodeRecord]:
+        """All finished episodes of the folder: also of models and tasks that earlier commands had,
+        which these settings allow to stand beside the planned ones."""
+        episodes = range(self.rules.episodes)
+        found = (
+            self.folder.load(model, task, pair)
+            for model in self.folder.settings()["models"]
+            for task in self.goals.tasks
+            for pair in episodes
+        )
+        return [record for record in found if record is not None]
+
     def play(self, progress: Progress) -> None:
         """Play what is not finished, saving every episode as it ends."""
         if len(self.records()) == len(self.planned):

@@ -59,3 +59,10 @@ def test_classifiers_of_other_tasks_are_refused(folders: dict[str, str]) -> None
         compare(folders["data"], folders["other"], folders["model"])
     with pytest.raises(SystemExit, match="The settings are data=FOLDER"):
         main(["dataset=here"])
+
+
+def test_a_folder_without_classifiers_is_not_taken_for_the_shipped_ones(
+    folders: dict[str, str], tmp_path: Path
+) -> None:
+    with pytest.raises(ColaWorldError, match="no classifier in"):
+        compare(folders["data"], str(tmp_path), folders["model"])

@@ -9,6 +9,7 @@ from benchmarks.vp2_protocol.foreign import VideoPredictionDynamics
 from benchmarks.vp2_protocol.run import Run
 from benchmarks.vp2_protocol.settings import members, names
 from cola_env.errors import ColaWorldError
+from cola_env.models.world_model import ColaWorldModel
 from cola_env.worlds import ROBODESK
 
 CPU = torch.device("cpu")
@@ -94,3 +95,9 @@ def test_a_run_plays_a_model_of_ones_own_as_it_plays_the_same_of_ours(
     copy, mine = (run.folder.load(label, "push_red", 0) for label in ("copy", "mine"))
     assert copy.costs == mine.costs and copy.steps == mine.steps == len(copy.costs)
     assert copy.imagined_psnr == mine.imagined_psnr and copy.imagined_psnr is not None
+
+
+def test_a_model_of_other_pixels_than_the_goals_is_told_of_at_once(contestant, tmp_path):
+    ColaWorldModel(image_size=32, stdit_config={"input_size": 4}).save_pretrained(tmp_path)
+    with pytest.raises(ColaWorldError, match="64 x 64 pixels, the model .* imagines 32 x 32"):
+        contestant(str(tmp_path))

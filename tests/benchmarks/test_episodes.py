@@ -1,4 +1,5 @@
 from concurrent.futures import Future
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -98,6 +99,18 @@ def test_zero_actions_come_first_and_only_the_idle_ones_count():
     assert [action[0] for action in episode.actions] == [0, 0, 0, 1, 1, 1]
     assert len(agent.seen) == 2 and agent.seen[0].plans is None
     assert agent.seen[0].frames.shape[1] == 2 and agent.seen[0].actions.tolist() == [[[0.0] * 5]]
+
+
+def test_a_plan_need_not_be_longer_than_the_episode():
+    rules = Rules("mse", episodes=1, seed=5, steps=2, replan_every=3)
+
+    class Short(Walker):
+        def decide(self, situation):
+            decision = super().decide(situation)
+            return replace(decision, plans=decision.plans[:, :2])
+
+    (episode,) = play([Batch([(0, pair(20.0))], Short(), Counter(), rules)], at_once=1)
+    assert len(episode.actions) == 2
 
 
 def test_batches_at_once_play_as_one_after_the_other():

@@ -135,15 +135,17 @@ def test_a_target_is_built_and_told_apart(tmp_path, monkeypatch):
     (tmp_path / "their_models.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
     device = torch.device("cpu")
-    callable_ = make_foreign({"_target_": "their_models.Callable", "gain": 7}, device)
+    callable_ = make_foreign({"_target_": "their_models.Callable", "gain": 7}, device, 3)
     assert isinstance(callable_, VideoPredictionDynamics)
     assert callable_.model.gain == 7 and callable_.context == 3
-    ours = make_foreign({"_target_": "their_models.Ours"}, device)
+    ours = make_foreign({"_target_": "their_models.Ours"}, device, 2)
     assert type(ours).__name__ == "Ours"
+    with pytest.raises(ColaWorldError, match="sees num_context=3 frames.* give context=3"):
+        make_foreign({"_target_": "their_models.Callable"}, device, 2)
     for name, told in (
         ("Neither", "neither a callable"),
         ("Broken", "cannot be built: .*weights are missing"),
         ("Nobody", "cannot be built"),
     ):
         with pytest.raises(ColaWorldError, match=told):
-            make_foreign({"_target_": f"their_models.{name}"}, device)
+            make_foreign({"_target_": f"their_models.{name}"}, device, 2)

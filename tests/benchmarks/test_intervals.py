@@ -1,6 +1,7 @@
+import numpy as np
 import pytest
 
-from benchmarks.vp2_protocol.intervals import wilson
+from benchmarks.vp2_protocol.intervals import bonett_price, wilson
 
 
 @pytest.mark.parametrize(
@@ -32,3 +33,22 @@ def test_interval_holds_the_rate_narrows_with_episodes_and_mirrors():
 def test_no_rate_no_interval(successes, episodes):
     with pytest.raises(ValueError):
         wilson(successes, episodes)
+
+
+def test_a_paired_interval_is_that_of_its_source():
+    only_first, only_second, n = 1, 7, 21  # Bonett and Price's formula on the counts themselves
+    first, second = (only_first + 1) / (n + 2), (only_second + 1) / (n + 2)
+    half = 1.959964 * ((first + second - (first - second) ** 2) / (n + 2)) ** 0.5
+    differences = np.array([1.0] * only_first + [-1.0] * only_second + [0.0] * (n - 8))
+    expected = (first - second - half, first - second + half)
+    assert bonett_price(differences) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("chances", [[0.05, 0.0, 0.95], [0.2, 0.1, 0.7], [0.5, 0.3, 0.2]])
+def test_a_paired_interval_holds_the_truth_as_often_as_it_says(chances):
+    rng = np.random.default_rng(0)
+    truth, held = chances[0] - chances[1], 0
+    for _ in range(1000):
+        low, high = bonett_price(rng.choice([1.0, -1.0, 0.0], size=20, p=chances))
+        held += low <= truth <= high
+    assert held >= 930

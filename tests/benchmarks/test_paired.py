@@ -42,7 +42,14 @@ def test_paired_differences_see_what_unpaired_intervals_miss() -> None:
     assert against_b["difference"] == pytest.approx(0.2)
     assert 0 < against_b["ci_low"] < 0.2 < against_b["ci_high"]
     assert rows[0]["ci_low"] < rows[1]["ci_high"]
-    assert against_c["difference"] == against_c["ci_low"] == against_c["ci_high"] == 0
+    assert against_c["difference"] == 0 > against_c["ci_low"] == -against_c["ci_high"] > -0.15
+
+
+@pytest.mark.parametrize(("first", "second"), [("1", "0"), ("1111", "0000"), ("0000", "0000")])
+def test_few_pairs_that_agree_leave_doubt(first: str, second: str) -> None:
+    (found,) = paired_differences([row("a", first), row("b", second)])
+    assert found["ci_low"] < found["difference"]
+    assert found["ci_high"] - found["ci_low"] > 0.5
 
 
 def test_only_pairs_that_both_played_are_compared() -> None:

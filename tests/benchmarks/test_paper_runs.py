@@ -82,6 +82,8 @@ def test_mistakes_are_told_in_a_sentence(tmp_path: Path) -> None:
         check_given(config("data=???", "init=???"), ["figure_2"])
     with pytest.raises(ColaWorldError, match=r"config\.json"):
         check_given(config(f"init={tmp_path}"), ["figure_2"])
+    with pytest.raises(ColaWorldError, match="Table 4 plans on goals of 64 x 64 pixels"):
+        check_given(config("scale=paper"), ["table_4"])
 
 
 def test_curves_go_on_over_phases() -> None:

@@ -92,6 +92,19 @@ def test_results_of_runs_merge_unless_they_contradict(tmp_path):
         ("a", "open_slide"),
         ("b", "push_red"),
     ]
+    elsewhere = {"common": {"seed": 1, "steps": 50}, "models": {"a": {"planner": "cem"}}}
+    longer = tmp_path / "longer.json"
+    longer.write_text(results_json(make_rows([record("a", "push_red", 0, True)], elsewhere)))
+    with pytest.raises(ColaWorldError, match="'a' played push_red under different.*: steps"):
+        merge_results([one, longer])
+    for weights, path in (("x", tmp_path / "first.json"), ("y", tmp_path / "second.json")):
+        trained = {"seed": int(weights == "y")}, {"a": {"planner": "cem", "weights": weights}}
+        about = dict(zip(("common", "models"), trained, strict=True))
+        path.write_text(results_json(make_rows([record("a", "push_red", 0, True)], about)))
+    both = [tmp_path / "first.json", tmp_path / "second.json"]
+    assert len(merge_results(both, trainings=True)) == 2
+    with pytest.raises(ColaWorldError, match="different settings.*: weights"):
+        merge_results(both)
     other = results("other", record("a", "push_red", 0, False))
     with pytest.raises(ColaWorldError, match="'a' on push_red"):
         merge_results([one, other])

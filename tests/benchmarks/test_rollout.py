@@ -1,5 +1,7 @@
 """benchmarks/rollout.py: what it counts, and that its samplers imagine the same."""
 
+from subprocess import CompletedProcess
+
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -39,8 +41,7 @@ def test_the_samplers_imagine_the_same_with_ever_fewer_operations(config, residu
 
 def test_results_become_a_picture(config, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rollout, "build", lambda config: small_model())
-    monkeypatch.setattr(rollout, "peak_memory", lambda config: {"1": {"1": 0.1, "64": 0.2}})
-    found = rollout.results(config)
+    found = rollout.timings(config) | {"memory": {"1": {"1": 0.1, "64": 0.2}, "7": {}}}
     ratios = found["ratios"]
     factors = ratios["caching_at_equal_steps"] * ratios["fewer_evaluations"]
     assert ratios["fast_over_plain"] == pytest.approx(factors) and factors > 0
@@ -53,3 +54,14 @@ def test_memory_is_measured_in_a_process_of_its_own(config) -> None:
     config = OmegaConf.merge(config, {"memory_samples": [1], "horizon": 2})
     found = rollout_costs.peak_memory(config)
     assert found.keys() == {"1", "7"} and all(0 <= row["1"] < 2 for row in found.values())
+
+
+def test_a_curve_ends_where_memory_does(config, monkeypatch: pytest.MonkeyPatch, capfd) -> None:
+    def run(command: list[str], **_: object) -> CompletedProcess[str]:
+        enough = int(command[-2]) <= 64
+        return CompletedProcess(command, 0 if enough else 1, stdout="0.5" if enough else "")
+
+    monkeypatch.setattr(rollout_costs.subprocess, "run", run)
+    found = rollout_costs.peak_memory(config)
+    assert found == {context: {"1": 0.5, "64": 0.5} for context in ("1", "7")}
+    assert "256 candidates failed" in capfd.readouterr().out

@@ -80,6 +80,22 @@ def test_a_killed_run_goes_on_where_it_was_with_the_same_results(finished, confi
         )
 
 
+def test_models_of_earlier_commands_stay_in_the_results(finished, configure, tmp_path):
+    run, _ = finished
+    copy = tmp_path / "copy"
+    shutil.copytree(run.folder.path, copy)
+    again = Run(configure(copy, *OVERRIDES, "model=[copy]"))
+    again.play(lambda record: None)
+    report(again)
+    results = json.loads((copy / "results.json").read_text())
+    assert [(r["model"], r["episodes"]) for r in results["rows"]] == [
+        ("tiny", 2),
+        ("random", 2),
+        ("copy", 2),
+    ]
+    assert [each["models"] for each in results["paired"]] == [["tiny", "random"], ["tiny", "copy"]]
+
+
 def test_a_run_folder_of_other_settings_is_refused(configure, tmp_path):
     Run(configure(tmp_path))
     with pytest.raises(ColaWorldError, match=r"steps=2 \(now 3\)"):
@@ -105,11 +121,15 @@ def test_bad_settings_are_told_in_one_sentence(configure, tmp_path, override, to
         Run(configure(tmp_path, override))
 
 
-def test_the_script_finds_the_planner_package_beside_benchmarks_planners_py():
-    """Run as a script, its folder leads sys.path, where planners.py would hide the package."""
+def test_the_script_finds_the_planner_package_beside_benchmarks_planners_py(tmp_path):
+    """Run as a script, its folder leads sys.path, where planners.py would hide the package; it may
+    be reached through a link."""
     script = Path(benchmarks.__file__).parent / "vp2.py"
+    linked = tmp_path / "linked"
+    linked.symlink_to(script.parents[1])
+    script = linked / "benchmarks" / "vp2.py"
     code = f"import runpy; runpy.run_path({str(script)!r}); import planners; planners.CEM"
-    environment = {**os.environ, "PYTHONPATH": str(script.parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(linked)}
     command = [
         sys.executable,
         "-c",
