@@ -105,15 +105,23 @@ TEST_SHARE = 20
 def pieces(entries: Sequence[Entry], split: str, fps: float | None) -> list[Piece]:
     """What belongs to ``split`` ("train" or "test") at ``fps``.
 
-    A data set's own split holds; else a twentieth of the episodes, chosen by their names, or the
-    last tenth of a single one, is for testing.
+    An episode's own split holds. Of the others a twentieth, chosen by their names, or the last
+    tenth of a single one, is for testing; so it is too where all episodes are said to be of one
+    split.
     """
     whole = [
         Piece(i, 0, -(-entry.frames // entry.stride(fps)), entry.stride(fps))
         for i, entry in enumerate(entries)
     ]
-    if {"train", "test"} <= {entry.split for entry in entries}:
-        return [piece for piece in whole if entries[piece.episode].split == split]
+    if len({entry.split for entry in entries}) == 1:
+        return _shared(whole, entries, split)
+    own = [piece for piece in whole if entries[piece.episode].split == split]
+    rest = [piece for piece in whole if entries[piece.episode].split is None]
+    return sorted([*own, *_shared(rest, entries, split)], key=lambda piece: piece.episode)
+
+
+def _shared(whole: Sequence[Piece], entries: Sequence[Entry], split: str) -> list[Piece]:
+    """Those of ``split`` among episodes of which nothing says to which they belong."""
     if len(whole) == 1:
         (piece,) = whole
         cut = max(1, len(piece) - max(2, len(piece) // 10))

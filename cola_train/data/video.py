@@ -184,8 +184,12 @@ def _rgb(frame: av.VideoFrame) -> Frames:
 
 
 def _array(frame: av.VideoFrame) -> Frames:
-    """In this thread: FFmpeg's own threads make small frames wait, seconds where cores are busy."""
-    return frame.to_ndarray(format="rgb24", threads=1)
+    """As it is to be shown: phones store pictures turned, and say so.
+
+    In this thread: FFmpeg's own threads make small frames wait, seconds where cores are busy.
+    """
+    stored = frame.to_ndarray(format="rgb24", threads=1)
+    return np.ascontiguousarray(np.rot90(stored, round(frame.rotation / 90)))
 
 
 def decode_image(data: bytes) -> Frames:

@@ -1,5 +1,6 @@
 """Training data of every kind: what is found in it, which frames and actions come out."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from cola_env.errors import ColaWorldError
 from cola_train.data import video_folder
 from cola_train.data.damage import DamagedFile, Ledger
-from cola_train.data.episodes import pieces
+from cola_train.data.episodes import Entry, pieces
 from cola_train.data.framing import square
 from cola_train.data.sources import open_source
 from tests.train.conftest import (
@@ -94,6 +95,24 @@ def test_frames_that_come_irregularly_are_taken_by_time(tmp_path: Path) -> None:
     assert numbers(frames) == [0, 1, 2, 2, 2, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.parametrize("suffix", ["mp4", "mov"])
+def test_a_phones_video_is_read_upright(suffix: str, tmp_path: Path) -> None:
+    """Held upright, a phone stores the picture lying and a matrix in tkhd that turns it clockwise
+    (x' = -y, y' = x; 16.16 fixed point numbers, the last 44 to 8 bytes of that box)."""
+    frames = np.zeros((4, 32, 64, 3), np.uint8)
+    frames[:, :16, :32] = 240
+    path = write_video(tmp_path / f"a.{suffix}", frames)
+    data = bytearray(path.read_bytes())
+    end = data.index(b"tkhd") - 4 + int.from_bytes(data[data.index(b"tkhd") - 4 :][:4])
+    turned = np.array([0, 1, 0, -1, 0, 0, 0, 0, 2**14]) * 2**16
+    data[end - 44 : end - 8] = turned.astype(">i4").tobytes()
+    path.write_bytes(data)
+    shown = open_source(path).frames(0, 0, 4)
+    assert shown.shape == (4, 64, 32, 3)
+    assert shown[:, 4:28, 20:].min() > 200, "at the upper right"
+    assert shown[:, 36:].max() < 40 and shown[:, :, :12].max() < 40
+
+
 def test_an_index_is_reused_until_a_file_changes(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,6 +191,37 @@ def test_the_middle_of_a_picture_is_resized() -> None:
     frames[:, :, 20:60] = 200
     assert (square(frames, 20) == 200).all() and square(frames, 20).shape == (2, 20, 20, 3)
     assert square(frames[:, :, 20:60], 40).numpy().tobytes() == frames[:, :, 20:60].tobytes()
+
+
+def split_of(entries: list[Entry], name: str) -> list[int]:
+    return [piece.episode for piece in pieces(entries, name, None)]
+
+
+def test_demos_that_no_mask_names_are_shared_out_among_themselves(tmp_path: Path) -> None:
+    import h5py
+
+    write_demos(tmp_path / "a.hdf5", [9] * 12)
+    with h5py.File(write_demos(tmp_path / "b.hdf5", [9] * 40), "r+") as file:
+        del file["mask"]
+    with h5py.File(write_demos(tmp_path / "c.hdf5", [9] * 3), "r+") as file:
+        names = file["mask/train"][:1]
+        del file["mask/train"]
+        file["mask/train"] = names
+    entries = open_source(tmp_path).entries
+    train, test = (split_of(entries, name) for name in ("train", "test"))
+    assert sorted(train + test) == list(range(55)), "every demo is in one of them"
+    assert set(range(11)) | {52} <= set(train) and {11, 54} <= set(test)
+    unnamed = {*range(12, 52), 53}
+    assert len(unnamed & set(test)) == 2, "a twentieth of 41"
+
+
+def test_masks_that_name_all_demos_or_none_hold_as_before(tmp_path: Path) -> None:
+    masked = open_source(write_demos(tmp_path / "a.hdf5", [9] * 12)).entries
+    assert split_of(masked, "test") == [11]
+    bare = [replace(entry, split=None) for entry in masked]
+    for alike in (bare, [replace(entry, split="train") for entry in masked]):
+        assert split_of(alike, "test") == split_of(bare, "test") != []
+        assert split_of(alike, "train") == [i for i in range(12) if i not in split_of(bare, "test")]
 
 
 def test_a_target_rate_gives_the_stride_and_a_split_leaves_nothing_out(tmp_path: Path) -> None:
