@@ -32,7 +32,7 @@ class Sampler:
         t = torch.ones(latents.shape[:2], device=latents.device)
         t[:, 0] = 0
         clip = NoisedClip.of(latents, noise, t, vectors)
-        shift = self.model.noise_shift(t.shape[1])
+        shift = self.model.noise_shift(self.model.window)
         end = torch.zeros_like(t)
         velocity = clip.mean_velocity(self.model, end, self.steps, shift, self.guidance_scale)
         return (clip.latents + velocity)[:, 1:]

@@ -31,7 +31,7 @@ class Distillation(FlowMatching):
     section 3.1, at one guidance scale): the velocity of the guided teacher, at any noise level.
 
     The student sees what FlowMatching shows: clean frames, then noised ones with their own levels,
-    here those at which one of its steps begins. The model that the phase leaves samples in
+    here those at which one of its steps begins when it dreams. The model that the phase leaves samples in
     ``to_steps`` without guidance.
 
     Attributes:
@@ -78,13 +78,13 @@ class Distillation(FlowMatching):
         t = super().noise_levels(model, batch, frames, generator)
         if self.from_steps == self.to_steps:
             return t
-        shift = model.noise_shift(frames)
+        shift = model.noise_shift(model.window)
         begin = (shift_levels(t, 1 / shift) * self.to_steps).ceil() / self.to_steps
         return shift_levels(begin.clamp(max=1), shift)
 
     @torch.no_grad()
     def target(self, model: ColaWorldModel, clip: NoisedClip, straight: Tensor) -> Tensor:
-        shift = model.noise_shift(clip.t.shape[1])
+        shift = model.noise_shift(model.window)
         end = (shift_levels(clip.t, 1 / shift) - 1 / self.to_steps).clamp_min(0)
         steps = -(-self.from_steps // self.to_steps)
         end = shift_levels(end, shift)

@@ -121,6 +121,46 @@ def test_the_student_learns_where_its_own_steps_begin(levels: str, shifted: bool
     assert len(guidance.noise_levels(model, 64, 4, torch.Generator()).unique()) > 20
 
 
+@torch.no_grad()
+def test_the_student_learns_at_the_levels_at_which_it_dreams(monkeypatch) -> None:
+    """Also where its clips are shorter than its window."""
+    wide = {"stdit_config": PLAIN["stdit_config"] | {"window": 12}, "timestep_shift": True}
+    model, clips, seen = teacher_model(**wide), moving_square(episodes=2), []
+    velocity = ColaWorldModel.velocity
+
+    def spy(self, noised, t, *arguments):
+        seen.append(t)
+        return velocity(self, noised, t, *arguments)
+
+    def levels() -> set[float]:
+        found = {round(float(level), 4) for t in seen for level in t.unique()} - {0.0}
+        seen.clear()
+        return found
+
+    monkeypatch.setattr(ColaWorldModel, "velocity", spy)
+    state = model.begin(clips.frames[:, :2])
+    for steps in (1, 2, 4):
+        phase = distillation(model, "distill", Path("none"), from_steps=4, to_steps=steps)
+        seen.clear()
+        model.step(state, clips.actions[:, 0], num_inference_steps=steps)
+        dreamt = levels()
+        assert len(dreamt) == steps
+        vectors, noise = torch.zeros(2, 3, 64), torch.randn(2, 4, 16, 8, 8)
+        Sampler(model, steps).next_frames(noise, vectors, noise)
+        assert levels() == dreamt, "measured"
+        if steps < 4:
+            t = phase.noise_levels(model, 64, 4, torch.Generator().manual_seed(0))
+            seen.append(t)
+            assert levels() == dreamt, "shown"
+    model.step(state, clips.actions[:, 0], num_inference_steps=4)
+    teachers = levels()
+    t = torch.tensor([[0.0, 1, 1, 1]]).expand(2, 4)
+    once = distillation(model, "once", Path("none"), from_steps=4, guidance_scale=1.0)
+    once._teacher = model
+    once.target(model, NoisedClip.of(noise, noise, t, vectors), noise)
+    assert levels() == teachers, "of the teacher"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_student_comes_near_to_its_guided_teacher_in_one_step(kind: str, tmp_path: Path) -> None:
     model, clips = teacher_model(**KINDS[kind]), moving_square()
