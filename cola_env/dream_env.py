@@ -35,7 +35,8 @@ class ColaWorldEnv(gym.Env[Any, Any]):
 
     Observations: uint8 RGB (64, 64, 3), or of the model's image_size. Actions: Box(-1, 1, (A,)),
     or MultiDiscrete codes in mode "latent". Reward: of the new frame against the goal image.
-    Terminated: the success classifier holds the task for solved (only tasks that have one).
+    Terminated: the success classifier holds the task for solved (only tasks that have one; a value
+    function in its place ends nothing).
 
     task: a RoboDesk task, or one of the suite libero_goal. With a start frame and a goal image of
         the caller's any of them will do; the shipped ones and the success classifier are of the

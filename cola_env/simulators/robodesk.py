@@ -84,8 +84,8 @@ class RoboDeskEnv(SimulatorEnv):
         own, summed over the ticks); or a Reward, or what `make_reward` makes one of, of the frame
         and the goal in `reset(options={"goal": frame})`. The shipped success classifier knows
         "fast" frames of 64 px.
-    max_episode_steps: truncates after so many steps; None or -1 is no limit; under `gym.make` its
-        own keyword of that name does the same.
+    max_episode_steps: truncates after so many steps; None or -1 is no limit (`gym.make` sets its
+        own, 15).
     """
 
     simulator = "RoboDesk"

@@ -263,6 +263,8 @@ def test_mistakes_get_a_sentence(make_libero: Make) -> None:
         env.reset(options={"init": 0})
     with pytest.raises(ColaWorldError, match="reward 'dense'.*success, sparse, vp2"):
         LiberoEnv(STOVE, reward="dense")
+    with pytest.raises(ColaWorldError, match="action_repeat must be .* at least 1, not 0"):
+        LiberoEnv(STOVE, action_repeat=0)
 
 
 def test_a_subset_of_the_assets_says_what_is_missing(libero_assets: Path) -> None:
