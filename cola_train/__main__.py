@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,8 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from cola_env.checkpoints import load_model, pick_device
+from cola_env.checkpoints import pick_device
 from cola_env.errors import ColaWorldError
-from cola_env.models.components import COMPONENTS
 from cola_env.models.sizes import MODEL_SIZES
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.checks import require_actions
@@ -26,12 +24,11 @@ from cola_train.data.training_data import DataSources, LoadingConfig
 from cola_train.phases import Distillation, Phase
 from cola_train.runs import RECIPE, has_codes
 from cola_train.same_run import check_same_run, phases_to_run
+from cola_train.start import start_from
 from cola_train.trainer import Trainer, TrainerConfig
 
 COUNTED = {"steps", "lr_warmup", "continuous_steps", "restart_steps"}
 """Settings of a phase that ``steps_scale`` scales."""
-READS_ACTIONS = {"adapter", "action_in"}
-"""Components whose weights are of one kind of real actions."""
 
 
 def build_model(cfg: DictConfig, rendering: str, action_dim: int | None = None) -> ColaWorldModel:
@@ -53,41 +50,6 @@ def build_model(cfg: DictConfig, rendering: str, action_dim: int | None = None) 
     if cfg.init:
         start_from(model, cfg.init, cfg.init_components)
     return model
-
-
-def start_from(model: ColaWorldModel, init: str, components: Sequence[str] | None) -> None:
-    """Gives ``model`` the weights of ``components`` (None: all) of the model in the folder
-    ``init``. Where that one was made for actions of another size, what reads them starts fresh.
-
-    Raises ColaWorldError when there is none, it does not fit, or a component is not known.
-    """
-    unknown = sorted(set(components or ()) - set(COMPONENTS))
-    if unknown:
-        raise ColaWorldError(
-            f"init_components names {' and '.join(unknown)}; there are {', '.join(COMPONENTS)}."
-        )
-    source = load_model(init, "cpu")
-    chosen = {name for name, _ in source.named_children()}
-    if components:
-        chosen &= set(components)
-    if source.config.action_dim != model.config.action_dim:
-        chosen -= READS_ACTIONS
-    chosen &= {name for name, _ in model.named_children()}
-    other = [name for name in sorted(chosen) if shapes(source, name) != shapes(model, name)]
-    if other:
-        raise ColaWorldError(
-            f"The {' and '.join(other)} of {init} are of another size than in the model to train: "
-            f"give the {' and '.join(f'model.{name}_config' for name in other)} of its "
-            "config.json, or leave them out of init_components."
-        )
-    state = {k: v for k, v in source.state_dict().items() if k.partition(".")[0] in chosen}
-    fresh = model.load_state_dict(state, strict=False).missing_keys
-    print(f"Took {len(state)} tensors from {init}; {len(fresh)} start fresh.")
-
-
-def shapes(model: ColaWorldModel, component: str) -> dict[str, torch.Size]:
-    state = model.get_submodule(component).state_dict()
-    return {name: weight.shape for name, weight in state.items()}
 
 
 def chosen_phases(cfg: DictConfig) -> list[str]:

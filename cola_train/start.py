@@ -1,0 +1,79 @@
+"""A training that starts from the weights of a model that was trained before."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from cola_env.checkpoints import load_model
+from cola_env.errors import ColaWorldError
+from cola_env.models.components import COMPONENTS
+from cola_env.models.world_model import ColaWorldModel
+
+READS_ACTIONS = {"adapter", "action_in"}
+"""Components whose weights are of one kind of real actions."""
+
+
+def start_from(model: ColaWorldModel, init: str, components: Sequence[str] | None) -> None:
+    """Gives ``model`` the weights of ``components`` (None: all) of the model in the folder
+    ``init``. Where that one was made for actions of another size, what reads them starts fresh.
+
+    Raises ColaWorldError when there is none, it was made with other settings, or a component is not
+    known.
+    """
+    unknown = sorted(set(components or ()) - set(COMPONENTS))
+    if unknown:
+        raise ColaWorldError(
+            f"init_components names {' and '.join(unknown)}; there are {', '.join(COMPONENTS)}."
+        )
+    source = load_model(init, "cpu")
+    chosen = {name for name, _ in source.named_children()}
+    if components:
+        chosen &= set(components)
+    if source.config.action_dim != model.config.action_dim:
+        chosen -= READS_ACTIONS
+    chosen &= {name for name, _ in model.named_children()}
+    check_same(source, model, sorted(chosen), init)
+    state = {k: v for k, v in source.state_dict().items() if k.partition(".")[0] in chosen}
+    fresh = model.load_state_dict(state, strict=False).missing_keys
+    print(f"Took {len(state)} tensors from {init}; {len(fresh)} start fresh.")
+
+
+def check_same(
+    source: ColaWorldModel, model: ColaWorldModel, components: Sequence[str], init: str
+) -> None:
+    """Raises ColaWorldError when the ``components`` mean another thing in ``source``, the model of
+    ``init``, than in ``model``: they have other settings, or weights of other shapes."""
+    for name in components:
+        there, here = settings(source, name), settings(model, name)
+        if other := [key for key in here if there[key] != here[key]]:
+            told = "; ".join(f"model.{key}: {there[key]} there, {here[key]} here" for key in other)
+            raise ColaWorldError(
+                f"The {name} of {init} was made with other settings than the model to train "
+                f"({told}): give those of its config.json, or leave it out of init_components."
+            )
+        if shapes(source, name) != shapes(model, name):
+            raise ColaWorldError(
+                f"The {name} of {init} is of another size than in the model to train, as what it "
+                "is connected to is: give the settings of its config.json, or leave it out of "
+                "init_components."
+            )
+
+
+def settings(model: ColaWorldModel, component: str) -> dict[str, Any]:
+    """All that the component computes with beside its weights, by name; how a model is sampled by
+    default is none of it."""
+    config = json.loads(model.to_json_string())
+    own = config.get(f"{component}_config") or {}
+    found = {f"{component}_config.{key}": value for key, value in own.items()}
+    if component == "stdit":
+        found["timestep_shift"] = config["timestep_shift"]
+    return found
+
+
+def shapes(model: ColaWorldModel, component: str) -> dict[str, torch.Size]:
+    state = model.get_submodule(component).state_dict()
+    return {name: weight.shape for name, weight in state.items()}
