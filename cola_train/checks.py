@@ -1,10 +1,12 @@
-"""Is the data what the phases need? Asked before anything runs."""
+"""Are the data and the model what the phases need? Asked before anything runs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from cola_env.errors import ColaWorldError
+from cola_env.models.components import COMPONENTS
+from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import TrainingData
 from cola_train.data.mixture import check_length
 from cola_train.phases import Phase
@@ -26,3 +28,23 @@ def check_data(phase: Phase, data: TrainingData) -> None:
     require_actions([phase], data.has_actions)
     if phase.on_latents:
         check_length(data.with_actions() if phase.needs_actions else data, phase.clip)
+
+
+def check_components(phases: Sequence[Phase], model: ColaWorldModel) -> None:
+    """Raises ColaWorldError, naming the phases, when some need what the model does not have."""
+    there = [name for name, _ in model.named_children()]
+    for phase in phases:
+        if unknown := sorted(set(phase.learns) - set(COMPONENTS)):
+            raise ColaWorldError(
+                f"phases.{phase.name}.learns names {' and '.join(unknown)}; this model has "
+                f"{', '.join(there)}."
+            )
+    able = [phase.name for phase in phases if phase.uses <= set(there)]
+    unable = [phase.name for phase in phases if phase.name not in able]
+    if unable:
+        lacking = sorted(set().union(*(phase.uses for phase in phases)) - set(there))
+        raise ColaWorldError(
+            f"This model has no {' and no '.join(lacking)}, which the phase(s) {', '.join(unable)} "
+            f"need: train without them with order=[{','.join(able)}], or with a model that has it "
+            "(model.conditioning, model.quantizer_config.kind, model.fdm_config)."
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from cola_train.data.clips import Batch
 from cola_train.data.loader import step_generator
 from cola_train.phases import Phase
 from cola_train.phases.phase import Logs
-from cola_train.sharding import sharded_like, whole, whole_state
+from cola_train.sharding import shardable_copy, sharded_like, whole, whole_state
 
 T = TypeVar("T")
 
@@ -67,13 +66,7 @@ class Learner:
         self.seed, self.max_gradient_norm = seed, max_gradient_norm
         processes, accumulated = accelerator.num_processes, accelerator.gradient_accumulation_steps
         self.micros = range(accelerator.process_index, processes * accumulated, processes)
-        self.micro_size, rest = divmod(phase.batch_size, processes * accumulated)
-        if rest or not self.micro_size:
-            raise ColaWorldError(
-                f"phases.{phase.name}.batch_size={phase.batch_size} cannot be cut into "
-                f"{processes} (processes) x {accumulated} (trainer.accumulation) equal parts: "
-                f"choose a multiple of {processes * accumulated}."
-            )
+        self.micro_size = micro_size(accelerator, phase)
         self.learning = shardable_copy(model, compiled) if accelerator.is_fsdp2 else model
         # Compiled for a CPU, a block that gradients pass through is twice as slow without gradients
         # of its weights (the layouts then make matrix products copy), so that all get them.
@@ -199,12 +192,17 @@ class Learner:
         return dict(zip(logs[0], values.tolist(), strict=True))
 
 
-def shardable_copy(model: ColaWorldModel, compiled: bool) -> ColaWorldModel:
-    """FSDP2 takes no channels-last weights, and a copy is not compiled."""
-    copied: ColaWorldModel = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
-    if compiled:
-        copied.compile_repeated_blocks()
-    return copied
+def micro_size(accelerator: Accelerator, phase: Phase) -> int:
+    """Of each micro-batch of a step. Raises ColaWorldError when they would not be of equal size."""
+    processes, accumulated = accelerator.num_processes, accelerator.gradient_accumulation_steps
+    size, rest = divmod(phase.batch_size, processes * accumulated)
+    if rest or not size:
+        raise ColaWorldError(
+            f"phases.{phase.name}.batch_size={phase.batch_size} cannot be cut into "
+            f"{processes} (processes) x {accumulated} (trainer.accumulation) equal parts: "
+            f"choose a multiple of {processes * accumulated}."
+        )
+    return size
 
 
 def infer_tokens(model: ColaWorldModel, batch: Batch) -> Tensor:

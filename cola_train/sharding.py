@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils._pytree import tree_map
+
+from cola_env.models.world_model import ColaWorldModel
 
 
 def whole(tree: Any) -> Any:
@@ -29,3 +33,11 @@ def whole_state(module: nn.Module) -> dict[str, Tensor]:
 def load_whole(module: nn.Module, state: dict[str, Tensor]) -> None:
     own = module.state_dict()
     module.load_state_dict({key: sharded_like(value, own[key]) for key, value in state.items()})
+
+
+def shardable_copy(model: ColaWorldModel, compiled: bool) -> ColaWorldModel:
+    """One that FSDP2 takes: without channels-last weights, and compiled anew if ``compiled``."""
+    copied: ColaWorldModel = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
+    if compiled:
+        copied.compile_repeated_blocks()
+    return copied

@@ -16,6 +16,7 @@ from cola_env.errors import ColaWorldError
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.checkpoints import Checkpoints
+from cola_train.checks import check_components
 from cola_train.codebook_watch import CodebookWatch
 from cola_train.collapse import CollapseConfig, diagnosis
 from cola_train.data.clips import TrainingData
@@ -23,10 +24,10 @@ from cola_train.data.damage import Unreadable
 from cola_train.feed import Feed
 from cola_train.files import replace_files
 from cola_train.history import History, check_logger
-from cola_train.learner import Learner
+from cola_train.learner import Learner, micro_size
 from cola_train.phases import Phase
 from cola_train.processes import agreed, make_accelerator
-from cola_train.progress import progress_bar
+from cola_train.progress import progress_bar, summary
 
 
 @dataclass
@@ -63,7 +64,8 @@ class Trainer:
     All processes of ``accelerate launch`` make the same Trainer; the main one logs, measures and
     saves. ``device`` is the kind of device to train on, by default that of the model.
 
-    Raises ColaWorldError when the data is not what a phase needs: real actions, long enough clips.
+    Raises ColaWorldError when the data is not what a phase needs (real actions, long enough clips),
+    the model lacks a component that one needs, or its batch cannot be cut into equal micro-batches.
     """
 
     def __init__(
@@ -87,6 +89,9 @@ class Trainer:
         self.accelerator: Accelerator = make_accelerator(
             device or model.device, out, self.config.logger, self.config.accumulation
         )
+        check_components(phases, model)
+        for phase in phases:
+            micro_size(self.accelerator, phase)
         self.model = model.to(self.accelerator.device)
         self.history = History(self.accelerator, out, self.config.logger)
         self._starts = dict(zip(names, accumulate([0, *(p.steps for p in phases)]), strict=False))
@@ -218,9 +223,3 @@ class Trainer:
             finished.mkdir(exist_ok=True)
             replace_files(unfinished, finished)
             unfinished.rmdir()
-
-
-def summary(measures: dict[str, float]) -> str:
-    """Those of the codes of single tokens are left to the logs."""
-    shown = {key: value for key, value in measures.items() if "token_" not in key}
-    return "  ".join(f"{key} {value:.3g}" for key, value in shown.items())

@@ -20,6 +20,10 @@ class Adaptation(Phase):
     """Two 32-way classifications (CoLA-World, appendix C.2)."""
 
     @property
+    def uses(self) -> set[str]:
+        return {*self.learns, "idm", "quantizer", "adapter"}
+
+    @property
     def needs_actions(self) -> bool:
         return True
 

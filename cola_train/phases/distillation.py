@@ -31,8 +31,8 @@ class Distillation(FlowMatching):
     section 3.1, at one guidance scale): the velocity of the guided teacher, at any noise level.
 
     The student sees what FlowMatching shows: clean frames, then noised ones with their own levels,
-    here those at which one of its steps begins when it dreams. The model that the phase leaves samples in
-    ``to_steps`` without guidance.
+    here those at which one of its steps begins when it dreams. The model that the phase leaves
+    samples in ``to_steps`` without guidance.
 
     Attributes:
         from_steps, to_steps: of the teacher and the student from noise to data. Where the one is no

@@ -46,6 +46,12 @@ class FlowMatching(LatentActionPhase):
     motion_weight: float = 2.0
 
     @property
+    def uses(self) -> set[str]:
+        acting = {"latent": {"idm", "quantizer"}, "direct": {"action_in"}}.get(self.actions, set())
+        adapter = {"adapter"} if self.adapted or self.adapter_share else set()
+        return {*self.learns, *acting, *adapter}
+
+    @property
     def needs_actions(self) -> bool:
         acted = self.actions == "direct" or self.adapted or self.adapter_share > 0
         return acted or super().needs_actions

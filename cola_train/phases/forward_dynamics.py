@@ -26,6 +26,10 @@ class ForwardDynamics(LatentActionPhase):
 
     motion_weight: float = 2.0
 
+    @property
+    def uses(self) -> set[str]:
+        return {*self.learns, "idm", "quantizer", "fdm"}
+
     def loss(
         self, model: ColaWorldModel, batch: Batch, step: int, generator: torch.Generator
     ) -> tuple[Tensor, Logs]:

@@ -54,6 +54,11 @@ class Phase(ABC):
         return {name: model.get_submodule(name) for name in self.learns}
 
     @property
+    def uses(self) -> set[str]:
+        """The model's components without which it cannot run."""
+        return set(self.learns)
+
+    @property
     def needs_actions(self) -> bool:
         """Whether it draws only from data with real actions."""
         return False

@@ -142,6 +142,7 @@ def test_two_processes_that_share_out_the_weights_train_alike_and_resume(
 def test_a_batch_that_cannot_be_shared_out_is_an_error(tmp_path: Path) -> None:
     clips = moving_square(4)
     config = TrainerConfig(logger="none", accumulation=3)
-    trainer = Trainer(small_model(), phases(), clips, clips, tmp_path, seed=0, config=config)
-    with pytest.raises(ColaWorldError, match="choose a multiple of 3"):
-        trainer.run()
+    recipe = phases()
+    recipe[0].batch_size = 3
+    with pytest.raises(ColaWorldError, match="phases.warm_up.batch_size=8 .* a multiple of 3"):
+        Trainer(small_model(), recipe, clips, clips, tmp_path, seed=0, config=config)

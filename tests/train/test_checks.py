@@ -1,0 +1,56 @@
+"""What is wrong with a later phase is told before the first one trains."""
+
+from pathlib import Path
+
+import pytest
+
+from cola_env.errors import ColaWorldError
+from cola_train.phases import Adaptation, FlowMatching, ForwardDynamics, Phase
+from cola_train.trainer import Trainer, TrainerConfig
+from tests.train.test_trainer import moving_square, phases, small_model
+
+LATENT = ["idm", "quantizer", "conditioner"]
+
+
+def refused(recipe: list[Phase], told: str, out: Path, **model: object) -> None:
+    clips, config = moving_square(4), TrainerConfig(logger="none")
+    with pytest.raises(ColaWorldError, match=told):
+        Trainer(small_model(**model), recipe, clips, clips, out, seed=0, config=config)
+
+
+def test_continuous_actions_have_no_adapter_and_the_order_without_one_is_named(
+    tmp_path: Path,
+) -> None:
+    told = r"no adapter, .* adapter, finetune need: .*order=\[autoencoder,warm_up,end_to_end\]"
+    refused(phases(), told, tmp_path, quantizer_config={"kind": "gaussian"})
+
+
+def test_a_phase_that_only_measures_the_adapter_needs_it_too(tmp_path: Path) -> None:
+    common = {"batch_size": 4, "clip": 4, "actions": "latent"}
+    recipe: list[Phase] = [
+        FlowMatching("warm_up", 1, LATENT, **common),
+        FlowMatching("finetune", 1, ["stdit"], adapted=True, **common),
+    ]
+    gaussian = {"quantizer_config": {"kind": "gaussian"}}
+    refused(recipe, r"which the phase\(s\) finetune need", tmp_path, **gaussian)
+
+
+@pytest.mark.parametrize(
+    ("phase", "model", "told"),
+    [
+        (Adaptation("last", 1, ["adaptor"]), {}, r"phases.last.learns names adaptor; this model"),
+        (ForwardDynamics("last", 1, LATENT), {}, "no fdm, which the phase.s. last need"),
+        (FlowMatching("last", 1, ["stdit"], actions="direct"), {}, "has no action_in"),
+        (
+            FlowMatching("last", 1, ["idm"]),
+            {"conditioning": "direct"},
+            "no idm, .*=.first.,",
+        ),
+    ],
+)
+def test_a_component_that_is_not_there_is_told_at_once(
+    phase: Phase, model: dict, told: str, tmp_path: Path
+) -> None:
+    phase.batch_size = phase.clip = 4
+    first = FlowMatching("first", 1, ["stdit"], batch_size=4, clip=4)
+    refused([first, phase], told, tmp_path, **model)
