@@ -19,7 +19,7 @@ from cola_train.processes import one_by_one
 
 
 class Feed:
-    """Training and held-out data; with latents, once the autoencoder is trained.
+    """Training and held-out data; with latents, once a phase reads them.
 
     ``latent_cache``: folder of the file that keeps them; None: they are kept in memory.
 

@@ -106,7 +106,7 @@ class Trainer:
             self.model.compile_repeated_blocks()
         todo, saved = self._begin()
         for phase in todo:
-            if phase.on_latents:
+            if any(p.reads_latents for p in self.phases[: self.phases.index(phase) + 1]):
                 self.data.encode(self.model, self.accelerator)
             self._run_phase(phase, saved)
             saved = None

@@ -12,6 +12,9 @@ from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.damage import Ledger, Unreadable
 
+ENCODED_PIXELS = 64 * 256**2
+"""Of a batch, so many are encoded together: at 256 x 256 a large one would take all memory."""
+
 
 class TrainingData(Protocol):
     """What clips are drawn from: ``Clips``, a ``Stream`` or a ``Mixture`` of them.
@@ -148,8 +151,10 @@ class Batch:
         return Batch(self.frames.to(device), self.latents.to(device), self.actions.to(device))
 
     def encoded(self, model: ColaWorldModel) -> Batch:
-        """With latents: those that it has, or new ones."""
+        """With latents: those that it has, or new ones, made of few clips at a time."""
         if self.latents.numel():
             return self
+        at_once = max(1, ENCODED_PIXELS // self.frames[0, ..., 0].numel())
         with torch.no_grad(), autocast(model.device):
-            return replace(self, latents=model.encode(self.frames))
+            parts = [model.encode(frames) for frames in self.frames.split(at_once)]
+        return replace(self, latents=torch.cat(parts))

@@ -59,6 +59,10 @@ class LatentActionPhase(Phase):
     def has_latent_actions(self) -> bool:
         return True
 
+    @property
+    def reads_latents(self) -> bool:
+        return self.crop_scale == 1
+
     def quantised(self, step: int) -> bool:
         return self.has_latent_actions and step >= self.continuous_steps
 

@@ -59,6 +59,11 @@ class Phase(ABC):
         return set(self.learns)
 
     @property
+    def reads_latents(self) -> bool:
+        """Whether its batches take latents that were made before, of whole frames."""
+        return self.on_latents
+
+    @property
     def needs_actions(self) -> bool:
         """Whether it draws only from data with real actions."""
         return False

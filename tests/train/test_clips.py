@@ -1,9 +1,11 @@
 """Clips in memory: subsets, and random crops of them."""
 
+import pytest
 import torch
 
 from cola_train.data.clips import Batch, Clips
 from cola_train.data.crops import random_crops
+from tests.train.test_trainer import moving_square, small_model
 
 
 def numbered(episodes: int = 3) -> Clips:
@@ -32,3 +34,18 @@ def test_the_first_episodes_are_a_dataset_of_their_own() -> None:
     clips = numbered()
     assert torch.equal(clips.first(2).frames, clips.frames[:2])
     assert clips.first(2).episodes == 2
+
+
+def test_large_batches_are_encoded_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small_model().eval()
+    batch = moving_square(episodes=4).sample(5, 3, torch.Generator().manual_seed(0))
+    whole, encode, sizes = batch.encoded(model).latents, model.encode, []
+
+    def spy(frames: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(frames))
+        return encode(frames)
+
+    monkeypatch.setattr(model, "encode", spy)
+    monkeypatch.setattr("cola_train.data.clips.ENCODED_PIXELS", 2 * 3 * 64**2)
+    torch.testing.assert_close(batch.encoded(model).latents, whole)
+    assert sizes == [2, 2, 1]

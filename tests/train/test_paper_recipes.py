@@ -57,11 +57,24 @@ def data(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "open_data", lambda cfg: sources)
 
 
-@pytest.mark.parametrize(("recipe", "model"), [("joint_paper", {}), ("two_stage_paper", TINY_FDM)])
+@pytest.mark.parametrize(
+    ("recipe", "model", "reading"),
+    [("joint_paper", {}, "adapter"), ("two_stage_paper", TINY_FDM, "world_model")],
+)
 def test_every_phase_of_the_papers_recipes_trains_and_leaves_a_model(
-    recipe: str, model: dict[str, object], tmp_path: Path
+    recipe: str,
+    model: dict[str, object],
+    reading: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    cache = tmp_path / "latents"
+    cache, run_phase, cached = tmp_path / "latents", cli.Trainer._run_phase, {}
+
+    def spy(self, phase, saved):
+        cached[phase.name] = cache.exists()
+        run_phase(self, phase, saved)
+
+    monkeypatch.setattr(cli.Trainer, "_run_phase", spy)
     config = settings(recipe, tmp_path / "run", f"trainer.latent_cache={cache}", **model)
     cli.train(config)
     phases = [ColaWorldModel.from_pretrained(tmp_path / "run" / name) for name in config.order]
@@ -72,6 +85,8 @@ def test_every_phase_of_the_papers_recipes_trains_and_leaves_a_model(
             if not torch.equal(value, before.state_dict()[key])
         }
         assert changed and changed <= set(config.phases[name].learns), name
+    first = config.order.index(reading)
+    assert list(cached.values()) == [i >= first for i in range(len(config.order))], cached
     assert len(list(cache.glob("*.npy"))) == 1, "train and held-out clips are the same here"
 
 

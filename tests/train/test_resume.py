@@ -57,6 +57,20 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_serves(
     assert (tmp_path / "history.jsonl").read_text() == history
 
 
+def test_a_phase_with_crops_measures_the_same_when_resumed(tmp_path: Path) -> None:
+    """Held-out latents are kept since an earlier phase, rounded to float16."""
+    learns = ["idm", "quantizer", "conditioner"]
+    common = {"batch_size": 4, "clip": 4, "actions": "latent", "lr_warmup": 1}
+    cropped = FlowMatching("cropped", 2, learns, crop_scale=0.5, **common)
+    recipe, settings = [*warm_up(1), cropped], {"evaluate_every": 1, "keep_last": 9}
+    train(tmp_path, recipe, **settings)
+    history = (tmp_path / "history.jsonl").read_text()
+    for step in (2, 1):
+        (tmp_path / "checkpoints" / f"cropped-{step:08d}.pt").unlink()
+    train(tmp_path, recipe, **settings)
+    assert (tmp_path / "history.jsonl").read_text() == history
+
+
 def test_without_a_checkpoint_that_can_be_read_it_says_so(tmp_path: Path) -> None:
     train(tmp_path, warm_up(2), keep_last=1)
     for path in (tmp_path / "checkpoints").iterdir():
