@@ -61,7 +61,6 @@ class ActionScale:
             return
         least, most = (", ".join(f"{x:.4g}" for x in end) for end in extremes)
         raise ColaWorldError(
-            f"The actions of {path} leave what becomes [-1, 1], all that an environment sends (its "
-            f"components: at least [{least}], at most [{most}]): say which values become -1 and 1, "
-            f"{SETTING}."
+            f"The actions of {path} go beyond what is [-1, 1] to the model (components: at least "
+            f"[{least}], at most [{most}]): say which values become -1 and 1, {SETTING}."
         )

@@ -62,7 +62,9 @@ def test_actions_that_no_environment_sends_are_refused_before_anything_trains(
     if kind.endswith("statistics"):
         (path / "meta/stats.json").unlink()
     recipe = f"data={path}", f"out={tmp_path / 'run'}"
-    told = rf"{path} leave .*at least \[0, 0, 90.*at most \[\d+, 2, 90.*loading.action_range=\[LOW"
+    told = (
+        rf"{path} go beyond .*at least \[0, 0, 90.*at most \[\d+, 2, 90.*loading.action_range=\[LOW"
+    )
     with pytest.raises(ColaWorldError, match=told):
         cli.train(settings("recipe=joint_mini", *recipe))
     assert not (tmp_path / "run").exists()
@@ -91,7 +93,7 @@ def test_the_range_that_is_given_becomes_minus_one_to_one(
 def test_one_number_serves_all_components_and_too_narrow_a_range_is_told(tmp_path: Path) -> None:
     path = str(degrees(tmp_path, "hdf5"))
     DataSources(path, LoadingConfig(action_range=[-1000, 1000])).check_actions()
-    with pytest.raises(ColaWorldError, match="leave what becomes"):
+    with pytest.raises(ColaWorldError, match="go beyond"):
         DataSources(path, LoadingConfig(action_range=[-180, 180])).check_actions()
 
 
