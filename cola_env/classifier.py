@@ -27,6 +27,7 @@ class TaskClassifier(Protocol):
     rendering: profile of the frames that it knows.
     discount: in [0, 1). Above 0 the logits are not those of success but of
         discount ** (actions until success): a value function.
+    threshold: in [0, 1), the probability above which a dream takes a task for solved.
     """
 
     @property
@@ -37,6 +38,9 @@ class TaskClassifier(Protocol):
 
     @property
     def discount(self) -> float: ...
+
+    @property
+    def threshold(self) -> float: ...
 
     @property
     def device(self) -> torch.device: ...
@@ -75,7 +79,7 @@ class SuccessClassifier(ModelMixin, ConfigMixin):
 
     tasks: names of the logits, in order.
     rendering: profile of the frames it was trained on ("fast" or "vp2").
-    discount: see TaskClassifier.
+    discount, threshold: see TaskClassifier.
     """
 
     config_name = "config.json"
@@ -87,6 +91,7 @@ class SuccessClassifier(ModelMixin, ConfigMixin):
         rendering: str = "fast",
         width: int = 32,
         discount: float = 0.0,
+        threshold: float = 0.5,
     ) -> None:
         super().__init__()
         self.trunk = nn.Sequential(
@@ -115,6 +120,10 @@ class SuccessClassifier(ModelMixin, ConfigMixin):
     @property
     def discount(self) -> float:
         return float(self.config["discount"])
+
+    @property
+    def threshold(self) -> float:
+        return float(self.config["threshold"])
 
     def head(self, task: str) -> int:
         """Index of a task's logit; ColaWorldError when the task has none."""

@@ -30,9 +30,6 @@ from cola_env.worlds import OWN, find_world
 if TYPE_CHECKING:
     from cola_env.models.world_model import ColaWorldModel
 
-SUCCESS = 0.5
-"""Above this probability of success an episode ends."""
-
 RESET_OPTIONS = ("frame", "goal", "state", "actions")
 
 
@@ -60,21 +57,16 @@ class Prediction:
     """What one step brought to the B worlds.
 
     rewards: float32 (B,). success_probability: float64 (B,) or None without a classifier.
+    terminated: bool (B,), where the classifier takes the task for solved.
     codes: int64 (B, tokens), the latent actions used, or None for a direct model.
     seconds: wall-clock time of the whole step, reward included, for all worlds together.
     """
 
     rewards: NDArray[np.float32]
     success_probability: NDArray[np.float64] | None
+    terminated: NDArray[np.bool_]
     codes: NDArray[np.int64] | None
     seconds: float
-
-    @property
-    def terminated(self) -> NDArray[np.bool_]:
-        """Where the classifier holds success for more likely than not."""
-        if self.success_probability is None:
-            return np.zeros(len(self.rewards), bool)
-        return self.success_probability > SUCCESS
 
 
 class Dream:
@@ -114,6 +106,7 @@ class Dream:
         self.success: ClassifierReward | None = None
         if classifier is not None and classifier.discount == 0 and task in classifier.tasks:
             self.success = ClassifierReward(task, classifier)
+            self.threshold = classifier.threshold
         self._settings: dict[str, Any] = {
             "action_mode": self.action_mode,
             "num_inference_steps": num_inference_steps,
@@ -200,10 +193,14 @@ class Dream:
         images = self.frames.float() / 255
         rewards = self.reward(images, self.goals.float() / 255).float().cpu().numpy()
         probability = self.success_probability()
+        solved = np.zeros(self.batch, bool)
+        if probability is not None:
+            solved = probability > self.threshold
         self.steps += 1
         return Prediction(
             rewards,
             probability,
+            solved,
             None if codes is None else codes.cpu().numpy(),
             time.perf_counter() - start,
         )

@@ -76,6 +76,10 @@ class ClassifierEnsemble:
         return self.members[0].discount
 
     @property
+    def threshold(self) -> float:
+        return max(member.threshold for member in self.members)
+
+    @property
     def device(self) -> torch.device:
         return self.members[0].device
 

@@ -59,6 +59,7 @@ class VP2Classifier(nn.Module):
 
     rendering = RENDERING
     discount = 0.0
+    threshold = 0.5
 
     def __init__(self, networks: dict[str, VP2Network]) -> None:
         super().__init__()

@@ -49,6 +49,8 @@ class ClassifierConfig:
     imagined: tuple[str, ...] = ()
     """World models (folders, hub ids) whose frames are learned from too."""
     discount: float = 0.0
+    threshold: float = 0.5
+    """Probability above which a dream takes a task for solved."""
     steps: int = 1200
     batch: int = 128
     lr: float = 1e-3
@@ -130,7 +132,9 @@ def train_classifier(config: ClassifierConfig) -> dict[str, Measures]:
         train += imagine_frames(dreamer, dataset, trained, *labelling)
         imagined[name] = imagine_frames(dreamer, dataset, measured, *labelling)
     rendering = str(dataset.info["rendering"])
-    model = SuccessClassifier(tasks, rendering, config.width, config.discount).to(device)
+    model = SuccessClassifier(tasks, rendering, config.width, config.discount, config.threshold).to(
+        device
+    )
     for task, known in zip(tasks, train.labels.any(0).tolist(), strict=True):
         if not known:
             print(f"Warning: no frame of the training episodes fulfils {task}; it is not learned.")

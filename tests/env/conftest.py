@@ -76,7 +76,7 @@ def own_model() -> Callable[..., ColaWorldModel]:
 @pytest.fixture
 def never(monkeypatch: pytest.MonkeyPatch) -> None:
     """No episode ends by success: a random classifier would end them at random."""
-    monkeypatch.setattr("cola_env.dream.SUCCESS", 1.0)
+    monkeypatch.setattr("cola_env.classifier.SuccessClassifier.threshold", 1.0)
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ def test_a_classifier_of_another_rendering_profile_is_refused(checkpoints, tmp_p
 
 
 def test_a_value_function_ends_no_episode(checkpoints, tmp_path, monkeypatch):
-    monkeypatch.setattr("cola_env.dream.SUCCESS", -1.0)
+    monkeypatch.setattr("cola_env.classifier.SuccessClassifier.threshold", -1.0)
     cola_env.load_model(checkpoints["direct"], "cpu").save_pretrained(tmp_path / "direct")
     for discount in (0.0, 0.8):
         values = cola_env.SuccessClassifier(width=4, discount=discount)
@@ -48,6 +48,23 @@ def test_a_value_function_ends_no_episode(checkpoints, tmp_path, monkeypatch):
         assert ("success_probability" in info) == (discount == 0)
         *_, terminated, _, info = env.step(np.zeros(5, np.float32))
         assert terminated == ("success_probability" in info) == (discount == 0)
+
+
+def test_an_episode_ends_above_its_classifiers_own_threshold(checkpoints, tmp_path):
+    cola_env.load_model(checkpoints["direct"], "cpu").save_pretrained(tmp_path / "direct")
+
+    def one_step(threshold: float) -> tuple[float, bool]:
+        torch.manual_seed(0)
+        classifier = cola_env.SuccessClassifier(width=4, threshold=threshold)
+        classifier.save_pretrained(tmp_path / "classifiers")
+        env = ColaWorldEnv("push_red", checkpoint=tmp_path / "direct", device="cpu")
+        env.reset(seed=0)
+        *_, terminated, _, info = env.step(np.zeros(5, np.float32))
+        return info["success_probability"], terminated
+
+    probability, _ = one_step(0.5)
+    assert one_step(probability - 0.01) == (probability, True)
+    assert one_step(probability + 0.01) == (probability, False)
 
 
 @pytest.fixture

@@ -33,9 +33,10 @@ def make_classifier(seed: int, **changes) -> SuccessClassifier:
 
 
 def test_classifiers_are_a_classifier_together():
-    members = [make_classifier(seed) for seed in range(3)]
+    members = [make_classifier(seed, threshold=0.5 + seed / 10) for seed in range(3)]
     frames = torch.rand(2, 3, 64, 64, 3, generator=torch.Generator().manual_seed(0))
     together = ClassifierEnsemble(members, Combination("min"))
+    assert together.threshold == 0.7
     reward = make_reward("classifier", "push_blue", together)
     alone = [make_reward("classifier", "push_blue", m)(frames, frames[:, 0]) for m in members]
     torch.testing.assert_close(reward(frames, frames[:, 0]), torch.stack(alone).amin(0))

@@ -23,7 +23,7 @@ Draw = Callable[[int], np.ndarray]
 def assets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image: Draw, libero_model) -> Path:
     """A checkpoint, classifiers and two problems of LIBERO, shipped."""
     monkeypatch.setattr("cola_env.worlds.ASSETS", tmp_path)
-    monkeypatch.setattr("cola_env.dream.SUCCESS", 1.0)
+    monkeypatch.setattr("cola_env.classifier.SuccessClassifier.threshold", 1.0)
     libero_model.save_pretrained(LIBERO.assets / "cola")
     torch.manual_seed(0)
     SuccessClassifier(LIBERO.goal_tasks, width=8).save_pretrained(LIBERO.assets / "classifiers")
