@@ -94,9 +94,10 @@ def main(arguments: list[str]) -> None:
     torch.set_num_threads(1)
     try:
         settings = Settings(**dict(argument.split("=", 1) for argument in arguments))
-        found = measure(settings)
-    except TypeError:
+    except (TypeError, ValueError):
         sys.exit(f"The settings are {', '.join(asdict(Settings()))}, each as name=value.")
+    try:
+        found = measure(settings)
     except ColaWorldError as error:
         sys.exit(f"error: {error}")
     command = " ".join(["python -m benchmarks.dream_success", *arguments])

@@ -17,7 +17,9 @@ from typing import Any
 import hydra
 import torch
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
+from benchmarks.batched import merge
 from benchmarks.vp2 import play
 from benchmarks.vp2_protocol.contestants import plain
 from benchmarks.vp2_protocol.records import write_text
@@ -35,6 +37,9 @@ from cola_train.evaluation.quality import Networks, video_quality
 from cola_train.runs import data_of, held_out_of
 
 PROBE_EPISODES = 256
+
+GROUPS = ("env", "planner", "protocol")
+"""What settings of benchmarks/vp2.py stand for many others."""
 
 
 def measure(
@@ -75,13 +80,17 @@ def measure(
 
 def planning_run(config: DictConfig) -> Run:
     """benchmarks/vp2.py with the models that are measured, under the settings `planning`."""
-    settings = {
+    given = plain(config.planning)
+    groups = [f"{name}={given.pop(name)}" for name in GROUPS if isinstance(given.get(name), str)]
+    named = {
         "model": [config.model, config.reference, "random"],
         "out": f"{config.out}/planning",
         "device": config.device,
-        **plain(config.planning),
     }
-    return Run(hydra.compose("vp2", [f"{name}={value}" for name, value in settings.items()]))
+    try:
+        return Run(merge(hydra.compose("vp2", groups), named | given))
+    except OmegaConfBaseException as error:
+        raise ColaWorldError(f"planning does not fit benchmarks/vp2.py: {error}") from error
 
 
 def plan(run: Run) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from cola_env.errors import ColaWorldError
 from cola_env.inputs import as_actions, as_frames, check_count, real_actions
 from cola_env.models.dream_state import DreamState
 from cola_env.models.pictures import to_bytes
+from cola_env.models.precision import fast_dtype
 from cola_env.rewards import ClassifierReward, Reward, RewardName, is_judged, make_reward
 from cola_env.rollout import Rollout
 from cola_env.starts import Start, Starts
@@ -274,7 +275,7 @@ class Dream:
             )
         return replace(
             snapshot,
-            memory=snapshot.memory.to(self.device),
+            memory=snapshot.memory.to(self.device, fast_dtype(self.device) or self.model.dtype),
             frames=snapshot.frames.to(self.device),
             goals=snapshot.goals.to(self.device),
         )

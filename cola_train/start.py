@@ -13,6 +13,9 @@ from cola_env.errors import ColaWorldError
 from cola_env.models.components import COMPONENTS
 from cola_env.models.world_model import ColaWorldModel
 
+OF_TRAINING = {"commitment_weight", "codebook_weight", "kl_weight", "gradient", "zero_start"}
+"""Settings of components that change how their weights are learned or begin, not what they mean."""
+
 READS_ACTIONS = {"adapter", "action_in"}
 """Components whose weights are of one kind of real actions."""
 
@@ -64,11 +67,11 @@ def check_same(
 
 
 def settings(model: ColaWorldModel, component: str) -> dict[str, Any]:
-    """All that the component computes with beside its weights, by name; how a model is sampled by
-    default is none of it."""
+    """What the component's weights mean depends on these, by name; on how the model is sampled by
+    default it does not."""
     config = json.loads(model.to_json_string())
     own = config.get(f"{component}_config") or {}
-    found = {f"{component}_config.{key}": value for key, value in own.items()}
+    found = {f"{component}_config.{k}": v for k, v in own.items() if k not in OF_TRAINING}
     if component == "stdit":
         found["timestep_shift"] = config["timestep_shift"]
     return found

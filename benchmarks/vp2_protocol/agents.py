@@ -159,10 +159,14 @@ class PlanningAgent:
         return Screened(cost, self._in_groups(scores, len(situation.states)), screen.factor)
 
     def _in_groups(self, scores: Judgement, batch: int) -> Cost:
-        """The cost of ``scores`` (b, N), computed for so many problems at once as memory allows."""
+        """The cost of ``scores`` (b, N), computed for so many problems at once as memory allows: by
+        the most candidates that were asked for, as a planner may ask for them in parts."""
+        most = 1
 
         def cost(actions: Tensor) -> Tensor:
-            group = max(1, self.sequences // actions.shape[1])
+            nonlocal most
+            most = max(most, actions.shape[1])
+            group = max(1, self.sequences // most)
             groups = [slice(start, start + group) for start in range(0, batch, group)]
             found = torch.cat([scores(rows, actions[rows]) for rows in groups])
             return -found.to(actions.device, torch.float32)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 class WorldModelDynamics:
-    """Rolls candidates out in the world model, all with the same diffusion noise (common random
-    numbers), from the last real frames."""
+    """Rolls candidates out in the world model from the last real frames, all with the same
+    diffusion noise (common random numbers), in whatever groups they come."""
 
     def __init__(
         self,
@@ -39,12 +39,20 @@ class WorldModelDynamics:
             situation.frames.to(self.device), actions if actions.shape[1] else None
         )
 
+        def noise(horizon: int) -> Tensor:
+            generator = torch.Generator(self.device).manual_seed(situation.seed)
+            shape = (1, *start.latents.shape[1:])
+            frames = [
+                torch.randn(shape, generator=generator, device=self.device) for _ in range(horizon)
+            ]
+            return torch.stack(frames)
+
         def imagination(rows: slice, candidates: Tensor) -> Tensor:
             problems = torch.arange(start.batch_size, device=self.device)[rows]
             return self.model.rollout(
                 start.select(problems),
                 candidates.to(self.device),
-                seed=situation.seed,
+                noise=noise(candidates.shape[2]).expand(-1, len(problems), -1, -1, -1),
                 num_inference_steps=self.num_inference_steps,
                 guidance_scale=self.guidance_scale,
                 decoded=decoded,

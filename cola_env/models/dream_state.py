@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -42,9 +42,12 @@ class DreamState:
         """The dreams that ``index`` (long, bool or slice over B) picks."""
         return self._map(lambda x: x[index])
 
-    def to(self, device: torch.device) -> DreamState:
-        """This state on a device."""
-        return self._map(lambda x: x.to(device))
+    def to(self, device: torch.device, dtype: torch.dtype) -> DreamState:
+        """This state on a device; for one of another kind keys and values become ``dtype``."""
+        moved = self._map(lambda x: x.to(device))
+        if self.latents.device.type == device.type:
+            return moved
+        return replace(moved, cache=tuple(kv.map(lambda x: x.to(dtype)) for kv in moved.cache))
 
     def put(self, index: Tensor, rows: DreamState) -> DreamState:
         """This state with the dreams at ``index`` (K,) long replaced by the K ``rows``."""

@@ -19,6 +19,9 @@ from cola_train.progress import progress_bar
 
 STILLS_A_CLIP = 4
 """Single frames are drawn in short clips, which decode as fast as one frame."""
+DECODING = 1
+"""To be raised when the same files come to give other frames: latents kept of them are then old."""
+
 DECODED_BYTES = 2**28
 """Of an episode that is read whole, so much is decoded before it is resized."""
 
@@ -93,10 +96,12 @@ class Stream:
         return self.source.entries[piece.episode]
 
     def identity(self) -> str:
-        """What the frames depend on: the files, which of their frames, at which size."""
+        """What the frames depend on: the files, which of their frames, at which size, and how they
+        are decoded."""
         files = {self.entry(piece).file for piece in self.pieces}
         stamps = {f: (s.st_size, s.st_mtime_ns) for f in files if (s := _status(f))}
-        return repr([self.size, [(self.entry(p), p) for p in self.pieces], sorted(stamps.items())])
+        entries = [(self.entry(piece), piece) for piece in self.pieces]
+        return repr([DECODING, self.size, entries, sorted(stamps.items())])
 
     def num_clips(self, length: int) -> int:
         """How many clips of ``length`` frames there are."""

@@ -11,6 +11,7 @@ from benchmarks.vp2_protocol.episodes import Batch, play
 from benchmarks.vp2_protocol.latent_screen import LatentScreen, make_screen
 from benchmarks.vp2_protocol.settings import Rules
 from benchmarks.vp2_protocol.simulation import SimulatorPool
+from cola_env.checkpoints import load_model
 from cola_env.ensembles import Combination
 from cola_env.errors import ColaWorldError
 from cola_env.rewards import MSEReward
@@ -65,6 +66,19 @@ def test_planning_reaches_each_problems_goal_whatever_the_chunks(sequences):
     assert np.isfinite(decision.costs).all()
     assert decision.spent.keys() == {"imagination", "rewards", "planner"}
     assert all(seconds > 0 for seconds in decision.spent.values())
+
+
+def test_a_plan_does_not_depend_on_the_parts_that_its_candidates_come_in(tiny_model):
+    """All are imagined under the same noise, however many problems a part holds."""
+    rules = Rules("mse", episodes=1, seed=0, replan_every=2)
+    dynamics = WorldModelDynamics(load_model(tiny_model, "cpu"))
+    plans = []
+    for chunk in (None, 7, 24):
+        planner = CEM(horizon=3, num_samples=24, iterations=1, chunk_size=chunk)
+        agent = PlanningAgent(planner, [dynamics], MSEReward(), SPACE, rules, sequences=48)
+        plans.append(agent.decide(situation(3)).plans)
+    assert torch.allclose(plans[0], plans[1], atol=1e-5)
+    assert torch.allclose(plans[0], plans[2], atol=1e-5)
 
 
 class Still:

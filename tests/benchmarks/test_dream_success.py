@@ -39,6 +39,7 @@ def test_a_still_hand_holds_what_it_has() -> None:
     assert np.all(closed[:, -1] == 1) and not closed[:, :-1].any()
 
 
-def test_settings_are_told() -> None:
+@pytest.mark.parametrize("given", ["modle=cola", "still"])
+def test_settings_are_told(given: str) -> None:
     with pytest.raises(SystemExit, match="The settings are env, model, out"):
-        main(["modle=cola"])
+        main([given])

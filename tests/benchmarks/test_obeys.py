@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from benchmarks import few_steps, obeys
 from benchmarks.obeys import measure, planning_run
+from cola_env.errors import ColaWorldError
 from tests.train.conftest import write_demos
 from tests.train.test_trainer import moving_square, small_model
 
@@ -33,11 +34,15 @@ def test_everything_that_a_run_is_judged_by_is_measured() -> None:
 
 def test_planning_is_that_of_the_benchmark_with_the_models_measured(tmp_path: Path) -> None:
     given = ["+planning.env=robodesk", "+planning.episodes=2", "planning.tasks=[push_red]"]
+    given += ["+planning.planner.num_samples=7", "+planning.rendering=null"]
     with initialize_config_dir(str(CONF), version_base=None):
-        run = planning_run(compose("obeys", ["data=x", f"out={tmp_path}", *given]))
+        run = planning_run(compose("obeys", ["data=x", f"out='{tmp_path}/a=1'", *given]))
+        with pytest.raises(ColaWorldError, match="planning does not fit.*'episode'"):
+            planning_run(compose("obeys", ["data=x", "+planning.episode=2"]))
     assert [label for label, _, _ in run.planned] == ["cola"] * 2 + ["direct"] * 2 + ["random"] * 2
-    assert run.folder.path == tmp_path / "planning" and run.tasks == ["push_red"]
+    assert run.folder.path == tmp_path / "a=1" / "planning" and run.tasks == ["push_red"]
     assert run.rules.replan_every == 3
+    assert run.contestants[0].settings["planner_settings"]["num_samples"] == 7
 
 
 def test_any_data_will_do_at_the_frame_rate_of_the_training(

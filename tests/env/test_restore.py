@@ -2,10 +2,12 @@
 
 import copy
 import pickle
+from dataclasses import replace
 
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 
 from cola_env import ColaWorldEnv, ColaWorldError, ColaWorldVectorEnv
 from tests.env.dream_cases import MODES, state_of
@@ -98,3 +100,14 @@ def test_a_loaded_model_restores_what_its_checkpoint_dreamt(make, mode):
     move = env.action_space.sample()
     apart = np.abs(twin.step(move)[0].astype(int) - env.step(move)[0])
     assert apart.max() <= 2  # copied weights lie elsewhere in memory, which rounds otherwise
+
+
+@pytest.mark.parametrize(("device", "dtype"), [("cpu", torch.bfloat16), ("meta", torch.float32)])
+def test_keys_and_values_take_the_precision_of_another_kind_of_device(checkpoints, device, dtype):
+    env = ColaWorldEnv("push_red", checkpoint=checkpoints["direct"], device="cpu")
+    env.reset(seed=0)
+    memory = env.snapshot().memory
+    half = replace(memory, cache=tuple(kv.map(lambda x: x.bfloat16()) for kv in memory.cache))
+    moved = half.to(torch.device(device), torch.float32)
+    assert {x.dtype for kv in moved.cache for x in (kv.key, kv.value)} == {dtype}
+    assert moved.latents.dtype == torch.float32 and moved.latents.device.type == device

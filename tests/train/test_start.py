@@ -49,6 +49,13 @@ def test_what_reads_actions_of_another_size_starts_fresh(tmp_path: Path) -> None
     assert same(model, small_model(action_dim=7), "adapter")
 
 
+def test_how_weights_are_learned_may_change(tmp_path: Path) -> None:
+    before, folder = saved(tmp_path)
+    model = small_model(quantizer_config={"commitment_weight": 0.25, "gradient": "rotation"})
+    start_from(model, folder, ["quantizer"])
+    assert same(model, before, "quantizer")
+
+
 def test_a_model_of_another_size_is_told_apart(tmp_path: Path) -> None:
     _, folder = saved(tmp_path)
     deeper = SMALL["stdit_config"] | {"depth": 3}
