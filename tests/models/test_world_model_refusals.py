@@ -86,6 +86,6 @@ def test_the_actions_between_context_frames_are_checked(model: ColaWorldModel) -
 
 
 def test_a_dream_goes_to_a_device_whole(state: DreamState) -> None:
-    gone = state.to(torch.device("meta"))
+    gone = state.to(torch.device("meta"), torch.float32)
     tensors = [gone.latents, gone.seen, *(x for kv in gone.cache for x in (kv.key, kv.value))]
     assert {tensor.device.type for tensor in tensors} == {"meta"}
