@@ -17,9 +17,10 @@ def require_actions(phases: Sequence[Phase], has_actions: bool) -> None:
     names = [phase.name for phase in phases if phase.needs_actions]
     if names and not has_actions:
         kept = ",".join(phase.name for phase in phases if not phase.needs_actions)
+        without = f", or train without them with order=[{kept}] (recipe=video_mini)" if kept else ""
         raise ColaWorldError(
             f"The data has no actions, which the phase(s) {', '.join(names)} need: add data with "
-            f"actions, or train without them with order=[{kept}] (recipe=video_mini)."
+            f"actions{without}."
         )
 
 

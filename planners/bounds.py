@@ -48,6 +48,11 @@ class Bounds:
                 f"the action space has shape {shape}: a planner needs (A,), the actions of one "
                 "environment (of a vector environment, pass its single_action_space)"
             )
+        if not (hasattr(space, "low") and hasattr(space, "high")):
+            raise ValueError(
+                f"the action space {space} has no low and high: planners search a Box, such as "
+                'that of action_mode="real"'
+            )
         low, high = (_array(side, shape).tobytes() for side in (space.low, space.high))
         return _bounds(low, high, horizon, device)
 

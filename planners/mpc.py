@@ -67,6 +67,11 @@ class MPC:
         plan = self.planner.plan(
             cost, action_space, warm_start=warm_start, seed=self._next_seed(), batch=self._batch
         )
+        if plan.actions.ndim != 3 or len(plan.actions) != self._batch:
+            raise ValueError(
+                f"the planner returned actions of shape {tuple(plan.actions.shape)}: it must "
+                f"return ({self._batch}, H, A)"
+            )
         horizon = plan.actions.shape[1]
         if horizon < self.replan_every:
             raise ValueError(

@@ -54,6 +54,9 @@ class Agent(Protocol):
     def decide(self, situation: Situation) -> Decision: ...
 
 
+SLACK = 1.0
+"""By so much imagined frames may leave [0, 1], as a decoder's do a little."""
+
 Imagination = Callable[[slice, Tensor], Tensor]
 """(which b of the B problems, actions (b, N, H, A)) -> float frames (b, N, H, 64, 64, 3)."""
 
@@ -189,6 +192,12 @@ def _checked(frames: Tensor, actions: Tensor) -> Tensor:
         raise ColaWorldError(
             f"The model must imagine float frames of shape {wanted} in [0, 1], but it gave "
             f"{frames.dtype} of shape {tuple(frames.shape)}."
+        )
+    low, high = (float(end) for end in frames.aminmax())
+    if not (low >= -SLACK and high <= 1 + SLACK):  # also where they are NaN
+        raise ColaWorldError(
+            f"The model must imagine frames in [0, 1], but its values reach from {low:.3g} to "
+            f"{high:.3g}."
         )
     return frames
 

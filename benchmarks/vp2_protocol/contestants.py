@@ -171,8 +171,9 @@ def make_planner(settings: dict[str, Any]) -> Any:
             settings = {k: v for k, v in given if k in taken or k.startswith("_")}
         planner = hydra.utils.instantiate(settings)
     except Exception as error:
+        told = " ".join(str(error).split())
         raise ColaWorldError(
-            f"The planner {settings.get('_target_')} cannot be built: {error}".splitlines()[0]
+            f"The planner {settings.get('_target_')} cannot be built: {told}"
         ) from error
     if not callable(getattr(planner, "plan", None)):
         raise ColaWorldError(

@@ -94,6 +94,8 @@ def make_foreign(spec: Mapping[str, Any], device: torch.device, context: int) ->
             "imagine(situation) and a device."
         )
     predictor = VideoPredictionDynamics(model, device)
+    if predictor.context < 1:
+        raise ColaWorldError(f"The model {target} sees num_context={predictor.context} frames.")
     if predictor.context > context:
         raise ColaWorldError(
             f"The model {target} sees num_context={predictor.context} frames, but the run keeps "

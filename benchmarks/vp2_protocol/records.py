@@ -61,7 +61,10 @@ class RunFolder:
     def settings(self) -> dict[str, Any]:
         """What `claim` recorded: {"common": ..., "models": {name: ...}}, or {} for a new folder."""
         path = self.path / "settings.json"
-        return json.loads(path.read_text()) if path.is_file() else {}
+        try:
+            return json.loads(path.read_text()) if path.is_file() else {}
+        except ValueError as error:
+            raise ColaWorldError(f"{path} is damaged: choose another out=FOLDER.") from error
 
     def episode(self, model: str, task: str, pair: int, suffix: str = ".json") -> Path:
         return self.path / "episodes" / model / task / f"{pair:03d}{suffix}"

@@ -56,7 +56,7 @@ class Rules:
         for name in ("episodes", "steps", "replan_every", "context", "batch_size"):
             if getattr(self, name) < 1:
                 raise ColaWorldError(f"{name} must be at least 1, but it is {getattr(self, name)}.")
-        for name in ("warmup_steps", "idle_steps"):
+        for name in ("warmup_steps", "idle_steps", "seed"):
             if getattr(self, name) < 0:
                 raise ColaWorldError(f"{name} must be at least 0, but it is {getattr(self, name)}.")
         if not 0 <= self.final_weight <= 1:

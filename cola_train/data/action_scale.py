@@ -56,6 +56,8 @@ class ActionScale:
         """Raises ColaWorldError when ``extremes`` of the actions of ``path`` leave [-1, 1]."""
         if extremes is None:
             return
+        if not np.isfinite(extremes).all():
+            raise ColaWorldError(f"The actions of {path} hold NaN or infinity: leave those out.")
         low, high = (self(end.astype(np.float32)) for end in extremes)
         if (low >= -1 - TOLERANCE).all() and (high <= 1 + TOLERANCE).all():
             return

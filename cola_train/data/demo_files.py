@@ -85,9 +85,21 @@ def scan(path: Path) -> list[Entry]:
 def _entry(
     path: Path, name: str, demo: Any, fps: float, split: str | None, rendering: str | None
 ) -> Entry:
-    frames, height, width, _ = demo["obs"][_camera(demo["obs"])].shape
-    shape = demo["actions"].shape if "actions" in demo else (0, 0)
-    action_dim = int(shape[1]) if shape[0] >= frames - 1 else None
+    images = demo["obs"][_camera(demo["obs"])]
+    frames, height, width, colours = images.shape
+    if colours != 3:
+        raise ValueError(f"{images.name} has shape {images.shape}: frames are RGB, (T, H, W, 3)")
+    if images.dtype.kind == "f" and 0 < images[0].max() <= 1:
+        raise ValueError(f"{images.name} is in [0, 1]: frames are uint8, or numbers from 0 to 255")
+    action_dim = None
+    if "actions" in demo:
+        actions = demo["actions"]
+        if actions.ndim != 2 or len(actions) < frames - 1:
+            raise ValueError(
+                f"{actions.name} are of shape {actions.shape}: {frames} frames need at least "
+                f"{frames - 1} actions, (T, A)"
+            )
+        action_dim = int(actions.shape[1])
     return Entry(
         str(path), name, int(frames), fps, int(height), int(width), action_dim, split, rendering
     )

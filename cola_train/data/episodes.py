@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cola_env.errors import ColaWorldError
 from cola_train.data.damage import DamagedFile
 from cola_train.data.video import Frames
 
@@ -81,6 +82,9 @@ def read_extremes(source: Episodes) -> Extremes | None:
             with suppress(DamagedFile):
                 actions = source.actions(episode, 0, entry.frames - 1)
                 parts += [actions.min(0), actions.max(0)]
+    if len({part.shape for part in parts}) > 1:
+        sizes = ", ".join(map(str, sorted({part.shape[0] for part in parts})))
+        raise ColaWorldError(f"The episodes of {source.path} have actions of {sizes} components.")
     ends = np.array(parts, np.float64)
     return (ends.min(0), ends.max(0)) if parts else None
 

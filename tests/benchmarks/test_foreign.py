@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.vp2_protocol.agents import PlanningAgent, Situation
+from benchmarks.vp2_protocol.agents import PlanningAgent, Situation, _checked
 from benchmarks.vp2_protocol.foreign import VideoPredictionDynamics, make_foreign
 from benchmarks.vp2_protocol.settings import Rules
 from cola_env.errors import ColaWorldError
@@ -140,6 +140,11 @@ def test_a_target_is_built_and_told_apart(tmp_path, monkeypatch):
     assert callable_.model.gain == 7 and callable_.context == 3
     ours = make_foreign({"_target_": "their_models.Ours"}, device, 2)
     assert type(ours).__name__ == "Ours"
+    for wrong, told in ((255.0, "0 to 255"), (float("nan"), "nan to nan")):
+        frames = torch.zeros(1, 2, 3, 64, 64, 3)
+        frames[..., 1] = wrong
+        with pytest.raises(ColaWorldError, match=rf"frames in \[0, 1\], but.*{told}"):
+            _checked(frames, torch.zeros(1, 2, 3, 5))
     with pytest.raises(ColaWorldError, match="sees num_context=3 frames.* give context=3"):
         make_foreign({"_target_": "their_models.Callable"}, device, 2)
     for name, told in (

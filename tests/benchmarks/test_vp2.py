@@ -112,6 +112,8 @@ def test_a_run_folder_of_other_settings_is_refused(configure, tmp_path):
         ("reward=joy", "Unknown reward 'joy'"),
         ("rendering=vp2", "profile"),
         ("episodes=0", "episodes must be at least 1"),
+        ("seed=-1", "seed must be at least 0"),
+        ("planner.horizon=0", "cannot be built:.*horizon"),
         ("planner._target_=planners.Nobody", "cannot be built"),
         ("planner_by_task={open_door:{horizon:4}}", "names 'open_door'.*open_slide"),
     ],

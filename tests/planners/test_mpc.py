@@ -115,3 +115,12 @@ def test_bad_settings_are_refused(box):
         MPC(lambda cost: None)
     with pytest.raises(ValueError, match="too few to replan every 6"):
         MPC(Script(horizon=4), replan_every=6).act(None, box(2))
+
+
+def test_a_plan_without_the_batch_axis_is_told_of(box):
+    class Flat:
+        def plan(self, cost, action_space, *, warm_start=None, seed=0, batch=1):
+            return PlanResult(torch.zeros(3, 2))
+
+    with pytest.raises(ValueError, match=r"shape \(3, 2\): it must return \(1, H, A\)"):
+        MPC(Flat()).act(lambda actions: actions.sum((2, 3)), box)
