@@ -66,7 +66,7 @@ def _latent_actions(config: Any, codes: QuantizerConfig) -> Builders:
         "quantizer": partial(VectorQuantizer if discrete else GaussianBottleneck, codes),
         "idm": partial(InverseDynamicsModel, inverse, codes.num_tokens, codes.code_size),
     }
-    if discrete:
+    if discrete and config.action_dim > 0:
         mapping = AdapterConfig(**config.adapter_config)
         sizes = config.action_dim, codes.num_tokens, codes.num_codes
         builders["adapter"] = partial(Adapter, mapping, *sizes)

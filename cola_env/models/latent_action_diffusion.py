@@ -36,7 +36,7 @@ class LatentActionDiffusion(ModelMixin, ConfigMixin):
     Args:
         conditioning: "latent": latent actions of the IDM (the paper); "direct": real actions enter
             in their place (the reference model; it has no IDM, quantizer and adapter).
-        action_dim: size A of a real action.
+        action_dim: size A of a real action; 0: there are none, nor an adapter for them.
         image_size: side of the square frames in pixels.
         rendering: rendering profile of the frames it was trained on.
         num_inference_steps: default number of sampling steps.

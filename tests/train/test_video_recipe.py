@@ -162,7 +162,9 @@ def test_the_papers_mixture_has_its_shares() -> None:
 @pytest.mark.parametrize("size", [5, 6])
 def test_a_video_model_is_taught_real_actions_of_any_size(tmp_path: Path, size: int) -> None:
     init, demos = tmp_path / "video", tmp_path / "demos.hdf5"
-    cli.build_model(settings("recipe=video_mini", "data=x"), "video").save_pretrained(init)
+    model = cli.build_model(settings("recipe=video_mini", "data=x"), "video")
+    assert model.action_modes == ("latent",)
+    model.save_pretrained(init)
     write_demos(demos, [9, 10, 11], size=size)
     out = tmp_path / "run"
     cli.train(
@@ -171,6 +173,6 @@ def test_a_video_model_is_taught_real_actions_of_any_size(tmp_path: Path, size: 
         )
     )
     taught = ColaWorldModel.from_pretrained(out / "finetune")
-    assert taught.config.action_dim == size
+    assert taught.config.action_dim == size and taught.action_modes == ("real", "latent")
     before, after = weights(init), weights(out / "finetune")
     assert torch.equal(before["idm.embed.weight"], after["idm.embed.weight"])
