@@ -50,8 +50,7 @@ class Bounds:
             )
         if not (hasattr(space, "low") and hasattr(space, "high")):
             raise ValueError(
-                f"the action space {space} has no low and high: planners search a Box, such as "
-                'that of action_mode="real"'
+                f"the action space {space} has no low and high: a planner searches a Box"
             )
         low, high = (_array(side, shape).tobytes() for side in (space.low, space.high))
         return _bounds(low, high, horizon, device)

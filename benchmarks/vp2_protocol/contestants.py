@@ -24,10 +24,8 @@ from cola_env.errors import ColaWorldError
 from cola_env.models.world_model import ColaWorldModel
 from cola_env.rewards import is_judged
 from cola_env.simulators.rendering import check_same_profile
+from cola_env.vp2_classifier import IMAGE_SIZE
 from cola_env.worlds import WorldInfo
-
-IMAGE_SIZE = 64
-"""Pixels of a side of what the simulators show, and of the goals."""
 
 MakeDynamics = Callable[[SimulatorPool], Sequence[Dynamics]]
 
