@@ -89,7 +89,7 @@ def _entry(
     frames, height, width, colours = images.shape
     if colours != 3:
         raise ValueError(f"{images.name} has shape {images.shape}: frames are RGB, (T, H, W, 3)")
-    if images.dtype.kind == "f" and 0 < images[0].max() <= 1:
+    if images.dtype.kind == "f" and frames and 0 < images[0].max() <= 1:
         raise ValueError(f"{images.name} is in [0, 1]: frames are uint8, or numbers from 0 to 255")
     action_dim = None
     if "actions" in demo:

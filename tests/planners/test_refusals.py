@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import MultiDiscrete
 
 from planners import CEM, MPPI, RandomShooting
 
@@ -59,3 +60,8 @@ def test_bad_spaces_costs_and_std_are_refused(box):
         CEM().plan(lambda a: cost(a)[0], box(2))
     with pytest.raises(ValueError, match="finite bounds"):
         RandomShooting(std=1.0).plan(cost, box(2, -np.inf, 0))
+
+
+def test_a_space_without_bounds_is_told_of():
+    with pytest.raises(ValueError, match="no low and high: a planner searches a Box"):
+        CEM(horizon=2).plan(lambda actions: actions.sum((2, 3)), MultiDiscrete([4, 4]))
