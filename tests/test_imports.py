@@ -23,7 +23,7 @@ ALLOWED = {
     "cola_train": SCRIPTS | SIMULATORS | {"accelerate", "tensorboard", "lpips", "cola_env"},
     "benchmarks": SCRIPTS
     | SIMULATORS
-    | {"lpips", "matplotlib", "planners", "cola_env", "cola_train"},
+    | {"lpips", "matplotlib", "scipy", "planners", "cola_env", "cola_train"},
 }
 ADAPTED = {"gymnasium", "tensordict", "torchrl"}  # by planners/adapters, which nothing imports
 OPTIONAL = SIMULATORS | {
