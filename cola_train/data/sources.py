@@ -37,6 +37,11 @@ def open_source(
     if (path / "meta").is_dir():
         return LeRobotEpisodes(path, folder, ledger, camera=camera)
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    if inner := [file for file in files if file.parts[-2:] == ("meta", "info.json")]:
+        raise ColaWorldError(
+            f"{path} holds LeRobot data sets in folders of their own: name each, as a list: "
+            f"{[str(file.parents[1]) for file in inner]}."
+        )
     source: DemoFiles | VideoFolder
     if found := _with(files, demo_files.SUFFIXES):
         source = DemoFiles(path, found, folder, ledger, camera=camera)
