@@ -17,11 +17,10 @@ What the metadata say of an episode is checked against its rows and the times of
 before any of it is handed out. meta/stats.json is not believed: it is not read.
 """
 
-import json
 import math
 import os
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -33,28 +32,17 @@ from cola_env.errors import ColaWorldError
 from cola_train.data import lerobot_v2
 from cola_train.data.cameras import choose_camera
 from cola_train.data.damage import DamagedFile
+from cola_train.data.lerobot_info import INFO, image_shape, is_camera, read_info
+from cola_train.data.parquet import PLACES, column_names, damaged, data_columns, read_table
 from cola_train.data.video import Frames, decode_image, read_clips
 from cola_train.data.video_clock import SLACK, VideoClock, video_clock
 
-try:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-except ImportError as error:
-    raise ImportError(
-        "Reading LeRobot datasets needs pyarrow; install it with: pip install 'colaworld[train]'"
-    ) from error
-
 VERSION = "v3.0"
-INFO, TASKS, STATS = "meta/info.json", "meta/tasks.parquet", "meta/stats.json"
+TASKS, STATS = "meta/tasks.parquet", "meta/stats.json"
 FILE = "chunk-{chunk_index:03d}/file-{file_index:03d}"
 EPISODES_PATH = f"meta/episodes/{FILE}.parquet"
 DATA_PATH = f"data/{FILE}.parquet"
 VIDEO_PATH = f"videos/{{video_key}}/{FILE}.mp4"
-PLACES = ("index", "episode_index", "frame_index", "timestamp")
-"""The columns that say which frame of which episode a row is."""
-PICTURES = ("video", "image")
-NOTES = ("info", "video_info")
 LABELS = ("task_index", "next.reward", "next.success", "next.successes", "observation.state")
 
 
@@ -89,10 +77,10 @@ class LeRobotDataset:
         self, path: str | Path, *, camera: str | None = None, action: str = "action"
     ) -> None:
         self.path = Path(path)
-        self.info = _read_info(self.path)
+        self.info = read_info(self.path)
         self.features: dict[str, dict[str, Any]] = self.info["features"]
         self.fps = float(self.info["fps"])
-        cameras = [name for name, feature in self.features.items() if _is_camera(feature)]
+        cameras = [name for name, feature in self.features.items() if is_camera(feature)]
         self.image = choose_camera(cameras, camera, str(self.path))
         self.action = action
         labels = (action, *LABELS)
@@ -120,7 +108,7 @@ class LeRobotDataset:
     @property
     def frame_size(self) -> tuple[int, int]:
         """Height and width of the frames as info.json declares them."""
-        height, width, _ = _image_shape(self.features[self.image])
+        height, width, _ = image_shape(self.features[self.image])
         return height, width
 
     @property
@@ -169,7 +157,7 @@ class LeRobotDataset:
         self._right.add(index)
 
     def _fault_of_rows(self, index: int) -> str:
-        rows = self._rows(index, *self._labels[:1])
+        rows = self._rows(index, *(() if self.action_dim is None else (self.action,)))
         length, steps = len(rows["index"]), np.arange(len(rows["index"]))
         first = self.episodes[index].get("dataset_from_index", rows["index"][0])
         if not np.array_equal(rows["frame_index"], steps):
@@ -279,8 +267,6 @@ class LeRobotDataset:
 
     def load_frames(self) -> Frames:
         """The frames of all episodes, uint8 RGB (frames of all episodes, H, W, 3)."""
-        if not self.num_episodes:
-            raise ColaWorldError(f"{self.path} holds no episodes.")
         return np.concatenate([self.frames(index) for index in range(self.num_episodes)])
 
     def _start(self, index: int) -> float:
@@ -290,8 +276,7 @@ class LeRobotDataset:
     def _rows(self, index: int, *names: str) -> dict[str, NDArray[Any]]:
         """The rows of one episode: columns ``PLACES`` and ``names``."""
         file, length = self._data[index], self.episodes[index]["length"]
-        modified = file.stat().st_mtime_ns if file.exists() else 0
-        columns = _data_file(file, modified, (*PLACES, *names))
+        columns = data_columns(file, (*PLACES, *names))
         rows = np.flatnonzero(columns["episode_index"] == index)
         if len(rows) != length or rows[-1] - rows[0] != length - 1:
             fault = f"{len(rows)} rows are of it, or they are no succession: {length} are told of"
@@ -336,8 +321,8 @@ class LeRobotDataset:
         else:
             rows = []
             for file in sorted((self.path / "meta" / "episodes").glob("*/*.parquet")):
-                names = [n for n in _parquet(file).schema_arrow.names if not n.startswith("stats/")]
-                rows += _read_table(file, names).to_pylist()
+                names = [n for n in column_names(file) if not n.startswith("stats/")]
+                rows += read_table(file, names).to_pylist()
         try:
             rows.sort(key=lambda row: row["episode_index"])
             numbers = [row["episode_index"] for row in rows]
@@ -360,131 +345,16 @@ class LeRobotDataset:
     def _read_tasks(self) -> dict[int, str]:
         if lerobot_v2.is_v2(self.info):
             return lerobot_v2.read_tasks(self.path)
-        rows = _read_table(self.path / TASKS).to_pylist()
+        rows = read_table(self.path / TASKS).to_pylist()
         try:
             return {row.pop("task_index"): str([*row.values()][0]) for row in rows}
         except (KeyError, IndexError, TypeError) as error:
-            raise _damaged(self.path / TASKS, error) from error
-
-
-def _image_shape(feature: dict[str, Any]) -> tuple[int, int, int]:
-    """Height, width, channels of pictures declared (H, W, C) or (C, H, W)."""
-    one, two, three = feature["shape"]
-    names = feature.get("names")
-    channels_first, channels_last = one in (1, 3), three in (1, 3)
-    if channels_first == channels_last:  # the numbers do not tell
-        channels_first = isinstance(names, list) and str(names[:1]).startswith("['channel")
-    return (two, three, one) if channels_first else (one, two, three)
-
-
-def _is_camera(feature: dict[str, Any]) -> bool:
-    """Whether it is of colour pictures; those of one channel, or said to be so, are depth maps."""
-    told = [t for t in (feature, *map(feature.get, NOTES)) if isinstance(t, dict)]
-    is_depth = any(t.get("is_depth_map") or t.get("video.is_depth_map") for t in told)
-    return feature["dtype"] in PICTURES and not is_depth and _image_shape(feature)[2] != 1
+            raise damaged(self.path / TASKS, error) from error
 
 
 def _as_rows(values: NDArray[Any]) -> NDArray[Any]:
     return values.reshape(len(values), -1)
 
 
-def _read_info(path: Path) -> dict[str, Any]:
-    if not path.is_dir():
-        raise ColaWorldError(
-            f"There is no dataset folder {path}: make one with "
-            "'python -m cola_train.collect' or name another."
-        )
-    try:
-        info: dict[str, Any] = json.loads((path / INFO).read_text())
-    except FileNotFoundError as error:
-        raise ColaWorldError(
-            f"{path} is no LeRobot dataset: it holds no {INFO} (or its collection has not ended)."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise ColaWorldError(f"{path / INFO} is damaged ({error}).") from error
-    if fault := _fault(info):
-        raise ColaWorldError(f"{path / INFO} is damaged: {fault}; fetch the dataset again.")
-    version = str(info["codebase_version"])
-    if not (version.startswith("v3.") or lerobot_v2.is_v2(info)):
-        raise ColaWorldError(
-            f"{path} is in the LeRobot layout {version}; v3.0, v2.1 and v2.0 are read: convert it "
-            "with the scripts of lerobot."
-        )
-    return info
-
-
-def _fault(info: Any) -> str:
-    """What info.json says that cannot be, or does not say; "" when it is right."""
-    if not isinstance(info, dict):
-        return "it is no mapping"
-    missing = {"codebase_version", "features", "fps", "data_path", "total_episodes"} - info.keys()
-    if missing:
-        return f"it lacks {sorted(missing)}"
-    fps, features = info["fps"], info["features"]
-    if not isinstance(fps, int | float) or not 0 < fps < math.inf:
-        return f"fps is {fps}, no positive number"
-    if not isinstance(info["total_episodes"], int) or info["total_episodes"] < 1:
-        return f"total_episodes is {info['total_episodes']}, no positive number"
-    if not isinstance(features, dict):
-        return "its features are no mapping"
-    for name, feature in features.items():
-        shape = feature.get("shape") if isinstance(feature, dict) else None
-        if not isinstance(shape, list) or not all(isinstance(n, int) and n > 0 for n in shape):
-            return f"its feature {name!r} has no shape, a list of positive numbers"
-        if "dtype" not in feature or (feature["dtype"] in PICTURES and len(shape) != 3):
-            return f"its feature {name!r} has no dtype, or pictures have not three axes"
-    return ""
-
-
-@lru_cache(maxsize=4)
-def _data_file(file: Path, modified: int, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
-    there = _parquet(file).schema_arrow.names
-    if missing := [name for name in names if name not in there]:
-        raise _damaged(file, ValueError(f"it lacks the columns {missing}"))
-    table = _read_table(file, [*names])
-    try:
-        columns = {name: _to_numpy(table.column(name)) for name in names}
-        for name in PLACES:
-            if columns[name].ndim != 1 or columns[name].dtype.kind not in "iuf":
-                raise ValueError(f"its column {name!r} is not of one number a row")
-    except ValueError as error:
-        raise _damaged(file, error) from error
-    return columns
-
-
-def _read_table(file: Path, columns: list[str] | None = None) -> pa.Table:
-    try:
-        return _parquet(file).read(columns)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise _damaged(file, error) from error
-
-
-def _parquet(file: Path) -> pq.ParquetFile:
-    if not file.is_file():
-        raise DamagedFile(file, "it is missing: fetch the dataset again")
-    try:
-        return pq.ParquetFile(file)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise _damaged(file, error) from error
-
-
-def _damaged(file: Path, error: Exception) -> DamagedFile:
-    return DamagedFile(file, f"{str(error).splitlines()[0]}: fetch the dataset again")
-
-
 def _fault_of(file: Path, index: int, fault: str) -> DamagedFile:
     return DamagedFile(f"{file}, episode {index}", fault)
-
-
-def _to_numpy(column: pa.ChunkedArray) -> NDArray[Any]:
-    """A column of numbers or of lists, lists of lists, ... of one length."""
-    values = column.combine_chunks()
-    shape = [len(values)]
-    while pa.types.is_list(values.type) or pa.types.is_fixed_size_list(values.type):
-        lengths = pc.unique(pc.list_value_length(values)).to_pylist()
-        if len(lengths) > 1 or None in lengths:
-            raise ValueError(f"a column has rows of different lengths {lengths}")
-        shape += lengths or [0]
-        values = values.flatten()
-    array = values.to_numpy(zero_copy_only=False).reshape(shape)
-    return array[:, 0] if shape[1:] == [1] else array
