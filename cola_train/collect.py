@@ -23,7 +23,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from cola_env.errors import ColaWorldError
 from cola_env.worlds import find_world
-from cola_train.data.lerobot import INFO
+from cola_train.data.lerobot_info import INFO
 from cola_train.episodes import Mixture, World, record_episode
 from cola_train.files import write_atomically
 from cola_train.parts import merge_parts, part_file, save_part

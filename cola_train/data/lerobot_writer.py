@@ -17,12 +17,12 @@ from cola_env.errors import ColaWorldError
 from cola_train.data.lerobot import (
     DATA_PATH,
     EPISODES_PATH,
-    INFO,
     STATS,
     TASKS,
     VERSION,
     VIDEO_PATH,
 )
+from cola_train.data.lerobot_info import INFO
 from cola_train.data.statistics import Stats, episode_stats, merge_stats
 from cola_train.data.video import PIXEL_FORMAT, Frames, VideoWriter
 
