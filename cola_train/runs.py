@@ -68,7 +68,8 @@ def recipe_of(folder: Path) -> dict[str, Any]:
 
 def data_of(run: Path, data: Any = None, fps: float | None = None) -> DataSources:
     """``data`` (as for training) at ``fps``; where they are None, those that ``run``, a training's
-    ``out`` or a model's folder in it, was trained with. Actions are scaled as they were there.
+    ``out`` or a model's folder in it, was trained with. Actions are scaled as they were there,
+    and the same camera is read.
 
     Raises ColaWorldError when nothing says which.
     """
@@ -76,8 +77,8 @@ def data_of(run: Path, data: Any = None, fps: float | None = None) -> DataSource
     data, fps = data or recipe.get("data"), fps or recipe.get("fps")
     if not data:
         raise ColaWorldError(f"{run} does not say what it was trained on: give data=FOLDER.")
-    action_range = recipe.get("loading", {}).get("action_range")
-    return DataSources(data, LoadingConfig(fps=fps, workers=0, action_range=action_range))
+    kept = {name: recipe.get("loading", {}).get(name) for name in ("action_range", "camera")}
+    return DataSources(data, LoadingConfig(fps=fps, workers=0, **kept))
 
 
 def fits_actions(sources: DataSources, model: ColaWorldModel) -> bool:

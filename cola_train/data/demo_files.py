@@ -32,7 +32,14 @@ READING = (OSError, KeyError, ValueError, RuntimeError, AttributeError, TypeErro
 class DemoFiles:
     """The demonstrations of one or many files."""
 
-    def __init__(self, path: Path, files: Sequence[Path], index: Path, ledger: Ledger) -> None:
+    def __init__(
+        self,
+        path: Path,
+        files: Sequence[Path],
+        index: Path,
+        ledger: Ledger,
+        camera: str | None = None,
+    ) -> None:
         self.path = path
         self.entries = FileIndex(path, scan, index, ledger).entries(files)
 

@@ -30,6 +30,7 @@ class Entry:
         action_dim: size of an action; None: no actions.
         split: "train" or "test" where the data set says so.
         rendering: profile of simulated frames, see ``cola_env.simulators.rendering``.
+        camera: whose frames they are, where the file may hold those of several.
     """
 
     file: str
@@ -41,6 +42,7 @@ class Entry:
     action_dim: int | None = None
     split: str | None = None
     rendering: str | None = None
+    camera: str = ""
 
     def stride(self, fps: float | None) -> int:
         """Stored frames from one frame to the next at ``fps``: the nearest whole number, or 1."""

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cola_env.errors import ColaWorldError
+from cola_train.data.cameras import choose_camera
 from cola_train.data.video import Frames, decode_image, read_clips
 
 try:
@@ -59,24 +60,24 @@ class Episode:
 class LeRobotDataset:
     """A dataset folder in the LeRobot v3 layout, read lazily.
 
-    `image` names the camera (default: the first image or video feature), `action` the action
-    feature; a dataset without it gives episodes whose `actions` is None.
+    `camera` is the one to read (see `choose_camera`), `action` the action feature; a dataset
+    without it gives episodes whose `actions` is None.
     Raises ColaWorldError for a missing folder, another layout, an unknown camera, a damaged file.
     """
 
     def __init__(
-        self, path: str | Path, *, image: str | None = None, action: str = "action"
+        self, path: str | Path, *, camera: str | None = None, action: str = "action"
     ) -> None:
         self.path = Path(path)
         self.info = _read_info(self.path)
         self.features: dict[str, dict[str, Any]] = self.info["features"]
         self.fps = float(self.info["fps"])
-        cameras = [k for k, f in self.features.items() if f["dtype"] in ("video", "image")]
-        self.image = image or next(iter(cameras), "")
-        if self.image not in cameras:
-            raise ColaWorldError(
-                f"{self.path} has no camera {self.image!r}: choose one of {cameras}."
-            )
+        cameras = [
+            name
+            for name, feature in self.features.items()
+            if feature["dtype"] in ("video", "image") and not _is_depth_map(feature)
+        ]
+        self.image = choose_camera(cameras, camera, str(self.path))
         self.action = action
         self.episodes = self._read_episodes()
         self.tasks = self._read_tasks()
@@ -201,6 +202,11 @@ class LeRobotDataset:
     def _read_tasks(self) -> dict[int, str]:
         rows = _read_table(self.path / TASKS).to_pylist()
         return {row.pop("task_index"): str(next(iter(row.values()))) for row in rows}
+
+
+def _is_depth_map(feature: dict[str, Any]) -> bool:
+    told = {**feature, **(feature.get("info") or {}), **(feature.get("video_info") or {})}
+    return bool(told.get("is_depth_map") or told.get("video.is_depth_map"))
 
 
 def _as_rows(values: NDArray[Any]) -> NDArray[Any]:

@@ -18,9 +18,9 @@ from cola_train.data.video import Frames
 class LeRobotEpisodes:
     """The episodes of a ``LeRobotDataset`` clip by clip; its metadata are the index."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, camera: str | None = None) -> None:
         self.path = path
-        self.dataset = LeRobotDataset(path)
+        self.dataset = LeRobotDataset(path, camera=camera)
         self.entries = [self._entry(index) for index in range(self.dataset.num_episodes)]
         for name in ("train", "test"):
             if name in self.dataset.info.get("splits", {}):
@@ -40,6 +40,7 @@ class LeRobotEpisodes:
             int(width),
             None if action is None else int(np.prod(action["shape"])),
             rendering=None if rendering is None else str(rendering),
+            camera=data.image,
         )
 
     def _mark(self, name: str) -> None:

@@ -15,12 +15,16 @@ from cola_train.data.video_folder import VideoFolder
 
 
 def open_source(
-    path: str | Path, ledger: Ledger | None = None, index: str | Path | None = None
+    path: str | Path,
+    ledger: Ledger | None = None,
+    index: str | Path | None = None,
+    camera: str | None = None,
 ) -> Episodes:
     """A LeRobot v3 folder (it has a ``meta``), HDF5 files, or videos; files are looked for in all
     subfolders.
 
-    ``ledger`` takes note of damaged files, ``index`` is the folder for indexes.
+    ``ledger`` takes note of damaged files, ``index`` is the folder for indexes,
+    ``camera`` is the one to read where there are several.
     Raises ColaWorldError when the path is missing or holds nothing that can be read.
     """
     path, ledger = Path(path).expanduser(), ledger or Ledger()
@@ -31,13 +35,13 @@ def open_source(
             "'python -m cola_train.collect'."
         )
     if (path / "meta").is_dir():
-        return LeRobotEpisodes(path)
+        return LeRobotEpisodes(path, camera=camera)
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     source: DemoFiles | VideoFolder
     if found := _with(files, demo_files.SUFFIXES):
-        source = DemoFiles(path, found, folder, ledger)
+        source = DemoFiles(path, found, folder, ledger, camera=camera)
     elif found := _with(files, video_folder.SUFFIXES):
-        source = VideoFolder(path, found, folder, ledger)
+        source = VideoFolder(path, found, folder, ledger, camera=camera)
     else:
         raise ColaWorldError(
             f"{path} holds nothing to train on: name a LeRobot v3 folder, HDF5 files in the layout "

@@ -31,13 +31,15 @@ class LoadingConfig:
     workers: processes that decode the others;
     index: folder where the contents of files are remembered; None: in the user's cache;
     action_range: [low, high], the values of the files' actions that become -1 and 1, each a number
-    or a list of one a component; None: they are in [-1, 1] as they are."""
+    or a list of one a component; None: they are in [-1, 1] as they are;
+    camera: the one that is read where there are several, see ``choose_camera``."""
 
     fps: float | None = None
     memory_gb: float = 4.0
     workers: int = 2
     index: str | None = None
     action_range: Any = None
+    camera: str | None = None
 
     def __post_init__(self) -> None:
         if OmegaConf.is_config(self.action_range):
@@ -60,12 +62,14 @@ class DataSources:
             raise ColaWorldError(f"fps={self.config.fps} is no frame rate: give a positive number.")
         self.ledger = Ledger()
         self.groups = [
-            ([open_source(path, self.ledger, self.config.index) for path in paths], weight)
-            for paths, weight in _groups(data)
+            ([self._open(path) for path in paths], weight) for paths, weight in _groups(data)
         ]
         self.scale = ActionScale.of(self.config.action_range, self.action_dims)
         self.rendering = _rendering([source for sources, _ in self.groups for source in sources])
         self._splits: dict[tuple[str, int], TrainingData] = {}
+
+    def _open(self, path: str) -> Episodes:
+        return open_source(path, self.ledger, self.config.index, self.config.camera)
 
     @property
     def entries(self) -> list[Entry]:

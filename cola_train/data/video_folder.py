@@ -20,7 +20,14 @@ SUFFIXES = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v")
 class VideoFolder:
     """Every video file below a folder (or one file) is an episode."""
 
-    def __init__(self, path: Path, files: Sequence[Path], index: Path, ledger: Ledger) -> None:
+    def __init__(
+        self,
+        path: Path,
+        files: Sequence[Path],
+        index: Path,
+        ledger: Ledger,
+        camera: str | None = None,
+    ) -> None:
         self.path = path
         self.entries = FileIndex(path, scan, index, ledger).entries(files)
 

@@ -168,7 +168,7 @@ def test_missing_folder_old_layout_and_unknown_names_are_said_clearly(folder, tm
     with pytest.raises(ColaWorldError, match="There is no dataset folder"):
         LeRobotDataset(tmp_path / "nowhere")
     with pytest.raises(ColaWorldError, match=r"choose one of \['observation.image'\]"):
-        LeRobotDataset(folder, image="observation.images.wrist")
+        LeRobotDataset(folder, camera="wrist")
     with pytest.raises(ColaWorldError, match="no split 'dev'"):
         LeRobotDataset(folder).split("dev")
     info = json.loads((folder / "meta/info.json").read_text()) | {"codebase_version": "v2.1"}
