@@ -1,4 +1,4 @@
-"""Reader of the LeRobot v3 dataset layout (huggingface/lerobot, `codebase_version` v3.0).
+"""Reader of the LeRobot dataset layout (huggingface/lerobot, `codebase_version` v3.0).
 
     meta/info.json                                    features, fps, path templates, splits
     meta/tasks.parquet                                task text (pandas index) -> task_index
@@ -7,13 +7,22 @@
     data/chunk-000/file-000.parquet                   one row a frame, many episodes a file
     videos/{key}/chunk-000/file-000.mp4               many episodes a file
 
+The layouts v2.0 and v2.1 differ in the files of `meta` (see `cola_train.data.lerobot_v2`) and in
+that an episode has files of its own.
+
 Row t of an episode is frame t and the action taken after it, so the action of the last row leads to
 no stored frame. Our writer fills that row with zeros; the reader drops it for every dataset.
+
+What the metadata say of an episode is checked against its rows and the times of its video's frames
+before any of it is handed out. meta/stats.json is not believed: it is not read.
 """
 
 import json
+import math
+import os
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +30,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cola_env.errors import ColaWorldError
+from cola_train.data import lerobot_v2
 from cola_train.data.cameras import choose_camera
+from cola_train.data.damage import DamagedFile
 from cola_train.data.video import Frames, decode_image, read_clips
+from cola_train.data.video_clock import SLACK, video_clock
 
 try:
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 except ImportError as error:
     raise ImportError(
@@ -38,6 +51,10 @@ FILE = "chunk-{chunk_index:03d}/file-{file_index:03d}"
 EPISODES_PATH = f"meta/episodes/{FILE}.parquet"
 DATA_PATH = f"data/{FILE}.parquet"
 VIDEO_PATH = f"videos/{{video_key}}/{FILE}.mp4"
+PLACES = ("index", "episode_index", "frame_index", "timestamp")
+"""The columns that say which frame of which episode a row is."""
+PICTURES = ("video", "image")
+LABELS = ("task_index", "next.reward", "next.success", "next.successes", "observation.state")
 
 
 @dataclass(frozen=True)
@@ -58,11 +75,13 @@ class Episode:
 
 
 class LeRobotDataset:
-    """A dataset folder in the LeRobot v3 layout, read lazily.
+    """A dataset folder in the LeRobot layout v3, v2.1 or v2.0, read lazily.
 
     `camera` is the one to read (see `choose_camera`), `action` the action feature; a dataset
     without it gives episodes whose `actions` is None.
-    Raises ColaWorldError for a missing folder, another layout, an unknown camera, a damaged file.
+    Raises ColaWorldError for a missing folder, another layout, an unknown camera, a damaged file,
+    a path that leads out of the folder. Methods that read an episode raise DamagedFile where its
+    content is not what the metadata say: see `check`.
     """
 
     def __init__(
@@ -72,47 +91,155 @@ class LeRobotDataset:
         self.info = _read_info(self.path)
         self.features: dict[str, dict[str, Any]] = self.info["features"]
         self.fps = float(self.info["fps"])
-        cameras = [
-            name
-            for name, feature in self.features.items()
-            if feature["dtype"] in ("video", "image") and not _is_depth_map(feature)
-        ]
+        cameras = [name for name, feature in self.features.items() if _is_camera(feature)]
         self.image = choose_camera(cameras, camera, str(self.path))
         self.action = action
+        labels = (action, *LABELS)
+        self._labels = tuple(name for name in labels if name in self.features)
         self.episodes = self._read_episodes()
         self.tasks = self._read_tasks()
-        self.offsets = np.cumsum([0, *(int(e["length"]) for e in self.episodes)])
-        """(num_episodes + 1,): episode i is rows offsets[i] to offsets[i + 1] of load_frames()."""
+        self._data = [self._file("data_path", row, "data") for row in self.episodes]
+        has_video = self.features[self.image]["dtype"] == "video"
+        self._videos = [
+            self._file("video_path", row, f"videos/{self.image}") if has_video else None
+            for row in self.episodes
+        ]
+        self._right: set[int] = set()
 
     @property
     def num_episodes(self) -> int:
         return len(self.episodes)
 
     @property
-    def num_frames(self) -> int:
-        return int(self.offsets[-1])
+    def frame_size(self) -> tuple[int, int]:
+        """Height and width of the frames as info.json declares them."""
+        height, width, _ = _image_shape(self.features[self.image])
+        return height, width
+
+    @property
+    def action_dim(self) -> int | None:
+        feature = self.features.get(self.action)
+        return None if feature is None else math.prod(feature["shape"])
+
+    @property
+    def splits(self) -> dict[str, range]:
+        """Episode numbers of the splits of info.json, e.g. "train" and "test".
+
+        Raises ColaWorldError when they are no parts of the episodes.
+        """
+        try:
+            told = dict(self.info.get("splits") or {})
+            ends = {name: [int(end) for end in value.split(":")] for name, value in told.items()}
+            splits = {name: range(start, stop) for name, (start, stop) in ends.items()}
+            if any(not 0 <= s.start <= s.stop <= self.num_episodes for s in splits.values()):
+                raise ValueError("there are fewer episodes")
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ColaWorldError(
+                f"{self.path / INFO} is damaged: its splits are {self.info['splits']}; a split of "
+                f'its {self.num_episodes} episodes is written "FIRST:STOP", e.g. '
+                f'"0:{self.num_episodes}".'
+            ) from error
+        return splits
 
     def split(self, name: str) -> range:
-        """Episode numbers of a split of info.json, e.g. "train" or "test"."""
-        splits: dict[str, str] = self.info.get("splits", {})
-        if name not in splits:
-            raise ColaWorldError(f"{self.path} has no split {name!r}: choose one of {[*splits]}.")
-        start, stop = splits[name].split(":")
-        return range(int(start), int(stop))
+        """Episode numbers of one split."""
+        if name not in self.splits:
+            raise ColaWorldError(
+                f"{self.path} has no split {name!r}: choose one of {[*self.splits]}."
+            )
+        return self.splits[name]
+
+    def check(self, index: int) -> None:
+        """Raises DamagedFile when the rows of an episode are not those that the metadata tell of,
+        its actions are not finite or of another size, or frames of its video are missing, come at
+        other times than `fps` says, or belong to another episode too."""
+        if index in self._right:
+            return
+        if fault := self._fault_of_rows(index):
+            raise _fault_of(self._data[index], index, fault)
+        if (video := self._videos[index]) and (fault := self._fault_of_video(index, video)):
+            raise _fault_of(video, index, fault)
+        self._right.add(index)
+
+    def _fault_of_rows(self, index: int) -> str:
+        rows = self._rows(index, *self._labels[:1])
+        length, steps = len(rows["index"]), np.arange(len(rows["index"]))
+        first = self.episodes[index].get("dataset_from_index", rows["index"][0])
+        if not np.array_equal(rows["frame_index"], steps):
+            return f"its frame_index does not count from 0 to {length - 1}"
+        if not np.array_equal(rows["index"], first + steps):
+            return f"its index does not count from {first} to {first + length - 1}"
+        if not (np.abs(rows["timestamp"] * self.fps - steps) < 0.5).all():
+            return f"its timestamps are not those of {self.fps:g} frames a second"
+        if self.action_dim is None:
+            return ""
+        actions = _as_rows(rows[self.action])
+        if actions.shape[1] != self.action_dim or actions.dtype.kind not in "fiub":
+            return f"its actions are {actions.dtype} {actions.shape}, not {self.action_dim} numbers"
+        if not np.isfinite(actions[:-1].astype(np.float32)).all():
+            return "its actions hold NaN or infinity"
+        return ""
+
+    def _fault_of_video(self, index: int, video: Path) -> str:
+        row, clock = self.episodes[index], video_clock(video, self.fps)
+        if clock.end != self._ends[video]:
+            raise DamagedFile(
+                video,
+                f"at {self.fps:g} frames a second it ends after frame {clock.end - 1}, its "
+                f"episodes after frame {self._ends[video] - 1}",
+            )
+        length, start = row["length"], self._start(index) * self.fps
+        first = round(start)
+        missing = [t for t in range(length) if first + t not in clock.on_time]
+        if missing or abs(start - first) > SLACK:
+            return (
+                f"{len(missing) or length} of its {length} frames, the first of them number "
+                f"{missing[0] if missing else 0}, are not in the video at the times of "
+                f"{self.fps:g} frames a second (dropped frames, or another clock)"
+            )
+        stop = row.get(f"videos/{self.image}/to_timestamp")
+        if stop is not None and not abs(stop * self.fps - start - length) < 0.5:
+            return f"it has {length} rows, and is said to end at second {stop} of its video"
+        return "frames of it are another episode's too" if index in self._overlapping else ""
+
+    @cached_property
+    def _ends(self) -> dict[Path | None, int]:
+        """The number of frames that a video has, by the last of its episodes."""
+        ends: dict[Path | None, int] = {}
+        for index, video in enumerate(self._videos):
+            end = round(self._start(index) * self.fps) + self.episodes[index]["length"]
+            ends[video] = max(end, ends.get(video, 0))
+        return ends
+
+    @cached_property
+    def _overlapping(self) -> set[int]:
+        """The episodes that share frames of a video with another."""
+        found: set[int] = set()
+        numbers = range(self.num_episodes)
+        order = sorted(numbers, key=lambda i: (str(self._videos[i]), self._start(i)))
+        for one, other in pairwise(order):
+            apart = (self._start(other) - self._start(one)) * self.fps
+            if (
+                self._videos[one] == self._videos[other]
+                and apart < self.episodes[one]["length"] - 0.5
+            ):
+                found |= {one, other}
+        return found
 
     def episode(self, index: int) -> Episode:
-        row = self.episodes[index]
-        columns = self._columns(index)
+        frames, columns = self.frames(index), self._rows(index, *self._labels)
         successes = columns.get("next.successes", columns.get("next.success"))
-        actions, rewards = columns.get(self.action), columns.get("next.reward")
-        states = columns.get("observation.state")
+        rewards, states = columns.get("next.reward"), columns.get("observation.state")
+        for name, values in (("next.reward", rewards), ("observation.state", states)):
+            if values is not None and not np.isfinite(values.astype(np.float64)).all():
+                raise _fault_of(self._data[index], index, f"NaN or infinity in {name}")
         return Episode(
-            frames=self.frames(index),
-            actions=None if actions is None else actions[:-1].astype(np.float32),
+            frames=frames,
+            actions=None if self.action_dim is None else self.actions(index)[:-1],
             rewards=None if rewards is None else rewards[:-1].astype(np.float32),
             successes=None if successes is None else _as_rows(successes)[:-1].astype(bool),
             states=None if states is None else states.astype(np.float64),
-            task=str(row["tasks"][0]) if row.get("tasks") else self._task(columns),
+            task=self._task(index, columns),
         )
 
     def frames(self, index: int) -> Frames:
@@ -121,92 +248,131 @@ class LeRobotDataset:
 
     def clip(self, index: int, start: int, stop: int) -> Frames:
         """Frames ``start`` to ``stop`` of one episode, uint8 RGB (stop - start, H, W, 3)."""
-        row = self.episodes[index]
-        if self.features[self.image]["dtype"] == "image":
-            images = self._columns(index)[self.image][start:stop]
+        self.check(index)
+        if (video := self._videos[index]) is not None:
+            first = self._start(index) + start / self.fps
+            return read_clips(video, [(first, stop - start)], self.fps)[0]
+        images = self._rows(index, self.image)[self.image][start:stop]
+        try:
             return np.stack([decode_image(image["bytes"]) for image in images])
-        first = self._clip(row)[0] + start / self.fps
-        return read_clips(self._video(row), [(first, stop - start)], self.fps)[0]
+        except (ColaWorldError, KeyError, TypeError, ValueError) as error:
+            fault = f"its pictures of {self.image} cannot be read ({error})"
+            raise _fault_of(self._data[index], index, fault) from error
 
-    def actions(self, index: int) -> NDArray[Any]:
-        """The actions (T + 1, A) of one episode; the last leads to no frame."""
-        return self._columns(index)[self.action]
+    def actions(self, index: int) -> NDArray[np.float32]:
+        """The actions (T + 1, A) of one episode that has some; the last leads to no frame."""
+        self.check(index)
+        return _as_rows(self._rows(index, self.action)[self.action]).astype(np.float32)
 
     def frames_file(self, index: int) -> Path:
         """The file that holds the frames of an episode."""
-        row = self.episodes[index]
-        is_image = self.features[self.image]["dtype"] == "image"
-        return self._data(row) if is_image else self._video(row)
+        return self._videos[index] or self._data[index]
 
     def load_frames(self) -> Frames:
-        """The frames of all episodes, uint8 RGB (num_frames, H, W, 3), each video read once."""
-        if self.features[self.image]["dtype"] == "image":
-            return np.concatenate([self.frames(i) for i in range(self.num_episodes)])
-        files: dict[Path, list[int]] = {}
-        for i, row in enumerate(self.episodes):
-            files.setdefault(self._video(row), []).append(i)
-        frames: Frames | None = None
-        for file, members in files.items():
-            members.sort(key=lambda i: self._clip(self.episodes[i])[0])
-            clips = [self._clip(self.episodes[i]) for i in members]
-            for i, clip in zip(members, read_clips(file, clips, self.fps), strict=True):
-                if frames is None:
-                    frames = np.empty((self.num_frames, *clip.shape[1:]), np.uint8)
-                frames[self.offsets[i] : self.offsets[i + 1]] = clip
-        if frames is None:
+        """The frames of all episodes, uint8 RGB (frames of all episodes, H, W, 3)."""
+        if not self.num_episodes:
             raise ColaWorldError(f"{self.path} holds no episodes.")
-        return frames
+        return np.concatenate([self.frames(index) for index in range(self.num_episodes)])
 
-    def _clip(self, row: dict[str, Any]) -> tuple[float, int]:
-        return float(row[f"videos/{self.image}/from_timestamp"]), int(row["length"])
+    def _start(self, index: int) -> float:
+        """The second of its video at which an episode begins."""
+        return float(self.episodes[index][f"videos/{self.image}/from_timestamp"])
 
-    def _video(self, row: dict[str, Any]) -> Path:
-        return self.path / self.info["video_path"].format(
-            video_key=self.image,
-            chunk_index=row[f"videos/{self.image}/chunk_index"],
-            file_index=row[f"videos/{self.image}/file_index"],
-        )
+    def _rows(self, index: int, *names: str) -> dict[str, NDArray[Any]]:
+        """The rows of one episode: columns ``PLACES`` and ``names``."""
+        file, length = self._data[index], self.episodes[index]["length"]
+        modified = file.stat().st_mtime_ns if file.exists() else 0
+        columns = _data_file(file, modified, (*PLACES, *names))
+        rows = np.flatnonzero(columns["episode_index"] == index)
+        if len(rows) != length or rows[-1] - rows[0] != length - 1:
+            fault = f"{len(rows)} rows are of it, or they are no succession: {length} are told of"
+            raise _fault_of(file, index, fault)
+        return {name: values[rows[0] : rows[0] + length] for name, values in columns.items()}
 
-    def _data(self, row: dict[str, Any]) -> Path:
-        return self.path / self.info["data_path"].format(
-            chunk_index=row["data/chunk_index"], file_index=row["data/file_index"]
-        )
+    def _file(self, template: str, row: dict[str, Any], place: str) -> Path:
+        """The file that a template of info.json names for an episode."""
+        try:
+            chunk, number = row[f"{place}/chunk_index"], row[f"{place}/file_index"]
+            name = self.info[template].format(
+                video_key=self.image,
+                chunk_index=chunk,
+                file_index=number,
+                episode_chunk=chunk,
+                episode_index=row["episode_index"],
+            )
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise ColaWorldError(
+                f"{self.path} is damaged: {template} of {INFO}, {self.info.get(template)!r}, gives "
+                f"no file for episode {row['episode_index']} ({error!r}); fetch the dataset again."
+            ) from error
+        inside = os.path.normpath(name)
+        if os.path.isabs(inside) or inside.split(os.sep)[0] == "..":
+            raise ColaWorldError(
+                f"{self.path / INFO} names a file outside of its folder ({template}: {name!r}): "
+                "it is not read; fetch the dataset again."
+            )
+        return self.path / inside
 
-    def _columns(self, index: int) -> dict[str, NDArray[Any]]:
-        row = self.episodes[index]
-        file = self._data(row)
-        columns = _data_file(file, file.stat().st_mtime_ns if file.exists() else 0)
-        start = int(row["dataset_from_index"]) - int(columns["index"][0])
-        stop = start + int(row["length"])
-        if start < 0 or stop > len(columns["index"]):
-            raise ColaWorldError(f"{file} does not hold the rows of episode {index}.")
-        return {name: values[start:stop] for name, values in columns.items()}
-
-    def _task(self, columns: dict[str, NDArray[Any]]) -> str:
-        return self.tasks[int(columns["task_index"][0])]
+    def _task(self, index: int, columns: dict[str, NDArray[Any]]) -> str:
+        if told := self.episodes[index].get("tasks"):
+            return str(told[0])
+        task = int(columns["task_index"][0]) if "task_index" in columns else None
+        if task not in self.tasks:
+            raise ColaWorldError(f"{self.path} does not name the task of episode {index}.")
+        return self.tasks[task]
 
     def _read_episodes(self) -> list[dict[str, Any]]:
-        files = sorted((self.path / "meta" / "episodes").glob("*/*.parquet"))
-        rows: list[dict[str, Any]] = []
-        for file in files:
-            names = [n for n in _schema(file).names if not n.startswith("stats/")]
-            rows += _read_table(file, names).to_pylist()
-        rows.sort(key=lambda row: row["episode_index"])
-        if len(rows) != self.info["total_episodes"]:
+        if lerobot_v2.is_v2(self.info):
+            rows = lerobot_v2.read_episodes(self.path, self.info)
+        else:
+            rows = []
+            for file in sorted((self.path / "meta" / "episodes").glob("*/*.parquet")):
+                names = [n for n in _parquet(file).schema_arrow.names if not n.startswith("stats/")]
+                rows += _read_table(file, names).to_pylist()
+        try:
+            rows.sort(key=lambda row: row["episode_index"])
+            numbers = [row["episode_index"] for row in rows]
+            whole = all(isinstance(row["length"], int) and row["length"] > 0 for row in rows)
+            if self.features[self.image]["dtype"] == "video":
+                starts = [row[f"videos/{self.image}/from_timestamp"] for row in rows]
+                whole = whole and all(0 <= start < math.inf for start in starts)
+        except (KeyError, TypeError) as error:
+            raise ColaWorldError(
+                f"{self.path} is damaged: its list of episodes lacks {error}; fetch it again."
+            ) from error
+        if numbers != [*range(self.info["total_episodes"])] or not whole:
             raise ColaWorldError(
                 f"{self.path} is incomplete: info.json counts {self.info['total_episodes']} "
-                f"episodes, meta/episodes holds {len(rows)}; fetch the dataset again."
+                f"episodes, its list of episodes holds {len(rows)}, or numbers, lengths or times "
+                "that cannot be; fetch the dataset again."
             )
         return rows
 
     def _read_tasks(self) -> dict[int, str]:
+        if lerobot_v2.is_v2(self.info):
+            return lerobot_v2.read_tasks(self.path)
         rows = _read_table(self.path / TASKS).to_pylist()
-        return {row.pop("task_index"): str(next(iter(row.values()))) for row in rows}
+        try:
+            return {row.pop("task_index"): str([*row.values()][0]) for row in rows}
+        except (KeyError, IndexError) as error:
+            raise _damaged(self.path / TASKS, error) from error
 
 
-def _is_depth_map(feature: dict[str, Any]) -> bool:
+def _image_shape(feature: dict[str, Any]) -> tuple[int, int, int]:
+    """Height, width, channels of pictures declared (H, W, C) or (C, H, W)."""
+    one, two, three = feature["shape"]
+    names = feature.get("names")
+    channels_first, channels_last = one in (1, 3), three in (1, 3)
+    if channels_first == channels_last:  # the numbers do not tell
+        channels_first = isinstance(names, list) and str(names[:1]).startswith("['channel")
+    return (two, three, one) if channels_first else (one, two, three)
+
+
+def _is_camera(feature: dict[str, Any]) -> bool:
+    """Whether it is of colour pictures; those of one channel, or said to be so, are depth maps."""
     told = {**feature, **(feature.get("info") or {}), **(feature.get("video_info") or {})}
-    return bool(told.get("is_depth_map") or told.get("video.is_depth_map"))
+    is_depth = told.get("is_depth_map") or told.get("video.is_depth_map")
+    return feature["dtype"] in PICTURES and not is_depth and _image_shape(feature)[2] != 1
 
 
 def _as_rows(values: NDArray[Any]) -> NDArray[Any]:
@@ -227,26 +393,50 @@ def _read_info(path: Path) -> dict[str, Any]:
         ) from error
     except (OSError, ValueError) as error:
         raise ColaWorldError(f"{path / INFO} is damaged ({error}).") from error
-    version = str(info.get("codebase_version"))
-    if not version.startswith("v3."):
+    if fault := _fault(info):
+        raise ColaWorldError(f"{path / INFO} is damaged: {fault}; fetch the dataset again.")
+    version = str(info["codebase_version"])
+    if not (version.startswith("v3.") or lerobot_v2.is_v2(info)):
         raise ColaWorldError(
-            f"{path} is in the LeRobot layout {version}, {VERSION} is needed: "
-            "convert it with lerobot's convert_dataset_v21_to_v30."
+            f"{path} is in the LeRobot layout {version}; v3.0, v2.1 and v2.0 are read: convert it "
+            "with the scripts of lerobot."
         )
-    missing = {"features", "fps", "data_path", "total_episodes"} - info.keys()
-    if missing:
-        raise ColaWorldError(f"{path / INFO} is damaged: it lacks {sorted(missing)}.")
     return info
 
 
+def _fault(info: Any) -> str:
+    """What info.json says that cannot be, or does not say; "" when it is right."""
+    if not isinstance(info, dict):
+        return "it is no mapping"
+    missing = {"codebase_version", "features", "fps", "data_path", "total_episodes"} - info.keys()
+    if missing:
+        return f"it lacks {sorted(missing)}"
+    fps, features = info["fps"], info["features"]
+    if not isinstance(fps, int | float) or not 0 < fps < math.inf:
+        return f"fps is {fps}, no positive number"
+    if not isinstance(info["total_episodes"], int) or info["total_episodes"] < 1:
+        return f"total_episodes is {info['total_episodes']}, no positive number"
+    if not isinstance(features, dict):
+        return "its features are no mapping"
+    for name, feature in features.items():
+        shape = feature.get("shape") if isinstance(feature, dict) else None
+        if not isinstance(shape, list) or not all(isinstance(n, int) and n > 0 for n in shape):
+            return f"its feature {name!r} has no shape, a list of positive numbers"
+        if "dtype" not in feature or (feature["dtype"] in PICTURES and len(shape) != 3):
+            return f"its feature {name!r} has no dtype, or pictures have not three axes"
+    return ""
+
+
 @lru_cache(maxsize=4)
-def _data_file(file: Path, modified: int) -> dict[str, NDArray[Any]]:
-    table = _read_table(file)
-    return {name: _to_numpy(table.column(name)) for name in table.column_names}
-
-
-def _schema(file: Path) -> pa.Schema:
-    return _parquet(file).schema_arrow
+def _data_file(file: Path, modified: int, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+    there = _parquet(file).schema_arrow.names
+    if missing := [name for name in names if name not in there]:
+        raise _damaged(file, ValueError(f"it lacks the columns {missing}"))
+    table = _read_table(file, [*names])
+    try:
+        return {name: _to_numpy(table.column(name)) for name in names}
+    except ValueError as error:
+        raise _damaged(file, error) from error
 
 
 def _read_table(file: Path, columns: list[str] | None = None) -> pa.Table:
@@ -270,10 +460,19 @@ def _damaged(file: Path, error: Exception) -> ColaWorldError:
     return ColaWorldError(f"The file {file} is damaged ({reason}): fetch the dataset again.")
 
 
+def _fault_of(file: Path, index: int, fault: str) -> DamagedFile:
+    return DamagedFile(f"{file}, episode {index}", fault)
+
+
 def _to_numpy(column: pa.ChunkedArray) -> NDArray[Any]:
+    """A column of numbers or of lists, lists of lists, ... of one length."""
     values = column.combine_chunks()
     shape = [len(values)]
     while pa.types.is_list(values.type) or pa.types.is_fixed_size_list(values.type):
+        lengths = pc.unique(pc.list_value_length(values)).to_pylist()
+        if len(lengths) > 1 or None in lengths:
+            raise ValueError(f"a column has rows of different lengths {lengths}")
+        shape += lengths or [0]
         values = values.flatten()
-        shape.append(-1 if not shape[0] else len(values) // int(np.prod(shape)))
-    return values.to_numpy(zero_copy_only=False).reshape(shape)
+    array = values.to_numpy(zero_copy_only=False).reshape(shape)
+    return array[:, 0] if shape[1:] == [1] else array

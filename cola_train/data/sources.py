@@ -20,7 +20,7 @@ def open_source(
     index: str | Path | None = None,
     camera: str | None = None,
 ) -> Episodes:
-    """A LeRobot v3 folder (it has a ``meta``), HDF5 files, or videos; files are looked for in all
+    """A LeRobot folder (it has a ``meta``), HDF5 files, or videos; files are looked for in all
     subfolders.
 
     ``ledger`` takes note of damaged files, ``index`` is the folder for indexes,
@@ -44,7 +44,7 @@ def open_source(
         source = VideoFolder(path, found, folder, ledger, camera=camera)
     else:
         raise ColaWorldError(
-            f"{path} holds nothing to train on: name a LeRobot v3 folder, HDF5 files in the layout "
+            f"{path} holds nothing to train on: name a LeRobot folder, HDF5 files in the layout "
             "of VP2 and robomimic, or a folder of mp4 or webm videos."
         )
     if not source.entries:

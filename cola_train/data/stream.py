@@ -30,9 +30,9 @@ DECODED_BYTES = 2**28
 class Stream:
     """The clips of a source.
 
-    A clip that cannot be read is replaced by one of another file, and its file goes to the ledger.
-    It is tried again when it is next drawn, so that what is drawn depends on the generator and the
-    files alone.
+    A clip that cannot be read is replaced by one of another file, or of another episode where the
+    damage is that of an episode alone, and what is damaged goes to the ledger. It is tried again
+    when it is next drawn, so that what is drawn depends on the generator and the files alone.
 
     Attributes:
         size: side of the square frames.
@@ -181,7 +181,10 @@ class Stream:
                 return self._read(row, start, length)
             except DamagedFile as error:
                 self.ledger.add(error.file, error.reason)
-                others = [self.entry(piece).file != error.file for piece in self.pieces]
+                others = [
+                    i != row and self.entry(piece).file != error.file
+                    for i, piece in enumerate(self.pieces)
+                ]
                 starts = starts * torch.tensor(others)
         reason = self.ledger.summary() or "its episodes are shorter."
         raise Unreadable(f"No clip of {length} frames of {self.name} can be read: {reason}")

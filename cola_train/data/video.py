@@ -193,8 +193,11 @@ def _array(frame: av.VideoFrame) -> Frames:
 
 
 def decode_image(data: bytes) -> Frames:
-    """One encoded image (PNG, JPEG, ...) as uint8 RGB (H, W, 3)."""
+    """One encoded image (PNG, JPEG, ...) as uint8 RGB (H, W, 3). Raises ColaWorldError for none."""
     from io import BytesIO
 
-    with av.open(BytesIO(data)) as container:
-        return _array(next(container.decode(video=0)))
+    try:
+        with av.open(BytesIO(data)) as container:
+            return _array(next(container.decode(video=0)))
+    except (av.error.FFmpegError, IndexError, StopIteration) as error:
+        raise ColaWorldError(f"An image is damaged ({error}).") from error

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
@@ -100,6 +102,63 @@ def write_lerobot(folder: Path, lengths: list[int], rendering: str = "fast") -> 
         splits = {"train": f"0:{last}", "test": f"{last}:{last + 1}"}
         writer.close(splits, rendering=rendering)
     return folder
+
+
+def write_lerobot_v2(folder: Path, lengths: list[int]) -> Path:
+    """As ``write_lerobot``, in the layout v2.1, two episodes a chunk."""
+    (folder / "meta").mkdir(parents=True)
+    one = {"dtype": "int64", "shape": [1]}
+    info = {
+        "codebase_version": "v2.1",
+        "fps": 20,
+        "total_episodes": len(lengths),
+        "chunks_size": 2,
+        "splits": {"train": f"0:{len(lengths)}"},
+        "data_path": "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
+        "video_path": "videos/chunk-{episode_chunk:03d}/{video_key}/"
+        "episode_{episode_index:06d}.mp4",
+        "features": {
+            "observation.images.top": {
+                "dtype": "video",
+                "shape": [3, 48, 64],
+                "names": ["channels", "height", "width"],
+                "info": {"video.is_depth_map": False},
+            },
+            "action": {"dtype": "float32", "shape": [5]},
+            **dict.fromkeys(("frame_index", "episode_index", "index", "task_index"), one),
+        },
+    }
+    (folder / "meta/info.json").write_text(json.dumps(info))
+    tasks = [{"task_index": i, "task": f"task {i}"} for i in range(len(lengths))]
+    _write_lines(folder / "meta/tasks.jsonl", tasks)
+    episodes = [
+        {"episode_index": i, "tasks": [f"task {i}"], "length": length}
+        for i, length in enumerate(lengths)
+    ]
+    _write_lines(folder / "meta/episodes.jsonl", episodes)
+    for i, length in enumerate(lengths):
+        place = f"chunk-{i // 2:03d}"
+        video = folder / f"videos/{place}/observation.images.top/episode_{i:06d}.mp4"
+        write_video(video, numbered(length))
+        steps = np.arange(length)
+        actions = np.zeros((length, 5), np.float32)
+        actions[:, 0], actions[:, 1] = steps / 100, i / 100
+        columns = {
+            "action": pa.array([*actions], pa.list_(pa.float32())),
+            "timestamp": (steps / 20).astype(np.float32),
+            "frame_index": steps,
+            "episode_index": np.full(length, i),
+            "index": sum(lengths[:i]) + steps,
+            "task_index": np.full(length, i),
+        }
+        data = folder / f"data/{place}/episode_{i:06d}.parquet"
+        data.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table(columns), data)
+    return folder
+
+
+def _write_lines(file: Path, rows: list[dict[str, object]]) -> None:
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def spoil(path: Path, start: float = 0.6, stop: float = 1.0) -> Path:

@@ -69,6 +69,7 @@ def folder(written: Path, tmp_path: Path) -> Path:
 
 def check_contents(dataset: LeRobotDataset, episodes: list[dict[str, np.ndarray]]) -> None:
     frames = dataset.load_frames()
+    stops = np.cumsum(LENGTHS)
     assert dataset.num_episodes == len(episodes)
     for i, truth in enumerate(episodes):
         episode = dataset.episode(i)
@@ -78,7 +79,7 @@ def check_contents(dataset: LeRobotDataset, episodes: list[dict[str, np.ndarray]
         np.testing.assert_array_equal(episode.rewards, truth["next.reward"][:-1])
         np.testing.assert_array_equal(episode.successes, truth["next.successes"][:-1])
         assert psnr(episode.frames, truth["observation.image"]) > 38
-        own = frames[dataset.offsets[i] : dataset.offsets[i + 1]]
+        own = frames[stops[i] - LENGTHS[i] : stops[i]]
         np.testing.assert_array_equal(own, episode.frames)
 
 
@@ -171,9 +172,9 @@ def test_missing_folder_old_layout_and_unknown_names_are_said_clearly(folder, tm
         LeRobotDataset(folder, camera="wrist")
     with pytest.raises(ColaWorldError, match="no split 'dev'"):
         LeRobotDataset(folder).split("dev")
-    info = json.loads((folder / "meta/info.json").read_text()) | {"codebase_version": "v2.1"}
+    info = json.loads((folder / "meta/info.json").read_text()) | {"codebase_version": "v1.6"}
     (folder / "meta/info.json").write_text(json.dumps(info))
-    with pytest.raises(ColaWorldError, match="v2.1"):
+    with pytest.raises(ColaWorldError, match="layout v1.6; v3.0, v2.1 and v2.0 are read"):
         LeRobotDataset(folder)
     (folder / "meta/info.json").write_text("{")
     with pytest.raises(ColaWorldError, match="info.json is damaged"):

@@ -1,5 +1,6 @@
 """Training data of every kind: what is found in it, which frames and actions come out."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,15 +20,18 @@ from tests.train.conftest import (
     spoil,
     write_demos,
     write_lerobot,
+    write_lerobot_v2,
     write_video,
     write_videos,
 )
 
 
-@pytest.fixture(params=["lerobot", "hdf5", "mp4", "webm"])
+@pytest.fixture(params=["lerobot", "lerobot v2.1", "hdf5", "mp4", "webm"])
 def source(request: pytest.FixtureRequest, tmp_path: Path):
     if request.param == "lerobot":
         return open_source(write_lerobot(tmp_path / "data", [30, 12]))
+    if request.param == "lerobot v2.1":
+        return open_source(write_lerobot_v2(tmp_path / "data", [30, 12]))
     if request.param == "hdf5":
         return open_source(write_demos(tmp_path / "data.hdf5", [30, 12]).parent)
     for i, length in enumerate([30, 12]):
@@ -49,12 +53,11 @@ def test_the_frames_asked_for_come_out(source, wanted: range) -> None:
     assert numbers(frames) == list(wanted)
 
 
-@pytest.mark.parametrize("kind", ["lerobot", "hdf5"])
-def test_actions_belong_to_their_frames(kind: str, tmp_path: Path) -> None:
-    path = tmp_path / "data.h5"
-    data = open_source(
-        write_lerobot(path, [9, 12, 6]) if kind == "lerobot" else write_demos(path, [9, 12, 6])
-    )
+@pytest.mark.parametrize("write", [write_lerobot, write_lerobot_v2, write_demos])
+def test_actions_belong_to_their_frames(
+    write: Callable[[Path, list[int]], Path], tmp_path: Path
+) -> None:
+    data = open_source(write(tmp_path / "data.h5", [9, 12, 6]))
     assert {entry.action_dim for entry in data.entries} == {5}
     actions = data.actions(1, 4, 7)
     assert actions.dtype == np.float32 and actions.shape == (3, 5)
@@ -183,7 +186,7 @@ def test_only_damaged_files_are_an_error(suffix: str, tmp_path: Path) -> None:
 
 def test_nothing_to_train_on_is_told(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no data")
-    with pytest.raises(ColaWorldError, match="holds nothing to train on: name a LeRobot v3"):
+    with pytest.raises(ColaWorldError, match="holds nothing to train on: name a LeRobot folder"):
         open_source(tmp_path)
     with pytest.raises(ColaWorldError, match="There is no data"):
         open_source(tmp_path / "missing")
