@@ -37,6 +37,11 @@ def open_source(
     if (path / "meta").is_dir():
         return LeRobotEpisodes(path, camera=camera)
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    if format := _to_convert(files):
+        raise ColaWorldError(
+            f"{path} is in the format {format}, which is not read: convert it as docs/training.md "
+            "shows under 'Other formats'."
+        )
     source: DemoFiles | VideoFolder
     if found := _with(files, demo_files.SUFFIXES):
         source = DemoFiles(path, found, folder, ledger, camera=camera)
@@ -45,15 +50,27 @@ def open_source(
     else:
         raise ColaWorldError(
             f"{path} holds nothing to train on: name a LeRobot folder, HDF5 files in the layout "
-            "of VP2 and robomimic, or a folder of mp4 or webm videos."
+            "of VP2, robomimic, LIBERO or ALOHA, or a folder of mp4 or webm videos."
         )
     if not source.entries:
+        first = str(found[0])
+        reasons = [reason for name, reason in ledger.files.items() if name.startswith(first)]
         raise ColaWorldError(
             f"None of the {len(found)} files of {path} can be read; the first: "
-            f"{ledger.files.get(str(found[0]), 'it holds no episodes')}."
+            f"{next(iter(reasons), 'it holds no episodes')}."
         )
     return source
 
 
 def _with(files: list[Path], suffixes: tuple[str, ...]) -> list[Path]:
     return [file for file in files if file.suffix.lower() in suffixes]
+
+
+def _to_convert(files: list[Path]) -> str | None:
+    """The format of a data set that has to be converted first; None: of none of them."""
+    for file in files:
+        if file.name == "features.json" or ".tfrecord" in file.name:
+            return "RLDS"
+        if file.name == "main_data.hdf5":
+            return "Minari"
+    return None
