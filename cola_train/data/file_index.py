@@ -26,15 +26,16 @@ def default_folder() -> Path:
 
 @dataclass(frozen=True)
 class FileIndex:
-    """The episodes of the files below ``root``.
+    """What the files below ``root`` hold.
 
     Attributes:
-        scan: what a file holds, from its metadata; raises DamagedFile.
+        scan: what a file holds, from its metadata, as dataclasses of plain values, such as its
+            episodes; raises DamagedFile.
         folder: where the index file (JSON) is kept; written atomically, also when interrupted.
     """
 
     root: Path
-    scan: Callable[[Path], list[Entry]]
+    scan: Callable[[Path], Sequence[Any]]
     folder: Path
     ledger: Ledger
 
@@ -44,29 +45,33 @@ class FileIndex:
         return self.folder / f"{name}.json"
 
     def entries(self, files: Sequence[Path]) -> list[Entry]:
-        """The episodes of ``files`` in their order; files of unchanged size and time are not
-        opened again. Damaged ones go to the ledger."""
+        """The episodes of ``files``, see ``contents``."""
+        return [Entry(**values) for values in self.contents(files)]
+
+    def contents(self, files: Sequence[Path]) -> list[dict[str, Any]]:
+        """The fields of what ``files`` hold, in their order; files of unchanged size and time are
+        not opened again. Damaged ones go to the ledger."""
         known = self._load()
         fresh = [file for file in files if known.get(str(file), {}).get("stamp") != _stamp(file)]
         if fresh:
             known = {str(file): known[str(file)] for file in files if str(file) in known}
             pool = ThreadPoolExecutor(4)
             try:
-                found = pool.map(self._record, fresh)
+                records = pool.map(self._record, fresh)
                 bar = progress_bar(
-                    found, f"indexing {self.root}", total=len(fresh), unit="file", leave=False
+                    records, f"indexing {self.root}", total=len(fresh), unit="file", leave=False
                 )
                 for file, record in zip(fresh, bar, strict=True):
                     known[str(file)] = record
             finally:
                 pool.shutdown(cancel_futures=True)
                 self._save(known)
-        entries = []
+        found: list[dict[str, Any]] = []
         for name in map(str, files):
             if known[name]["damage"] is not None:
                 self.ledger.add(name, known[name]["damage"])
-            entries += [Entry(**values) for values in known[name]["episodes"]]
-        return entries
+            found += known[name]["episodes"]
+        return found
 
     def _record(self, file: Path) -> dict[str, Any]:
         stamp = _stamp(file)

@@ -34,7 +34,7 @@ from cola_train.data import lerobot_v2
 from cola_train.data.cameras import choose_camera
 from cola_train.data.damage import DamagedFile
 from cola_train.data.video import Frames, decode_image, read_clips
-from cola_train.data.video_clock import SLACK, video_clock
+from cola_train.data.video_clock import SLACK, VideoClock, video_clock
 
 try:
     import pyarrow as pa
@@ -99,16 +99,22 @@ class LeRobotDataset:
         self.episodes = self._read_episodes()
         self.tasks = self._read_tasks()
         self._data = [self._file("data_path", row, "data") for row in self.episodes]
-        has_video = self.features[self.image]["dtype"] == "video"
         self._videos = [
-            self._file("video_path", row, f"videos/{self.image}") if has_video else None
+            self._file("video_path", row, f"videos/{self.image}") if self.has_video else None
             for row in self.episodes
         ]
+        self.clocks: dict[str, VideoClock] = {}
+        """Of the videos that have been looked at."""
         self._right: set[int] = set()
 
     @property
     def num_episodes(self) -> int:
         return len(self.episodes)
+
+    @property
+    def has_video(self) -> bool:
+        """Whether the frames are in videos, not in the rows."""
+        return bool(self.features[self.image]["dtype"] == "video")
 
     @property
     def frame_size(self) -> tuple[int, int]:
@@ -181,7 +187,9 @@ class LeRobotDataset:
         return ""
 
     def _fault_of_video(self, index: int, video: Path) -> str:
-        row, clock = self.episodes[index], video_clock(video, self.fps)
+        row = self.episodes[index]
+        if (clock := self.clocks.get(str(video))) is None:
+            clock = self.clocks[str(video)] = video_clock(video, self.fps)
         if clock.end != self._ends[video]:
             raise DamagedFile(
                 video,
@@ -190,11 +198,11 @@ class LeRobotDataset:
             )
         length, start = row["length"], self._start(index) * self.fps
         first = round(start)
-        missing = [t for t in range(length) if first + t not in clock.on_time]
+        missing = sorted({*range(first, first + length)}.intersection(clock.off))
         if missing or abs(start - first) > SLACK:
             return (
                 f"{len(missing) or length} of its {length} frames, the first of them number "
-                f"{missing[0] if missing else 0}, are not in the video at the times of "
+                f"{missing[0] - first if missing else 0}, are not in the video at the times of "
                 f"{self.fps:g} frames a second (dropped frames, or another clock)"
             )
         stop = row.get(f"videos/{self.image}/to_timestamp")
@@ -333,7 +341,7 @@ class LeRobotDataset:
             rows.sort(key=lambda row: row["episode_index"])
             numbers = [row["episode_index"] for row in rows]
             whole = all(isinstance(row["length"], int) and row["length"] > 0 for row in rows)
-            if self.features[self.image]["dtype"] == "video":
+            if self.has_video:
                 starts = [row[f"videos/{self.image}/from_timestamp"] for row in rows]
                 whole = whole and all(0 <= start < math.inf for start in starts)
         except (KeyError, TypeError) as error:
@@ -448,16 +456,15 @@ def _read_table(file: Path, columns: list[str] | None = None) -> pa.Table:
 
 def _parquet(file: Path) -> pq.ParquetFile:
     if not file.is_file():
-        raise ColaWorldError(f"The file {file} is missing: fetch the dataset again.")
+        raise DamagedFile(file, "it is missing: fetch the dataset again")
     try:
         return pq.ParquetFile(file)
     except (pa.ArrowException, OSError) as error:
         raise _damaged(file, error) from error
 
 
-def _damaged(file: Path, error: Exception) -> ColaWorldError:
-    reason = str(error).splitlines()[0]
-    return ColaWorldError(f"The file {file} is damaged ({reason}): fetch the dataset again.")
+def _damaged(file: Path, error: Exception) -> DamagedFile:
+    return DamagedFile(file, f"{str(error).splitlines()[0]}: fetch the dataset again")
 
 
 def _fault_of(file: Path, index: int, fault: str) -> DamagedFile:

@@ -35,7 +35,7 @@ def open_source(
             "'python -m cola_train.collect'."
         )
     if (path / "meta").is_dir():
-        return LeRobotEpisodes(path, camera=camera)
+        return LeRobotEpisodes(path, folder, ledger, camera=camera)
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     if format := _to_convert(files):
         raise ColaWorldError(

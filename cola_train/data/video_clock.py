@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import av
@@ -19,16 +18,17 @@ SLACK = 0.2
 
 @dataclass(frozen=True)
 class VideoClock:
-    """The frames of a video, numbered by the steps of a clock; missing frames keep their numbers.
+    """The frames of a video numbered by the steps of a clock, where lost frames keep their numbers.
 
     Attributes:
         end: one more than the number of the last frame.
-        on_time: the numbers n of the frames that are shown at second n / fps, give or take
-            ``SLACK``; of a clock that runs faster or slower, none after a while.
+        off: the numbers n of no frame, or of one that is not shown at second n / fps, give or take
+            ``SLACK``; where the clock runs faster or slower, all after a while.
     """
 
+    file: str
     end: int
-    on_time: Collection[int]
+    off: Sequence[int]
 
 
 def video_clock(path: Path, fps: float) -> VideoClock:
@@ -36,19 +36,11 @@ def video_clock(path: Path, fps: float) -> VideoClock:
 
     Raises ColaWorldError, naming the file, when it is missing or damaged.
     """
-    return _video_clock(path, path.stat().st_mtime_ns if path.exists() else 0, fps)
-
-
-@lru_cache(maxsize=1024)
-def _video_clock(path: Path, modified: int, fps: float) -> VideoClock:
     times = presentation_times(path) * fps
-    steps = np.diff(times, prepend=-1).round().clip(1)
-    numbers = steps.cumsum().astype(int) - 1
+    numbers = np.diff(times, prepend=-1).round().clip(1).cumsum().astype(int) - 1
     end = int(numbers[-1]) + 1
-    on_time = np.abs(times - numbers) <= SLACK
-    if on_time.all() and end == len(numbers):
-        return VideoClock(end, range(end))
-    return VideoClock(end, frozenset(numbers[on_time].tolist()))
+    on_time = numbers[np.abs(times - numbers) <= SLACK]
+    return VideoClock(str(path), end, np.setdiff1d(np.arange(end), on_time).tolist())
 
 
 def presentation_times(path: Path) -> NDArray[np.float64]:
