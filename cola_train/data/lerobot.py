@@ -54,6 +54,7 @@ VIDEO_PATH = f"videos/{{video_key}}/{FILE}.mp4"
 PLACES = ("index", "episode_index", "frame_index", "timestamp")
 """The columns that say which frame of which episode a row is."""
 PICTURES = ("video", "image")
+NOTES = ("info", "video_info")
 LABELS = ("task_index", "next.reward", "next.success", "next.successes", "observation.state")
 
 
@@ -362,7 +363,7 @@ class LeRobotDataset:
         rows = _read_table(self.path / TASKS).to_pylist()
         try:
             return {row.pop("task_index"): str([*row.values()][0]) for row in rows}
-        except (KeyError, IndexError) as error:
+        except (KeyError, IndexError, TypeError) as error:
             raise _damaged(self.path / TASKS, error) from error
 
 
@@ -378,8 +379,8 @@ def _image_shape(feature: dict[str, Any]) -> tuple[int, int, int]:
 
 def _is_camera(feature: dict[str, Any]) -> bool:
     """Whether it is of colour pictures; those of one channel, or said to be so, are depth maps."""
-    told = {**feature, **(feature.get("info") or {}), **(feature.get("video_info") or {})}
-    is_depth = told.get("is_depth_map") or told.get("video.is_depth_map")
+    told = [t for t in (feature, *map(feature.get, NOTES)) if isinstance(t, dict)]
+    is_depth = any(t.get("is_depth_map") or t.get("video.is_depth_map") for t in told)
     return feature["dtype"] in PICTURES and not is_depth and _image_shape(feature)[2] != 1
 
 
@@ -442,15 +443,19 @@ def _data_file(file: Path, modified: int, names: tuple[str, ...]) -> dict[str, N
         raise _damaged(file, ValueError(f"it lacks the columns {missing}"))
     table = _read_table(file, [*names])
     try:
-        return {name: _to_numpy(table.column(name)) for name in names}
+        columns = {name: _to_numpy(table.column(name)) for name in names}
+        for name in PLACES:
+            if columns[name].ndim != 1 or columns[name].dtype.kind not in "iuf":
+                raise ValueError(f"its column {name!r} is not of one number a row")
     except ValueError as error:
         raise _damaged(file, error) from error
+    return columns
 
 
 def _read_table(file: Path, columns: list[str] | None = None) -> pa.Table:
     try:
         return _parquet(file).read(columns)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise _damaged(file, error) from error
 
 
@@ -459,7 +464,7 @@ def _parquet(file: Path) -> pq.ParquetFile:
         raise DamagedFile(file, "it is missing: fetch the dataset again")
     try:
         return pq.ParquetFile(file)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise _damaged(file, error) from error
 
 

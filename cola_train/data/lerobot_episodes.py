@@ -35,7 +35,7 @@ class LeRobotEpisodes:
         self._extremes: list[NDArray[np.float64]] = []
         splits = {n: name for name in ("train", "test") for n in self.dataset.splits.get(name, ())}
         numbers = range(self.dataset.num_episodes)
-        for number in progress_bar(numbers, f"checking {path}", unit="episode", leave=False):
+        for number in progress_bar(numbers, f"checking {path}", leave=False, delay=1):
             try:
                 with self._damage(number):
                     self.dataset.check(number)

@@ -42,6 +42,11 @@ def open_source(
             f"{path} is in the format {format}, which is not read: convert it as docs/training.md "
             "shows under 'Other formats'."
         )
+    if inner := [file for file in files if file.parts[-2:] == ("meta", "info.json")]:
+        raise ColaWorldError(
+            f"{path} holds LeRobot data sets in folders of their own: name each, as a list: "
+            f"{[str(file.parents[1]) for file in inner]}."
+        )
     source: DemoFiles | VideoFolder
     if found := _with(files, demo_files.SUFFIXES):
         source = DemoFiles(path, found, folder, ledger, camera=camera)

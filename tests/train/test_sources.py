@@ -166,6 +166,11 @@ def test_nothing_to_train_on_is_told(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no data")
     with pytest.raises(ColaWorldError, match="holds nothing to train on: name a LeRobot folder"):
         open_source(tmp_path)
+    write_lerobot(tmp_path / "robot", [3])
+    with pytest.raises(
+        ColaWorldError, match=r"LeRobot data sets .*name each, as a list: \['.*robot'\]"
+    ):
+        open_source(tmp_path)
     with pytest.raises(ColaWorldError, match="There is no data"):
         open_source(tmp_path / "missing")
 
