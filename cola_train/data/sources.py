@@ -13,6 +13,11 @@ from cola_train.data.file_index import default_folder
 from cola_train.data.lerobot_episodes import LeRobotEpisodes
 from cola_train.data.video_folder import VideoFolder
 
+CONVERT = (
+    "{path} is a {format} data set, which is not read: write it as HDF5 or LeRobot, as "
+    "docs/training.md shows under 'Other formats'."
+)
+
 
 def open_source(
     path: str | Path,
@@ -37,21 +42,21 @@ def open_source(
     if (path / "meta").is_dir():
         return LeRobotEpisodes(path, folder, ledger, camera=camera)
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    if format := _to_convert(files):
-        raise ColaWorldError(
-            f"{path} is in the format {format}, which is not read: convert it as docs/training.md "
-            "shows under 'Other formats'."
-        )
     if inner := [file for file in files if file.parts[-2:] == ("meta", "info.json")]:
         raise ColaWorldError(
             f"{path} holds LeRobot data sets in folders of their own: name each, as a list: "
             f"{[str(file.parents[1]) for file in inner]}."
         )
     source: DemoFiles | VideoFolder
+    names = {file.name for file in files}
+    if "main_data.hdf5" in names:
+        raise ColaWorldError(CONVERT.format(path=path, format="Minari"))
     if found := _with(files, demo_files.SUFFIXES):
         source = DemoFiles(path, found, folder, ledger, camera=camera)
     elif found := _with(files, video_folder.SUFFIXES):
         source = VideoFolder(path, found, folder, ledger, camera=camera)
+    elif any(".tfrecord" in name or name == "features.json" for name in names):
+        raise ColaWorldError(CONVERT.format(path=path, format="RLDS"))
     else:
         raise ColaWorldError(
             f"{path} holds nothing to train on: name a LeRobot folder, HDF5 files in the layout "
@@ -69,13 +74,3 @@ def open_source(
 
 def _with(files: list[Path], suffixes: tuple[str, ...]) -> list[Path]:
     return [file for file in files if file.suffix.lower() in suffixes]
-
-
-def _to_convert(files: list[Path]) -> str | None:
-    """The format of a data set that has to be converted first; None: of none of them."""
-    for file in files:
-        if file.name == "features.json" or ".tfrecord" in file.name:
-            return "RLDS"
-        if file.name == "main_data.hdf5":
-            return "Minari"
-    return None

@@ -76,15 +76,17 @@ PAUSES = 0.05
 
 
 def frame_rate(times: NDArray[np.float64], told: float) -> float:
-    """How many frames a second come, pauses left out: ``told`` where the times (T,), sorted, agree
-    to half a frame or there are fewer than two, else what they say."""
+    """How many frames a second come by their times (T,), sorted, pauses left out: ``told`` where it
+    differs by less than half a frame over all, or where there are fewer than two moments."""
     steps, seconds = len(times) - 1, float(np.ptp(times))
-    if not seconds or abs(told * seconds - steps) < 0.5:
+    if not seconds:
         return told
     window = min(WINDOW, steps)
     usual = float(np.median(times[window:] - times[:-window])) / window
     mean = seconds / steps
-    return 1 / (usual if 0 < usual < (1 - PAUSES) * mean else mean)
+    if 0 < usual < (1 - PAUSES) * mean:
+        return 1 / usual
+    return told if abs(told * seconds - steps) < 0.5 else 1 / mean
 
 
 def describe_video(path: Path) -> tuple[int, float, int, int]:

@@ -317,5 +317,5 @@ def test_images_that_cannot_be_decoded_are_damage(tmp_path: Path) -> None:
 def test_formats_to_convert_first_are_told(name: str, told: str, tmp_path: Path) -> None:
     (tmp_path / name).parent.mkdir()
     (tmp_path / name).write_bytes(b"")
-    with pytest.raises(ColaWorldError, match=f"in the format {told}.*docs/training.md"):
+    with pytest.raises(ColaWorldError, match=f"is a {told} data set.*docs/training.md"):
         open_source(tmp_path)
