@@ -1,31 +1,29 @@
-"""Training data from HDF5 files in the layout of robomimic and VP2.
-
-    data/demo_{i}/obs/{camera}_image    (T, H, W, 3), 0 to 255; VP2's RoboDesk: camera_image
-    data/demo_{i}/actions               (T, A) or (T - 1, A); the last of T leads to no frame
-    data, attribute env_args            JSON; env_kwargs.control_freq is the frame rate
-    mask/{train, valid, test}           names of demos
-
-Frame t is before action t. Other contents (states, rewards, goals) are not read.
-"""
+"""Training data from HDF5 files in the layouts of robomimic, VP2, LIBERO and ALOHA."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cola_env.errors import ColaWorldError
+from cola_train.data.aloha import Aloha
+from cola_train.data.cameras import choose_camera
 from cola_train.data.damage import DamagedFile, Ledger
+from cola_train.data.demo_layouts import Demo, Layout
 from cola_train.data.episodes import Entry, Extremes, read_extremes
 from cola_train.data.file_index import FileIndex
+from cola_train.data.hdf5 import has, open_file
+from cola_train.data.libero_demos import Libero
+from cola_train.data.robomimic import Robomimic
 from cola_train.data.video import Frames
 
 SUFFIXES = (".hdf5", ".h5")
-FPS = 10.0
-"""Of files that name no control frequency: RoboDesk's under VP2's action repeat of 50."""
 READING = (OSError, KeyError, ValueError, RuntimeError, AttributeError, TypeError)
 
 
@@ -41,29 +39,22 @@ class DemoFiles:
         camera: str | None = None,
     ) -> None:
         self.path = path
-        self.entries = FileIndex(path, scan, index, ledger).entries(files)
+        found = FileIndex(path, scan, index, ledger).entries(files)
+        self.entries = list(_of_one_camera(found, camera, path, ledger))
 
     def frames(self, episode: int, start: int, stop: int, stride: int = 1) -> Frames:
         entry = self.entries[episode]
-        try:
-            with _open(entry.file) as file:
-                observations = file["data"][entry.key]["obs"]
-                images = observations[_camera(observations)][start:stop:stride]
-        except READING as error:
-            raise DamagedFile(entry.file, error) from error
+        with _demo(entry) as demo:
+            images = demo.cameras[entry.camera].read(start, stop, stride)
         if len(images) != len(range(start, stop, stride)):
             raise DamagedFile(entry.file, f"{entry.key} has become shorter")
-        if images.dtype != np.uint8:
-            images = images.round().clip(0, 255).astype(np.uint8)
-        return np.asarray(images)
+        return images
 
     def actions(self, episode: int, start: int, stop: int) -> NDArray[np.float32]:
         entry = self.entries[episode]
-        try:
-            with _open(entry.file) as file:
-                actions = file["data"][entry.key]["actions"][start:stop].astype(np.float32)
-        except READING as error:
-            raise DamagedFile(entry.file, error) from error
+        with _demo(entry) as demo:
+            first = demo.first_action
+            actions = demo.actions[start + first : stop + first].astype(np.float32)
         if len(actions) != stop - start:
             raise DamagedFile(entry.file, f"{entry.key} has too few actions")
         return np.asarray(actions)
@@ -72,68 +63,119 @@ class DemoFiles:
         return read_extremes(self)
 
 
-def scan(path: Path) -> list[Entry]:
-    """The demos of a file in the order of their numbers."""
+@contextmanager
+def _demo(entry: Entry) -> Iterator[Demo]:
+    """The demo of an entry; what goes wrong in reading it is told as damage of its file."""
     try:
-        with _open(path) as file:
-            data = file["data"]
-            environment = json.loads(data.attrs.get("env_args", "{}"))
-            fps = float(environment.get("env_kwargs", {}).get("control_freq", FPS))
-            rendering = "vp2" if "robodesk" in str(environment).lower() else None
-            splits = _splits(file)
+        with open_file(entry.file) as file:
+            yield _layout(file).demo(entry.key)
+    except (*READING, ColaWorldError) as error:
+        raise DamagedFile(entry.file, error) from error
+
+
+def _of_one_camera(
+    entries: Sequence[Entry], camera: str | None, path: Path, ledger: Ledger
+) -> Iterator[Entry]:
+    """Of the entries of each demo the one of the camera that is read, unless it is damaged.
+
+    Demos of the same cameras are read from the same one.
+    """
+    demos: dict[tuple[str, str], dict[str, Entry]] = {}
+    for entry in entries:
+        demos.setdefault((entry.file, entry.key), {})[entry.camera] = entry
+    chosen: dict[tuple[str, ...], str] = {}
+    for (file, key), cameras in demos.items():
+        names = tuple(cameras)
+        try:
+            if names not in chosen:
+                chosen[names] = "" if names == ("",) else choose_camera(names, camera, str(path))
+        except ColaWorldError as error:
+            ledger.add(file, str(error).rstrip("."))
+            continue
+        entry = cameras[chosen[names]]
+        if entry.damage:
+            ledger.add(f"{file}, {key}" if key else file, entry.damage)
+        else:
+            yield entry
+
+
+def scan(path: Path) -> list[Entry]:
+    """The demos of a file, once for each camera. Raises DamagedFile."""
+    try:
+        with open_file(path) as file:
+            layout = _layout(file)
+            fps, splits = layout.fps, layout.splits
+            if not (math.isfinite(fps) and fps > 0):
+                raise ValueError(f"its frame rate, control_freq in env_args, is {fps:g}")
             return [
-                _entry(path, name, data[name], fps, splits.get(name), rendering)
-                for name in sorted(data, key=_number)
+                entry
+                for key in layout.keys()
+                for entry in _entries(str(path), key, layout, fps, splits.get(key))
             ]
     except READING as error:
         raise DamagedFile(path, error) from error
 
 
-def _entry(
-    path: Path, name: str, demo: Any, fps: float, split: str | None, rendering: str | None
-) -> Entry:
-    images = demo["obs"][_camera(demo["obs"])]
-    frames, height, width, colours = images.shape
-    if colours != 3:
-        raise ValueError(f"{images.name} has shape {images.shape}: frames are RGB, (T, H, W, 3)")
-    if images.dtype.kind == "f" and frames and 0 < images[0].max() <= 1:
-        raise ValueError(f"{images.name} is in [0, 1]: frames are uint8, or numbers from 0 to 255")
-    action_dim = None
-    if "actions" in demo:
-        actions = demo["actions"]
-        if actions.ndim != 2 or len(actions) < frames - 1:
-            raise ValueError(
-                f"{actions.name} are of shape {actions.shape}: {frames} frames need at least "
-                f"{frames - 1} actions, (T, A)"
-            )
-        action_dim = int(actions.shape[1])
-    return Entry(
-        str(path), name, int(frames), fps, int(height), int(width), action_dim, split, rendering
-    )
+def _layout(file: Any) -> Layout:
+    if Aloha.fits(file):
+        return Aloha(file)
+    if has(file, "data"):
+        return Libero(file) if Libero.fits(file) else Robomimic(file)
+    raise ValueError("it is in none of the layouts of robomimic, VP2, LIBERO and ALOHA")
 
 
-def _camera(observations: Any) -> str:
-    for name in sorted(observations):
-        if name.endswith("image") and observations[name].ndim == 4:
-            return str(name)
-    raise ValueError("obs holds no images: a key that ends with 'image', of shape (T, H, W, 3)")
+def _entries(file: str, key: str, layout: Layout, fps: float, split: str | None) -> Iterator[Entry]:
+    """One for each camera of a demo; a demo that cannot be read has one without a camera."""
+    try:
+        demo = layout.demo(key)
+        if not demo.cameras:
+            raise ValueError("obs holds no images: a key that ends with 'image' or 'rgb'")
+    except READING as error:
+        yield Entry(file, key, 0, fps, 0, 0, damage=_reason(error))
+        return
+    for camera, pictures in demo.cameras.items():
+        frames, size, action_dim, damage = 0, (0, 0), None, ""
+        try:
+            frames, size = len(pictures), pictures.size()
+            pictures.check_values()
+            action_dim = _check_actions(demo, frames)
+        except (*READING, ColaWorldError) as error:
+            damage = _reason(error)
+        yield Entry(
+            file,
+            key,
+            frames,
+            fps,
+            *map(int, size),
+            action_dim,
+            split,
+            layout.rendering,
+            camera,
+            damage,
+        )
 
 
-def _splits(file: Any) -> dict[str, str]:
-    """ "train" or "test" by demo, from the masks; "valid" counts as "test"."""
-    splits: dict[str, str] = {}
-    for mask, split in (("train", "train"), ("valid", "test"), ("test", "test")):
-        if mask in file.get("mask", {}):
-            splits.update((name.decode(), split) for name in file["mask"][mask][:])
-    return splits
+def _check_actions(demo: Demo, frames: int) -> int | None:
+    """The size of an action. Raises ValueError where frames, actions and what the file says of
+    their number contradict, and for actions that are no numbers."""
+    actions = demo.actions
+    counts = {frames, max(0, frames - 1)}
+    if demo.length is not None and demo.length not in counts:
+        raise ValueError(f"num_samples is {demo.length}, but it has {frames} frames")
+    if actions is None:
+        return None
+    if actions.ndim != 2 or not actions.shape[1] or len(actions) not in counts:
+        raise ValueError(
+            f"{actions.name} are of shape {actions.shape}: {frames} frames need "
+            f"{max(0, frames - 1)} or {frames} actions, (T, A)"
+        )
+    if actions.dtype.kind not in "uif":
+        raise ValueError(f"{actions.name} are of type {actions.dtype}, not numbers")
+    with np.errstate(over="ignore"):
+        if not np.isfinite(actions[:].astype(np.float32)).all():
+            raise ValueError(f"{actions.name} hold values that are not finite")
+    return int(actions.shape[1])
 
 
-def _number(name: str) -> tuple[int, str]:
-    digits = name.rpartition("_")[2]
-    return (int(digits) if digits.isdigit() else 0, name)
-
-
-def _open(path: str | Path) -> Any:
-    import h5py
-
-    return h5py.File(path, "r")
+def _reason(error: Exception) -> str:
+    return (str(error.args[0] if error.args else "").splitlines() or [type(error).__name__])[0]

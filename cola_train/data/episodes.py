@@ -31,6 +31,7 @@ class Entry:
         split: "train" or "test" where the data set says so.
         rendering: profile of simulated frames, see ``cola_env.simulators.rendering``.
         camera: whose frames they are, where the file may hold those of several.
+        damage: why they cannot be read; a source leaves out an episode that has any.
     """
 
     file: str
@@ -43,6 +44,7 @@ class Entry:
     split: str | None = None
     rendering: str | None = None
     camera: str = ""
+    damage: str = ""
 
     def stride(self, fps: float | None) -> int:
         """Stored frames from one frame to the next at ``fps``: the nearest whole number, or 1."""

@@ -15,7 +15,7 @@ from cola_train.data.damage import DamagedFile, Ledger
 from cola_train.data.episodes import Entry
 from cola_train.progress import progress_bar
 
-VERSION = 1
+VERSION = 2
 
 
 def default_folder() -> Path:

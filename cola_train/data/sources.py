@@ -13,6 +13,11 @@ from cola_train.data.file_index import default_folder
 from cola_train.data.lerobot_episodes import LeRobotEpisodes
 from cola_train.data.video_folder import VideoFolder
 
+CONVERT = (
+    "{path} is a {format} data set, which is not read: write it as HDF5 or LeRobot, as "
+    "docs/training.md shows under 'Other formats'."
+)
+
 
 def open_source(
     path: str | Path,
@@ -43,19 +48,26 @@ def open_source(
             f"{[str(file.parents[1]) for file in inner]}."
         )
     source: DemoFiles | VideoFolder
+    names = {file.name for file in files}
+    if "main_data.hdf5" in names:
+        raise ColaWorldError(CONVERT.format(path=path, format="Minari"))
     if found := _with(files, demo_files.SUFFIXES):
         source = DemoFiles(path, found, folder, ledger, camera=camera)
     elif found := _with(files, video_folder.SUFFIXES):
         source = VideoFolder(path, found, folder, ledger, camera=camera)
+    elif any(".tfrecord" in name or name == "features.json" for name in names):
+        raise ColaWorldError(CONVERT.format(path=path, format="RLDS"))
     else:
         raise ColaWorldError(
             f"{path} holds nothing to train on: name a LeRobot folder, HDF5 files in the layout "
-            "of VP2 and robomimic, or a folder of mp4 or webm videos."
+            "of VP2, robomimic, LIBERO or ALOHA, or a folder of mp4 or webm videos."
         )
     if not source.entries:
+        first = str(found[0])
+        reasons = [reason for name, reason in ledger.files.items() if name.startswith(first)]
         raise ColaWorldError(
             f"None of the {len(found)} files of {path} can be read; the first: "
-            f"{ledger.files.get(str(found[0]), 'it holds no episodes')}."
+            f"{next(iter(reasons), 'it holds no episodes')}."
         )
     return source
 

@@ -19,6 +19,8 @@ except ImportError as error:
 
 Frames = NDArray[np.uint8]
 CODEC, PIXEL_FORMAT = "libx264", "yuv444p"
+ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
+"""FFmpeg's own threads, which PyAV uses from 17 on, make small frames wait where cores are busy."""
 
 
 class VideoWriter:
@@ -119,27 +121,6 @@ def _decode(
                     return
 
 
-def describe_video(path: Path) -> tuple[int, float, int, int]:
-    """Frames, fps, height and width of a video from its container, no frame decoded.
-
-    Where the container does not count the frames (webm), its packets are counted.
-    Raises ColaWorldError, naming the file, when it is missing, damaged or no video.
-    """
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise ValueError("it holds no video stream")
-            stream = container.streams.video[0]
-            fps = float(stream.average_rate or stream.guessed_rate or 0)
-            frames = stream.frames or sum(p.size > 0 for p in container.demux(stream))
-            height, width = stream.codec_context.height, stream.codec_context.width
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise ColaWorldError(f"The video {path} is damaged ({error}).") from error
-    if not (frames and fps > 0 and height and width):
-        raise ColaWorldError(f"The video {path} is damaged (it says nothing of its frames).")
-    return frames, fps, height, width
-
-
 def read_frames(path: Path, wanted: range, fps: float) -> Frames:
     """Frames of a video by number, counted in steps of 1 / fps from its first: uint8 RGB
     (len(wanted), H, W, 3).
@@ -184,11 +165,8 @@ def _rgb(frame: av.VideoFrame) -> Frames:
 
 
 def _array(frame: av.VideoFrame) -> Frames:
-    """As it is to be shown: phones store pictures turned, and say so.
-
-    In this thread: FFmpeg's own threads make small frames wait, seconds where cores are busy.
-    """
-    stored = frame.to_ndarray(format="rgb24", threads=1)
+    """As it is to be shown: phones store pictures turned, and say so."""
+    stored = frame.to_ndarray(format="rgb24", **ONE_THREAD)
     return np.ascontiguousarray(np.rot90(stored, round(frame.rotation / 90)))
 
 

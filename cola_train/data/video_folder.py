@@ -12,7 +12,8 @@ from cola_env.errors import ColaWorldError
 from cola_train.data.damage import DamagedFile, Ledger
 from cola_train.data.episodes import Entry
 from cola_train.data.file_index import FileIndex
-from cola_train.data.video import Frames, describe_video, read_frames
+from cola_train.data.video import Frames, read_frames
+from cola_train.data.video_clock import describe_video
 
 SUFFIXES = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v")
 

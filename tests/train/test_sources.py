@@ -10,7 +10,6 @@ import pytest
 from cola_env.errors import ColaWorldError
 from cola_train.data import video_folder
 from cola_train.data.damage import DamagedFile, Ledger
-from cola_train.data.demo_files import scan
 from cola_train.data.episodes import Entry, pieces
 from cola_train.data.framing import square
 from cola_train.data.sources import open_source
@@ -81,27 +80,6 @@ def test_float_pixels_become_bytes(tmp_path: Path) -> None:
         file["data/demo_0/obs/camera_image"] = np.full((4, 8, 8, 3), 99.6)
     frames = open_source(tmp_path / "a.hdf5").frames(0, 0, 2)
     assert frames.dtype == np.uint8 and (frames == 100).all()
-
-
-@pytest.mark.parametrize(
-    ("images", "actions", "told"),
-    [
-        (np.full((4, 8, 8, 3), 0.5), np.zeros((3, 2)), r"in \[0, 1\]"),
-        (np.zeros((4, 3, 8, 8), np.uint8), np.zeros((3, 2)), "frames are RGB"),
-        (np.zeros((4, 8, 8, 3), np.uint8), np.zeros(3), r"shape \(3,\)"),
-        (np.zeros((4, 8, 8, 3), np.uint8), np.zeros((1, 2)), "need at least 3 actions"),
-    ],
-)
-def test_demos_of_another_layout_are_told_of(
-    images: np.ndarray, actions: np.ndarray, told: str, tmp_path: Path
-) -> None:
-    import h5py
-
-    with h5py.File(tmp_path / "a.hdf5", "w") as file:
-        file["data/demo_0/obs/camera_image"] = images
-        file["data/demo_0/actions"] = actions
-    with pytest.raises(DamagedFile, match=told):
-        scan(tmp_path / "a.hdf5")
 
 
 def test_frames_that_come_irregularly_are_taken_by_time(tmp_path: Path) -> None:
