@@ -103,7 +103,7 @@ class ColaWorldEnv(gym.Env[Any, Any]):
         else:
             self.dream.begin([0], [self.dream.starts.draw(self.np_random, options)])
         probability = self.dream.success_probability()
-        info = {} if probability is None else {"success_probability": float(probability[0])}
+        info = {} if probability is None else {"success_probability": probability[0]}
         return self.dream.observations[0], info
 
     def step(
@@ -115,7 +115,7 @@ class ColaWorldEnv(gym.Env[Any, Any]):
         if made.codes is not None:
             info["latent_codes"] = made.codes[0]
         if made.success_probability is not None:
-            info["success_probability"] = float(made.success_probability[0])
+            info["success_probability"] = made.success_probability[0]
         limit = self.max_episode_steps
         truncated = limit is not None and bool(self.dream.steps[0] >= limit)
         terminated = bool(made.terminated[0])
