@@ -118,6 +118,7 @@ class ColaWorldVectorEnv(VectorEnv[NDArray[np.uint8], Array, Array]):
         rows = np.flatnonzero(mask).tolist()
         self._seed(seed, rows)
         self._begin(rows, kept)
+        self.dream.starts.warn_of_other_looks(kept)
         for row in rows:
             self._options[row] = kept
         return self.dream.observations, self._success_infos(mask)

@@ -12,7 +12,7 @@ from torch import Tensor
 from cola_env.errors import ColaWorldError
 
 Space = spaces.Box | spaces.MultiDiscrete
-NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
+COMMON_FLOATS = (torch.float16, torch.float32, torch.float64)
 
 
 def real_actions(size: int) -> spaces.Box:
@@ -25,9 +25,7 @@ def as_array(values: ArrayLike | Tensor, what: str) -> NDArray[Any]:
     array that torch takes (of native byte order, without negative strides); not a copy where none
     is needed. Raises ColaWorldError, which calls them `what`, when there are none."""
     if isinstance(values, Tensor):
-        values = values.detach().cpu()
-        exotic = values.is_floating_point() and values.dtype not in NUMPY_FLOATS
-        values = (values.float() if exotic else values).numpy()
+        values = _common(values.detach().cpu()).numpy()
     try:
         array = np.asarray(values)
     except ValueError:
@@ -56,7 +54,7 @@ def as_actions(
         array = as_array(actions, "The actions")
         odd = array.dtype.kind == "u" or array.dtype.itemsize > 8
         actions = torch.tensor(array.astype(np.float64) if odd else array)
-    values = actions.detach()
+    values = _common(actions.detach())
     latent = isinstance(space, spaces.MultiDiscrete)
     check_actions(values.shape, leading, space.shape, latent)
     if not torch.isfinite(values).all():
@@ -139,6 +137,12 @@ def check_render_mode(mode: str | None) -> str | None:
     if mode not in (None, "rgb_array"):
         raise ColaWorldError(f"render_mode must be None or 'rgb_array', not '{mode}'.")
     return mode
+
+
+def _common(values: Tensor) -> Tensor:
+    """Numbers that numpy and all of torch's operations know: bfloat16, float8, ... as float32."""
+    exotic = values.is_floating_point() and values.dtype not in COMMON_FLOATS
+    return values.float() if exotic else values
 
 
 def _fits(shape: Sequence[int], wanted: Sequence[int | str]) -> bool:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import gymnasium
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 from cola_env.errors import ColaWorldError
 from cola_env.forks import compute_alone_in_a_fork
 from cola_env.inputs import as_actions, as_array, check_count, check_step_limit
+from cola_env.looks import warn_if_unlike
 from cola_env.rollout import Rollout
 
 if TYPE_CHECKING:
@@ -50,8 +51,16 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
     action_dim: ClassVar[int]
     own_rewards: ClassVar[tuple[str, ...]]
     reset_options: ClassVar[tuple[str, ...]] = ("state", "goal")
+    _remade: ClassVar[tuple[str, ...]] = ("_camera", "_desk", "_scene", "_reward")
+    """Attributes that a copy makes anew instead of taking them over."""
 
     _camera: Camera
+    _made_with: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        env = super().__new__(cls)
+        env._made_with = args, options
+        return env
 
     def __init__(
         self,
@@ -79,6 +88,11 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
         self._goal: Tensor | None = None
         self._started = False
         self._steps = 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        kept = {name: value for name, value in vars(self).items() if name not in self._remade}
+        state = self.snapshot() if self._started else None
+        return _remake, (type(self), *self._made_with, kept, state)
 
     @abstractmethod
     def _start(self, options: Mapping[str, Any]) -> None:
@@ -123,7 +137,11 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
         self._started = True
         self._steps = 0
         self._frame = None
-        return self.render(), {"success": np.array(False)}
+        frame = self.render()
+        if self._goal is not None:
+            goal = (self._goal.numpy() * 255).round().astype(np.uint8)
+            warn_if_unlike(goal, frame, "The goal image", self.rendering)
+        return frame, {"success": np.array(False)}
 
     def step(
         self, action: NDArray[np.float32] | Tensor
@@ -218,3 +236,17 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
     def _check_started(self) -> None:
         if not self._started:
             raise ResetNeeded("Call reset() or restore() before anything else.")
+
+
+def _remake(
+    kind: type[SimulatorEnv],
+    args: tuple[Any, ...],
+    options: dict[str, Any],
+    kept: dict[str, Any],
+    state: Snapshot | None,
+) -> SimulatorEnv:
+    env = kind(*args, **options)
+    if state is not None:
+        env.restore(state)
+    vars(env).update(kept)
+    return env
