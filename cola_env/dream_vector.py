@@ -93,7 +93,7 @@ class ColaWorldVectorEnv(VectorEnv[NDArray[np.uint8], Array, Array]):
         self._seeded = [seeding.np_random() for _ in range(num_envs)]
         self._options: list[dict[str, Any]] = [{}] * num_envs
 
-    @property
+    @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
         """The generator that each world's episodes are drawn with."""
         return tuple(rng for rng, _ in self._seeded)

@@ -78,8 +78,10 @@ class Starts:
         """Warns when options["frame"] or ["goal"] do not look like the shipped frames, which are of
         the model's rendering profile; where none of its size are shipped, nothing is known."""
         given = [name for name in ("frame", "goal") if name in options]
+        if not given:
+            return
         try:
-            known = self._shipped().pairs[0].initial_frame if given else None
+            known = self._shipped().pairs[0].initial_frame
         except ColaWorldError:
             return
         for name in given:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cola_env.errors import ColaWorldError
 from cola_env.forks import compute_alone_in_a_fork
-from cola_env.inputs import as_actions, as_array, check_count, check_step_limit
+from cola_env.inputs import as_actions, as_array, check_count, check_step_limit, real_actions
 from cola_env.looks import warn_if_unlike
 from cola_env.rollout import Rollout
 
@@ -82,7 +82,7 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
         self.max_episode_steps = check_step_limit(max_episode_steps)
         self._image_shape = (image_size, image_size, 3)
         self.observation_space = gymnasium.spaces.Box(0, 255, self._image_shape, np.uint8)
-        self.action_space = gymnasium.spaces.Box(-1, 1, (self.action_dim,), np.float32)
+        self.action_space = self._actions = real_actions(self.action_dim)
         self._reward = self._make_reward(reward, task)
         self._frame: NDArray[np.uint8] | None = None
         self._goal: Tensor | None = None
@@ -171,7 +171,7 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
         Returns frames uint8 (N, H, image_size, image_size, 3) and rewards float32 (N, H), as
         `step` gives them.
         """
-        sequences = as_actions(actions, self.action_space, ("N", "H")).cpu().numpy()
+        sequences = as_actions(actions, self._actions, ("N", "H")).cpu().numpy()
         start, frame = self.snapshot(), self._frame
         frames = np.empty((*sequences.shape[:2], *self._image_shape), np.uint8)
         rewards = np.empty(sequences.shape[:2], np.float32)
@@ -196,7 +196,7 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
 
     def _advance(self, action: NDArray[np.float32] | Tensor) -> tuple[float, bool]:
         self._check_started()
-        move = as_actions(action, self.action_space).cpu().numpy()
+        move = as_actions(action, self._actions).cpu().numpy()
         self._frame = None
         self._steps += 1
         return self._simulate(move)

@@ -151,6 +151,11 @@ def test_a_refused_first_reset_does_no_harm(checkpoints, libero_model, image, ne
     assert env.step(env.action_space.sample())[0].shape == (64, 64, 3)
 
 
+def test_gymnasiums_passive_checker_which_a_refused_reset_breaks_is_off_everywhere():
+    ours = [spec for name, spec in gym.registry.items() if "cola_env" in str(spec.entry_point)]
+    assert len(ours) == 5 and all(spec.disable_env_checker for spec in ours)
+
+
 def test_bad_options(make, image):
     env = make()
     env.reset(seed=0)

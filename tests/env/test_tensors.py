@@ -1,4 +1,4 @@
-"""Whatever layout and type numbers come in: the same are taken everywhere, and complex ones told."""
+"""Numbers of whatever layout and type are taken everywhere alike, and complex ones are told."""
 
 import numpy as np
 import pytest
