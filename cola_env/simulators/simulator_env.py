@@ -82,7 +82,8 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
         self.max_episode_steps = check_step_limit(max_episode_steps)
         self._image_shape = (image_size, image_size, 3)
         self.observation_space = gymnasium.spaces.Box(0, 255, self._image_shape, np.uint8)
-        self.action_space = self._actions = real_actions(self.action_dim)
+        self._actions = real_actions(self.action_dim)
+        self.action_space = gymnasium.spaces.Box(-1, 1, self._actions.shape, np.float32)
         self._reward = self._make_reward(reward, task)
         self._frame: NDArray[np.uint8] | None = None
         self._goal: Tensor | None = None
