@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 from gymnasium.envs.registration import WrapperSpec
 
+from cola_env import forks  # noqa: F401 - has to see forks from now on
 from cola_env.given_limit import GivenLimit, SingleOnly
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ for _name, _world in (("RoboDesk", "robodesk"), ("LIBERO", "libero")):
         vector_entry_point="cola_env.dream_vector:ColaWorldVectorEnv",
         max_episode_steps=EPISODE_STEPS,
         additional_wrappers=SingleOnly(_OWN_LIMIT),
+        disable_env_checker=True,  # it cannot go on after a refused first reset()
         kwargs={"world": _world},
     )
 gymnasium.register(
@@ -106,7 +108,7 @@ gymnasium.register(
     vector_entry_point="cola_env.dream_vector:ColaWorldVectorEnv",
     max_episode_steps=EPISODE_STEPS,
     additional_wrappers=SingleOnly(_OWN_LIMIT),
-    disable_env_checker=True,  # it cannot go on after a first reset() without options
+    disable_env_checker=True,
     kwargs={"world": "own", "reward": "mse"},
 )
 gymnasium.register(
@@ -114,11 +116,13 @@ gymnasium.register(
     entry_point="cola_env.simulators.robodesk:RoboDeskEnv",
     max_episode_steps=EPISODE_STEPS,
     additional_wrappers=_OWN_LIMIT,
+    disable_env_checker=True,
 )
 gymnasium.register(
     id="LIBERO-v0",
     entry_point="cola_env.simulators.libero:LiberoEnv",
     additional_wrappers=_OWN_LIMIT,
+    disable_env_checker=True,
 )
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from cola_env.dream_model import choose_mode, matching_classifier, open_model
 from cola_env.errors import ColaWorldError
+from cola_env.forks import compute_alone_in_a_fork
 from cola_env.inputs import as_actions, as_frames, check_count, real_actions
 from cola_env.models.dream_state import DreamState
 from cola_env.models.pictures import to_bytes
@@ -86,6 +87,7 @@ class Dream:
         guidance_scale: float | None,
         reward: Reward | RewardName,
     ) -> None:
+        compute_alone_in_a_fork()
         self.world = OWN if world == OWN.name else find_world(world)
         task = task or self.world.goal_tasks[0]
         if task not in self.world.tasks:

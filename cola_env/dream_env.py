@@ -55,7 +55,8 @@ class ColaWorldEnv(gym.Env[Any, Any]):
     reset(options=): "frame", uint8 (64, 64, 3) or (C, 64, 64, 3), the past up to now, with
     "actions" (C-1, A) between them for a direct model; "goal", uint8 (64, 64, 3); "state", what
     snapshot() returned, to begin an episode there. What is not given comes from the task's shipped
-    pairs, drawn with np_random, as is the seed of the diffusion noise.
+    pairs, drawn with np_random, as is the seed of the diffusion noise. Images that look unlike the
+    model's rendering profile are warned of, see cola_env.looks.
 
     info: "success_probability" (tasks with a classifier of such frames), and after a step
     "latent_codes" (int64, models with latent actions) and "prediction_seconds" (wall-clock).
@@ -102,8 +103,9 @@ class ColaWorldEnv(gym.Env[Any, Any]):
             self.dream.begin_at([0], options, [self.np_random])
         else:
             self.dream.begin([0], [self.dream.starts.draw(self.np_random, options)])
+        self.dream.starts.warn_of_other_looks(options)
         probability = self.dream.success_probability()
-        info = {} if probability is None else {"success_probability": float(probability[0])}
+        info = {} if probability is None else {"success_probability": probability[0]}
         return self.dream.observations[0], info
 
     def step(
@@ -115,7 +117,7 @@ class ColaWorldEnv(gym.Env[Any, Any]):
         if made.codes is not None:
             info["latent_codes"] = made.codes[0]
         if made.success_probability is not None:
-            info["success_probability"] = float(made.success_probability[0])
+            info["success_probability"] = made.success_probability[0]
         limit = self.max_episode_steps
         truncated = limit is not None and bool(self.dream.steps[0] >= limit)
         terminated = bool(made.terminated[0])

@@ -14,9 +14,15 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from cola_env.dream import RESET_OPTIONS, Dream, DreamSnapshot
+from cola_env.dream import RESET_OPTIONS, Dream, DreamSnapshot, Prediction
 from cola_env.errors import ColaWorldError
-from cola_env.inputs import as_array, check_options, check_render_mode, check_step_limit
+from cola_env.inputs import (
+    as_array,
+    check_count,
+    check_options,
+    check_render_mode,
+    check_step_limit,
+)
 from cola_env.rewards import Reward, RewardName
 from cola_env.rollout import Rollout
 
@@ -32,20 +38,20 @@ class ColaWorldVectorEnv(VectorEnv[NDArray[np.uint8], Array, Array]):
     The arguments are those of ColaWorldEnv; the world i of reset(seed=s) is the single environment
     of reset(seed=s + i), up to rounding in the batched arithmetic.
 
-    Autoreset is Gymnasium's NEXT_STEP: the step after a world's end ignores its action, gives
-    reward 0 and begins a new episode with the options of the last reset(), as they were then, and
-    the world's own generator. All worlds are predicted as one batch, however old each of them is.
+    autoreset_mode: Gymnasium's, or its name ("NextStep", "SameStep", "Disabled"). NEXT_STEP: the
+    step after a world's end ignores its action, gives reward 0 and begins a new episode. SAME_STEP:
+    the step that ends an episode begins the next one, too; info holds "final_obs" and "final_info".
+    DISABLED: worlds that have ended wait for reset(options={"reset_mask": ...}). A new episode has
+    the options of the world's last reset(), as they were then, and its own generator. All worlds
+    are predicted as one batch, however old each of them is.
 
     reset(options=) is ColaWorldEnv's with an axis of B in front of each value; "frame" and "goal"
-    may also be one image (64, 64, 3) for all. "state" is a vector snapshot. info holds arrays, with
-    Gymnasium's masks (`_success_probability`, ...), and zeros where a mask is False.
+    may also be one image (64, 64, 3) for all. "state" is a vector snapshot. "reset_mask", bool
+    (B,): the worlds to begin anew (seed and options are theirs); the others go on. info holds
+    arrays, with Gymnasium's masks (`_success_probability`, ...), and zeros where a mask is False.
     """
 
-    metadata: dict[str, Any] = {
-        "render_modes": ["rgb_array"],
-        "render_fps": 10,
-        "autoreset_mode": AutoresetMode.NEXT_STEP,
-    }
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}
 
     def __init__(
         self,
@@ -61,9 +67,11 @@ class ColaWorldVectorEnv(VectorEnv[NDArray[np.uint8], Array, Array]):
         reward: Reward | RewardName = "vp2",
         max_episode_steps: int | None = None,
         render_mode: str | None = None,
+        autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
     ) -> None:
-        if num_envs < 1:
-            raise ColaWorldError(f"num_envs must be at least 1, not {num_envs}.")
+        check_count("num_envs", num_envs)
+        self.autoreset_mode = _autoreset_mode(autoreset_mode)
+        self.metadata = self.metadata | {"autoreset_mode": self.autoreset_mode}
         self.render_mode = check_render_mode(render_mode)
         self.dream = Dream(
             num_envs,
@@ -82,8 +90,18 @@ class ColaWorldVectorEnv(VectorEnv[NDArray[np.uint8], Array, Array]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.max_episode_steps = check_step_limit(max_episode_steps)
-        self._rngs = [seeding.np_random()[0] for _ in range(num_envs)]
-        self._options: dict[str, Any] = {}
+        self._seeded = [seeding.np_random() for _ in range(num_envs)]
+        self._options: list[dict[str, Any]] = [{}] * num_envs
+
+    @property  # type: ignore[misc]
+    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
+        """The generator that each world's episodes are drawn with."""
+        return tuple(rng for rng, _ in self._seeded)
+
+    @property
+    def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
+        """The seed that each world's generator began with, -1 for one that was restored."""
+        return tuple(seed for _, seed in self._seeded)
 
     def reset(
         self,
@@ -91,39 +109,47 @@ class ColaWorldVectorEnv(VectorEnv[NDArray[np.uint8], Array, Array]):
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
-        given = check_options(options, RESET_OPTIONS)
+        given = dict(check_options(options, (*RESET_OPTIONS, "reset_mask")))
+        mask = self._mask(given.pop("reset_mask", np.ones(self.num_envs, bool)))
         kept = {
             name: value if name == "state" else as_array(value, f"options['{name}']").copy()
             for name, value in given.items()
         }
-        self._seed(seed)
-        self._begin(range(self.num_envs), kept)
-        self._options = kept
-        return self.dream.observations, self._success_infos(self.dream.success_probability())
+        rows = np.flatnonzero(mask).tolist()
+        self._seed(seed, rows)
+        self._begin(rows, kept)
+        self.dream.starts.warn_of_other_looks(kept)
+        for row in rows:
+            self._options[row] = kept
+        return self.dream.observations, self._success_infos(mask)
 
     def step(
         self, actions: ArrayLike | Tensor
     ) -> tuple[NDArray[np.uint8], Array, NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        running = ~self.dream.ended
-        again = np.flatnonzero(self.dream.ended).tolist()
+        """Raises ColaWorldError under AutoresetMode.DISABLED while a world has ended."""
+        ended = self.dream.ended.copy()
+        if ended.any() and self.autoreset_mode is AutoresetMode.DISABLED:
+            raise ColaWorldError(
+                f"The worlds {np.flatnonzero(ended).tolist()} have ended: begin them anew with "
+                "reset(options={'reset_mask': terminated | truncated})."
+            )
+        running = ~ended
         moves = as_array(actions, "The actions").copy()
         if moves.shape == self.action_space.shape:
-            moves[again] = 0
+            moves[ended] = 0
         made = self.dream.step(self.dream.check_actions(moves, self.num_envs))
-        probability = made.success_probability
         rewards = np.where(running, made.rewards, 0.0).astype(np.float64)
         terminated = made.terminated & running
         limit = self.max_episode_steps
         truncated = running & (limit is not None and self.dream.steps >= limit)
-        if again:
-            self._begin(again, self._options)
-            probability = self.dream.success_probability()
-        self.dream.ended = terminated | truncated
-        infos = self._success_infos(probability) | masked(
-            running,
-            latent_codes=made.codes,
-            prediction_seconds=np.full(self.num_envs, made.seconds),
-        )
+        self.dream.ended = over = terminated | truncated
+        begun, infos = ended, {}
+        if self.autoreset_mode is AutoresetMode.SAME_STEP and over.any():
+            begun, infos = ended | over, self._final_infos(over, made)
+        infos |= self._step_infos(~begun, made)
+        if begun.any():
+            self._begin_again(np.flatnonzero(begun).tolist())
+            infos |= self._success_infos(np.ones(self.num_envs, bool))
         return self.dream.observations, rewards, terminated, truncated, infos
 
     def rollout(self, actions: ArrayLike | Tensor) -> Rollout:
@@ -133,25 +159,44 @@ class ColaWorldVectorEnv(VectorEnv[NDArray[np.uint8], Array, Array]):
     def snapshot(self) -> DreamSnapshot:
         """The present state of all worlds, with their noise, which of them have ended, and the
         generators that their next episodes are drawn with."""
-        return replace(self.dream.snapshot(), rngs=tuple(copy.deepcopy(self._rngs)))
+        return replace(self.dream.snapshot(), rngs=copy.deepcopy(self.np_random))
 
     def restore(self, snapshot: DreamSnapshot) -> None:
         """Go back to a snapshot: a world that had ended there begins anew with the next step."""
         self.dream.restore(snapshot)
-        self._rngs = copy.deepcopy(list(snapshot.rngs)) or self._rngs
+        if snapshot.rngs:
+            self._seeded = [(rng, -1) for rng in copy.deepcopy(snapshot.rngs)]
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
         return tuple(self.dream.observations) if self.render_mode == "rgb_array" else None
 
     def _begin(self, rows: Sequence[int], options: dict[str, Any]) -> None:
         if "state" in options:
-            self.dream.begin_at(rows, options, self._rngs)
+            self.dream.begin_at(rows, options, self.np_random)
         else:
             draw = self.dream.starts.draw
-            starts = [draw(self._rngs[row], self._options_of(row, options)) for row in rows]
+            rngs = self.np_random
+            starts = [draw(rngs[row], self._options_of(row, options)) for row in rows]
             self.dream.begin(rows, starts)
 
-    def _seed(self, seed: int | Sequence[int | None] | None) -> None:
+    def _begin_again(self, rows: Sequence[int]) -> None:
+        """Begins each of the worlds `rows` with the options of its last reset()."""
+        known = {id(self._options[row]): self._options[row] for row in rows}
+        for options in known.values():
+            self._begin([row for row in rows if self._options[row] is options], options)
+
+    def _mask(self, given: ArrayLike | Tensor) -> NDArray[np.bool_]:
+        mask = as_array(given, "options['reset_mask']")
+        if mask.dtype != bool or mask.shape != (self.num_envs,) or not mask.any():
+            raise ColaWorldError(
+                f"options['reset_mask'] must be a bool array of shape ({self.num_envs},) with at "
+                f"least one True, not {mask.dtype} of shape {mask.shape}."
+            )
+        if not mask.all():
+            self.dream.memory  # noqa: B018 - raises where there is none to go on with
+        return mask
+
+    def _seed(self, seed: int | Sequence[int | None] | None, rows: Sequence[int]) -> None:
         if seed is None or isinstance(seed, int | np.integer):
             first = None if seed is None else int(seed)
             seeds = [None if first is None else first + row for row in range(self.num_envs)]
@@ -161,9 +206,9 @@ class ColaWorldVectorEnv(VectorEnv[NDArray[np.uint8], Array, Array]):
             raise ColaWorldError(
                 f"reset() takes one seed or {self.num_envs} of them, not {len(seeds)}."
             )
-        for row, value in enumerate(seeds):
-            if value is not None:
-                self._rngs[row] = seeding.np_random(value)[0]
+        for row in rows:
+            if seeds[row] is not None:
+                self._seeded[row] = seeding.np_random(seeds[row])
 
     def _options_of(self, row: int, options: dict[str, Any]) -> dict[str, Any]:
         single = {}
@@ -177,8 +222,38 @@ class ColaWorldVectorEnv(VectorEnv[NDArray[np.uint8], Array, Array]):
             single[name] = value if shared else value[row]
         return single
 
-    def _success_infos(self, probability: Array | None) -> dict[str, Any]:
-        return masked(np.ones(self.num_envs, bool), success_probability=probability)
+    def _success_infos(self, known: NDArray[np.bool_]) -> dict[str, Any]:
+        """Of the present frames."""
+        return masked(known, success_probability=self.dream.success_probability())
+
+    def _step_infos(self, known: NDArray[np.bool_], made: Prediction) -> dict[str, Any]:
+        return masked(
+            known,
+            success_probability=made.success_probability,
+            latent_codes=made.codes,
+            prediction_seconds=np.full(self.num_envs, made.seconds),
+        )
+
+    def _final_infos(self, over: NDArray[np.bool_], made: Prediction) -> dict[str, Any]:
+        """The last frames and infos of the worlds that are `over`, as Gymnasium gives them."""
+        frames = np.full(self.num_envs, None, object)
+        for row, frame in enumerate(self.dream.observations):
+            if over[row]:
+                frames[row] = frame
+        return {
+            "final_obs": frames,
+            "_final_obs": over.copy(),
+            "final_info": self._step_infos(over, made),
+            "_final_info": over.copy(),
+        }
+
+
+def _autoreset_mode(mode: str | AutoresetMode) -> AutoresetMode:
+    try:
+        return AutoresetMode(mode)
+    except ValueError as error:
+        known = ", ".join(repr(known.value) for known in AutoresetMode)
+        raise ColaWorldError(f"autoreset_mode must be one of {known}, not {mode!r}.") from error
 
 
 def masked(known: NDArray[np.bool_], **values: Array | None) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from cola_env.errors import ColaWorldError
 
 Space = spaces.Box | spaces.MultiDiscrete
+COMMON_FLOATS = (torch.float16, torch.float32, torch.float64)
 
 
 def real_actions(size: int) -> spaces.Box:
@@ -20,21 +21,23 @@ def real_actions(size: int) -> spaces.Box:
 
 
 def as_array(values: ArrayLike | Tensor, what: str) -> NDArray[Any]:
-    """The numbers of a tensor, on whatever device, or of anything that numpy takes; not a copy
-    where none is needed. Raises ColaWorldError, which calls them `what`, when there are none."""
+    """The real numbers of a tensor, on whatever device, or of anything that numpy takes, in an
+    array that torch takes (of native byte order, without negative strides); not a copy where none
+    is needed. Raises ColaWorldError, which calls them `what`, when there are none."""
     if isinstance(values, Tensor):
-        values = values.detach().cpu()
-        return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+        values = _common(values.detach().cpu()).numpy()
     try:
         array = np.asarray(values)
     except ValueError:
         array = np.empty(0, object)
-    if not (array.dtype == bool or np.issubdtype(array.dtype, np.number)):
+    if array.dtype.kind == "c":
+        raise ColaWorldError(f"{what} must be real numbers, not {array.dtype}.")
+    if array.dtype.kind not in "buif":
         raise ColaWorldError(
             f"{what} must be numbers: an array, a tensor or lists of equal lengths, "
             f"not {type(values).__name__}."
         )
-    return array
+    return np.asarray(array, array.dtype.newbyteorder("="), order="C")
 
 
 def as_actions(
@@ -44,11 +47,14 @@ def as_actions(
     tensor's stay on its device.
 
     leading: the axes before the action's own, as sizes or, where any size will do, as names.
-    Raises ColaWorldError for another shape, NaN, or codes outside of a MultiDiscrete space.
+    Raises ColaWorldError for another shape, complex numbers, NaN, or codes outside of a
+    MultiDiscrete space.
     """
-    if not isinstance(actions, Tensor):
-        actions = torch.as_tensor(as_array(actions, "The actions"))
-    values = actions.detach()
+    if not isinstance(actions, Tensor) or actions.is_complex():
+        array = as_array(actions, "The actions")
+        odd = array.dtype.kind == "u" or array.dtype.itemsize > 8
+        actions = torch.tensor(array.astype(np.float64) if odd else array)
+    values = _common(actions.detach())
     latent = isinstance(space, spaces.MultiDiscrete)
     check_actions(values.shape, leading, space.shape, latent)
     if not torch.isfinite(values).all():
@@ -131,6 +137,12 @@ def check_render_mode(mode: str | None) -> str | None:
     if mode not in (None, "rgb_array"):
         raise ColaWorldError(f"render_mode must be None or 'rgb_array', not '{mode}'.")
     return mode
+
+
+def _common(values: Tensor) -> Tensor:
+    """Numbers that numpy and all of torch's operations know: bfloat16, float8, ... as float32."""
+    exotic = values.is_floating_point() and values.dtype not in COMMON_FLOATS
+    return values.float() if exotic else values
 
 
 def _fits(shape: Sequence[int], wanted: Sequence[int | str]) -> bool:

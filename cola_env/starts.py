@@ -1,6 +1,6 @@
 """Where an imagined episode begins: from the caller's reset options or from a shipped goal pair."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cola_env.errors import ColaWorldError
-from cola_env.goals import GoalPair, load_goals
+from cola_env.goals import GoalPair, GoalSet, load_goals
 from cola_env.inputs import as_actions, as_array, as_frames, real_actions
+from cola_env.looks import warn_if_unlike
 from cola_env.worlds import OWN, WorldInfo
 
 
@@ -48,7 +49,7 @@ class Starts:
         self.rendering = rendering
         self.image_size = image_size
         self.action_dim = action_dim
-        self._pairs: Sequence[GoalPair] | None = None
+        self._goals: GoalSet | None = None
 
     def draw(self, rng: np.random.Generator, options: Mapping[str, Any]) -> Start:
         """A start from the options "frame", "goal" and "actions", see ColaWorldEnv.
@@ -73,6 +74,20 @@ class Starts:
         goal = as_frames(images["goal"], "goal", self.image_size)
         return Start(frames, goal, self._actions(len(frames) - 1, options), seed)
 
+    def warn_of_other_looks(self, options: Mapping[str, Any]) -> None:
+        """Warns when options["frame"] or ["goal"] do not look like the shipped frames, which are of
+        the model's rendering profile; where none of its size are shipped, nothing is known."""
+        given = [name for name in ("frame", "goal") if name in options]
+        if not given:
+            return
+        try:
+            known = self._shipped().pairs[0].initial_frame
+        except ColaWorldError:
+            return
+        for name in given:
+            images = as_array(options[name], name)
+            warn_if_unlike(images, known, f"options['{name}']", self.rendering)
+
     def _own(self, images: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         if "frame" not in images:
             side = self.image_size
@@ -84,15 +99,19 @@ class Starts:
         return {"goal": past[-1] if past.ndim == 4 else past} | images
 
     def _pair(self, rng: np.random.Generator) -> GoalPair:
-        if self._pairs is None:
-            self._pairs = load_goals(self.rendering, world=self.world).of(self.task)
-        size = len(self._pairs[0].initial_frame)
+        pairs = self._shipped().of(self.task)
+        return pairs[int(rng.integers(len(pairs)))]
+
+    def _shipped(self) -> GoalSet:
+        if self._goals is None:
+            self._goals = load_goals(self.rendering, world=self.world)
+        size = len(self._goals.pairs[0].initial_frame)
         if size != self.image_size:
             raise ColaWorldError(
                 f"The shipped starts and goals are of {size} px, this model's frames of "
                 f"{self.image_size}: give reset(options={{'frame': ..., 'goal': ...}})."
             )
-        return self._pairs[int(rng.integers(len(self._pairs)))]
+        return self._goals
 
     def _actions(self, count: int, options: Mapping[str, Any]) -> Tensor | None:
         if self.action_dim is None or count == 0:

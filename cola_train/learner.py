@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
-from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
 from cola_env.errors import ColaWorldError
+from cola_env.from_diffusers import from_diffusers
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Batch
 from cola_train.data.loader import step_generator
@@ -84,7 +84,7 @@ class Learner:
         )
         self.module, self.optimizer = accelerator.prepare(Through(self.learning), optimizer)
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self.ema = EMAModel(
+        self.ema = from_diffusers("training_utils").EMAModel(
             self.parameters, decay=phase.ema_decay, inv_gamma=1.0, use_ema_warmup=False
         )
 

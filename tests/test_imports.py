@@ -103,6 +103,35 @@ print(*sorted(set(gymnasium.registry) - before))
     assert all(env_id.startswith(("ColaWorld-", "RoboDesk-", "LIBERO-")) for env_id in ids)
 
 
+def test_dreams_need_no_torchvision_that_fits_and_what_does_need_it_says_so(tmp_path: Path) -> None:
+    for name, code in {
+        "torchvision": "raise RuntimeError('operator torchvision::nms does not exist')",
+        "transformers": "def __getattr__(name):\n    import torchvision",
+    }.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(code)
+        metadata = tmp_path / f"{name}-5.0.0.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 5.0.0\n")
+    program = f"""
+import sys
+sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]
+import cola_env.dream_vector, cola_env.models.world_model
+from cola_env.models.vae import OpenSoraVAE, VAEConfig
+assert "torchvision" not in sys.modules
+try:
+    OpenSoraVAE(VAEConfig())
+except ImportError as error:
+    print(error)
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=300
+    )
+    assert run.returncode == 0, run.stderr
+    assert "pip uninstall torchvision" in run.stdout and "torchvision::nms" in run.stdout
+    assert run.stdout.count("\n") == 1
+
+
 def test_a_custom_planner_needs_neither_the_models_nor_gymnasium() -> None:
     blocked = sorted(OPTIONAL | {"gymnasium", "diffusers", "cola_env"})
     program = f"""

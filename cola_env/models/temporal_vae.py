@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
-from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.functional import pad, silu
+
+from cola_env.from_diffusers import from_diffusers
+
+if TYPE_CHECKING:
+    from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,8 @@ class TemporalVAE(nn.Module):
         T is zero-padded in front to a multiple of 4: 1, 5, 9, ... frames give 1, 2, 3, ... latents.
         """
         x = pad(x, (0, 0, 0, 0, self._missing(x.shape[2]), 0))
-        return DiagonalGaussianDistribution(self.quant_conv(self.encoder(x)))
+        posterior = from_diffusers("models.autoencoders.vae").DiagonalGaussianDistribution
+        return posterior(self.quant_conv(self.encoder(x)))
 
     def decode(self, z: Tensor, frames: int) -> Tensor:
         """z (B, C, ceil(frames / 4), H, W) -> x (B, C, frames, H, W)."""

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
 from einops import rearrange
 from torch import Tensor, nn
 
 from cola_env.errors import ColaWorldError
+from cola_env.from_diffusers import from_diffusers
 from cola_env.models.temporal_vae import TemporalVAE, TemporalVAEConfig
 
 SCALING_FACTOR = 0.18215
@@ -55,7 +55,7 @@ class OpenSoraVAE(nn.Module):
             )
         widths = config.spatial.get("block_out_channels", (128, 256, 512, 512))
         sizes = {"layers_per_block": 2, "latent_channels": 4, "scaling_factor": SCALING_FACTOR}
-        self.spatial_vae = AutoencoderKL(
+        self.spatial_vae = from_diffusers("models.autoencoders").AutoencoderKL(
             **(sizes | config.spatial | {"block_out_channels": tuple(widths)}),
             down_block_types=("DownEncoderBlock2D",) * len(widths),
             up_block_types=("UpDecoderBlock2D",) * len(widths),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cola_env.simulators.rendering import NO_OPENGL, RenderingProfile, check_drawing_process
+from cola_env.simulators.rendering import RenderingProfile, check_drawing_process, needs_opengl
 
 COLLISION_GEOMS, VISIBLE_GEOMS = 0, 1
 """Geom groups of robosuite's models."""
@@ -63,10 +63,8 @@ class SceneCamera:
 
     def _make_renderer(self) -> Any:
         check_drawing_process()
-        try:
+        with needs_opengl():
             renderer = self._mujoco.Renderer(self._model, self._image_size, self._image_size)
-        except (RuntimeError, AttributeError, self._mujoco.FatalError) as error:
-            raise RuntimeError(f"{NO_OPENGL} ({error})") from error
         atexit.register(_close, weakref.ref(renderer))
         return renderer
 

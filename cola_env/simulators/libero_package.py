@@ -12,7 +12,7 @@ from typing import Any
 
 from cola_env.errors import ColaWorldError
 from cola_env.simulators.libero_tasks import NOT_INSTALLED, package_folder
-from cola_env.simulators.rendering import NO_OPENGL, set_headless_defaults
+from cola_env.simulators.rendering import needs_opengl, set_headless_defaults
 
 ASSETS_VARIABLE = "LIBERO_ASSETS"
 CONFIG_VARIABLE = "LIBERO_CONFIG_PATH"
@@ -61,11 +61,12 @@ def import_libero() -> ModuleType:
     if not (Path(users or Path.home() / ".libero") / "config.yaml").exists():
         os.environ[CONFIG_VARIABLE] = _write_config(package)
     try:
-        return importlib.import_module("libero.libero.envs")
-    except ModuleNotFoundError as error:
-        raise ImportError(f"{NOT_INSTALLED} ({error})") from error
-    except (ImportError, RuntimeError, AttributeError, OSError) as error:
-        raise RuntimeError(f"{NO_OPENGL} ({error})") from error
+        with needs_opengl():
+            return importlib.import_module("libero.libero.envs")
+    except RuntimeError as error:
+        if isinstance(error.__cause__, ModuleNotFoundError):
+            raise ImportError(f"{NOT_INSTALLED} ({error.__cause__})") from error
+        raise
     finally:
         os.environ.pop(CONFIG_VARIABLE, None)
         if users is not None:

@@ -9,6 +9,8 @@ import importlib.util
 import math
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -21,7 +23,8 @@ from cola_env.errors import ColaWorldError
 
 NO_OPENGL = (
     "The simulator cannot draw because no OpenGL context could be made: on Debian run "
-    "'apt-get install libegl1 libgl1-mesa-dri libgles2' and set MUJOCO_GL=egl."
+    "'apt-get install libegl1 libgl1-mesa-dri libgles2', set MUJOCO_GL=egl and leave "
+    "MUJOCO_EGL_DEVICE_ID unset."
 )
 NOT_INSTALLED = (
     "The real RoboDesk needs the packages robodesk, mujoco and dm_control: install them with: "
@@ -89,10 +92,21 @@ def import_dm_control() -> ModuleType:
     set_headless_defaults()
     if not all(importlib.util.find_spec(name) for name in ("mujoco", "dm_control")):
         raise ImportError(NOT_INSTALLED)
-    try:
+    with needs_opengl():
         return importlib.import_module("dm_control.mujoco")
-    except (ImportError, RuntimeError, AttributeError, OSError) as error:
-        raise RuntimeError(f"{NO_OPENGL} ({error})") from error
+
+
+@contextmanager
+def needs_opengl() -> Iterator[None]:
+    """Turns whatever MuJoCo, GLFW or EGL raise where OpenGL is missing into one sentence.
+
+    Each of their versions and backends has errors of its own: FatalError, ValueError, GLError, ...
+    """
+    try:
+        yield
+    except Exception as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise RuntimeError(f"{NO_OPENGL} ({why})") from error
 
 
 _first_drawing_process: int | None = None
@@ -145,10 +159,9 @@ class DeskCamera:
     def _make_camera(self) -> Any:
         check_drawing_process()
         size = self.RENDER_SIZE * self._scale
-        try:
-            camera = import_dm_control().Camera(self._physics, height=size, width=size)
-        except RuntimeError as error:
-            raise RuntimeError(f"{NO_OPENGL} ({error})") from error
+        dm_control = import_dm_control()
+        with needs_opengl():
+            camera = dm_control.Camera(self._physics, height=size, width=size)
         view = camera._render_camera
         view.distance, view.azimuth, view.elevation = 1.8, 90, -60
         view.lookat[:] = (0, 0.535, 1.1)

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import gymnasium
 import numpy as np
@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cola_env.errors import ColaWorldError
-from cola_env.inputs import as_array, check_count, check_step_limit
+from cola_env.forks import compute_alone_in_a_fork
+from cola_env.inputs import as_actions, as_array, check_count, check_step_limit, real_actions
+from cola_env.looks import warn_if_unlike
 from cola_env.rollout import Rollout
 
 if TYPE_CHECKING:
@@ -34,7 +36,11 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
     """A robot's real simulator behind the interface that planners and the dream share.
 
     Observation: uint8 RGB (image_size, image_size, 3). Action: float32 (action_dim,) in [-1, 1],
-    clipped to it. terminated: the task succeeded during this step. info: {"success": the same}.
+    clipped to it. terminated: the task succeeded during this step. info: {"success": the same},
+    as a bool array of shape (), so that it has a dtype as all other infos have.
+
+    copy.deepcopy and pickle give an environment that goes on as this one would, in the same state
+    and with the same random numbers.
 
     A simulator sets `_camera` in its constructor and says how an episode starts (`_start`), what
     an action does (`_simulate`), and what its state is (`snapshot`, `restore`).
@@ -45,8 +51,16 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
     action_dim: ClassVar[int]
     own_rewards: ClassVar[tuple[str, ...]]
     reset_options: ClassVar[tuple[str, ...]] = ("state", "goal")
+    _remade: ClassVar[tuple[str, ...]] = ("_camera", "_desk", "_scene", "_reward")
+    """Attributes that a copy makes anew instead of taking them over."""
 
     _camera: Camera
+    _made_with: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        env = super().__new__(cls)
+        env._made_with = args, options
+        return env
 
     def __init__(
         self,
@@ -59,6 +73,7 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
     ) -> None:
         """Raises ColaWorldError for an unknown reward or render mode, a step limit or image size
         below 1, and a reward whose success classifier knows other frames than these."""
+        compute_alone_in_a_fork()
         self.check_choice("render mode", render_mode, (None, "rgb_array"))
         check_count("image_size", image_size)
         self.task = task
@@ -67,12 +82,18 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
         self.max_episode_steps = check_step_limit(max_episode_steps)
         self._image_shape = (image_size, image_size, 3)
         self.observation_space = gymnasium.spaces.Box(0, 255, self._image_shape, np.uint8)
-        self.action_space = gymnasium.spaces.Box(-1, 1, (self.action_dim,), np.float32)
+        self._actions = real_actions(self.action_dim)
+        self.action_space = gymnasium.spaces.Box(-1, 1, self._actions.shape, np.float32)
         self._reward = self._make_reward(reward, task)
         self._frame: NDArray[np.uint8] | None = None
         self._goal: Tensor | None = None
         self._started = False
         self._steps = 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        kept = {name: value for name, value in vars(self).items() if name not in self._remade}
+        state = self.snapshot() if self._started else None
+        return _remake, (type(self), *self._made_with, kept, state)
 
     @abstractmethod
     def _start(self, options: Mapping[str, Any]) -> None:
@@ -117,7 +138,11 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
         self._started = True
         self._steps = 0
         self._frame = None
-        return self.render(), {"success": False}
+        frame = self.render()
+        if self._goal is not None:
+            goal = (self._goal.numpy() * 255).round().astype(np.uint8)
+            warn_if_unlike(goal, frame, "The goal image", self.rendering)
+        return frame, {"success": np.array(False)}
 
     def step(
         self, action: NDArray[np.float32] | Tensor
@@ -129,7 +154,7 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
                 raise ColaWorldError(NO_GOAL)
             reward = float(self._reward(torch.from_numpy(frame).float() / 255, self._goal))
         truncated = self.max_episode_steps is not None and self._steps >= self.max_episode_steps
-        return frame, reward, success, truncated, {"success": success}
+        return frame, reward, success, truncated, {"success": np.array(success)}
 
     def advance(self, action: NDArray[np.float32] | Tensor) -> bool:
         """A step that draws nothing; returns whether the task succeeded during it."""
@@ -147,11 +172,7 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
         Returns frames uint8 (N, H, image_size, image_size, 3) and rewards float32 (N, H), as
         `step` gives them.
         """
-        sequences = np.asarray(as_array(actions, "The actions"), np.float32)
-        if sequences.ndim != 3 or sequences.shape[2] != self.action_dim:
-            raise ColaWorldError(
-                f"rollout needs actions of shape (N, H, {self.action_dim}), not {sequences.shape}."
-            )
+        sequences = as_actions(actions, self._actions, ("N", "H")).cpu().numpy()
         start, frame = self.snapshot(), self._frame
         frames = np.empty((*sequences.shape[:2], *self._image_shape), np.uint8)
         rewards = np.empty(sequences.shape[:2], np.float32)
@@ -176,17 +197,10 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
 
     def _advance(self, action: NDArray[np.float32] | Tensor) -> tuple[float, bool]:
         self._check_started()
-        action = np.asarray(as_array(action, "The action"), np.float32)
-        if action.shape != (self.action_dim,):
-            raise ColaWorldError(
-                f"{self.simulator} takes an action of shape ({self.action_dim},), "
-                f"not {action.shape}."
-            )
-        if not np.isfinite(action).all():
-            raise ColaWorldError(f"The action {action.tolist()} holds NaN or infinity.")
+        move = as_actions(action, self._actions).cpu().numpy()
         self._frame = None
         self._steps += 1
-        return self._simulate(action.clip(-1, 1))
+        return self._simulate(move)
 
     def _to_goal(self, goal: Any) -> Tensor:
         image = torch.tensor(as_array(goal, "options['goal']"))
@@ -223,3 +237,17 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
     def _check_started(self) -> None:
         if not self._started:
             raise ResetNeeded("Call reset() or restore() before anything else.")
+
+
+def _remake(
+    kind: type[SimulatorEnv],
+    args: tuple[Any, ...],
+    options: dict[str, Any],
+    kept: dict[str, Any],
+    state: Snapshot | None,
+) -> SimulatorEnv:
+    env = kind(*args, **options)
+    if state is not None:
+        env.restore(state)
+    vars(env).update(kept)
+    return env

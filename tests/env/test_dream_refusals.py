@@ -1,5 +1,6 @@
 """What a dream environment refuses, in a sentence each."""
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -134,6 +135,25 @@ def test_bad_actions(make):
         real.rollout(np.zeros((0, 4, 5)))
     with pytest.raises(ColaWorldError, match="NaN"):
         real.rollout(torch.full((2, 3, 5), torch.nan))
+
+
+@pytest.mark.parametrize("name", ["ColaWorld-RoboDesk-v0", "ColaWorld-LIBERO-v0"])
+def test_a_refused_first_reset_does_no_harm(checkpoints, libero_model, image, never, name):
+    model = checkpoints["direct"] if "RoboDesk" in name else libero_model
+    env = gym.make(name, checkpoint=model, reward="mse", device="cpu")
+    options = {"frame": image(0), "goal": image(1)}
+    for wrong in ({"gaol": image(0)}, options | {"frame": image(0) / 255}):
+        with pytest.raises(ColaWorldError):
+            env.reset(options=wrong)
+    with pytest.raises(ColaWorldError, match=r"call reset\(\) first"):
+        env.step(env.action_space.sample())
+    env.reset(options=options)
+    assert env.step(env.action_space.sample())[0].shape == (64, 64, 3)
+
+
+def test_gymnasiums_passive_checker_which_a_refused_reset_breaks_is_off_everywhere():
+    ours = [spec for spec in gym.registry.values() if "cola_env" in str(spec.entry_point)]
+    assert len(ours) == 5 and all(spec.disable_env_checker for spec in ours)
 
 
 def test_bad_options(make, image):

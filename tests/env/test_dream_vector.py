@@ -1,3 +1,7 @@
+import copy
+import multiprocessing
+import pickle
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -67,21 +71,38 @@ def assert_equal_infos(ours, theirs):
     for name in ours.keys() - theirs.keys():
         assert not np.any(ours[name])
     for name, value in theirs.items():
+        if name == "final_info":
+            assert_equal_infos(ours[name], value)
+            continue
         assert ours[name].dtype == value.dtype
-        if name != "prediction_seconds":
+        if name == "final_obs":
+            for frame, other in zip(ours[name], value, strict=True):
+                assert (frame is None) == (other is None)
+                if frame is not None:
+                    assert_nearly_equal_frames(frame, other)
+        elif name != "prediction_seconds":
             np.testing.assert_allclose(ours[name], value, atol=2e-3)
 
 
-@pytest.mark.parametrize("mode", ["latent", "direct"])
-def test_autoreset_is_that_of_gymnasiums_own_vector_env(make, checkpoints, mode):
+@pytest.mark.parametrize(
+    "mode, autoreset",
+    [
+        ("latent", AutoresetMode.NEXT_STEP),
+        ("direct", AutoresetMode.SAME_STEP),
+        ("direct", AutoresetMode.DISABLED),
+    ],
+)
+def test_autoreset_is_that_of_gymnasiums_own_vector_env(make, checkpoints, mode, autoreset):
     """Worlds that end at different times, against SyncVectorEnv of single environments."""
     limits = (2, 3, 5)
-    vector = make(3, mode, action_mode=mode)
+    vector = make(3, mode, action_mode=mode, autoreset_mode=autoreset)
     vector.max_episode_steps = np.array(limits)
     given = {"checkpoint": checkpoints[mode], "action_mode": mode, "device": "cpu"}
     sync = SyncVectorEnv(
-        [lambda limit=limit: ColaWorldEnv(max_episode_steps=limit, **given) for limit in limits]
+        [lambda limit=limit: ColaWorldEnv(max_episode_steps=limit, **given) for limit in limits],
+        autoreset_mode=autoreset,
     )
+    assert vector.autoreset_mode is vector.metadata["autoreset_mode"] is autoreset
     both = (vector, sync)
     ours, theirs = (env.reset(seed=0) for env in both)
     assert_nearly_equal_frames(ours[0], theirs[0])
@@ -95,6 +116,11 @@ def test_autoreset_is_that_of_gymnasiums_own_vector_env(make, checkpoints, mode)
         np.testing.assert_array_equal(ours[3], theirs[3])
         assert_equal_infos(ours[4], theirs[4])
         seen.append(ours[3])
+        if autoreset is AutoresetMode.DISABLED and ours[3].any():
+            ours, theirs = (env.reset(options={"reset_mask": ours[3].copy()}) for env in both)
+            assert_nearly_equal_frames(ours[0], theirs[0])
+            assert_equal_infos(ours[1], theirs[1])
+    assert vector.np_random_seed == sync.np_random_seed == (0, 1, 2)
     assert np.sum(seen, axis=0).min() >= 1 and len({tuple(row) for row in np.array(seen).T}) == 3
 
 
@@ -106,6 +132,47 @@ def test_the_action_of_an_ended_world_is_ignored_even_if_it_is_nan(make):
     assert not rewards.any() and not terminated.any() and not truncated.any()
     with pytest.raises(ColaWorldError, match="NaN"):
         env.step(np.full((2, 5), np.nan, np.float32))
+
+
+def test_masked_worlds_begin_anew_and_the_others_go_on(make, image):
+    env = make(3, max_episode_steps=2, autoreset_mode="Disabled", reward="mse")
+    still, mask = np.zeros((3, 5), np.float32), np.array([True, False, False])
+    with pytest.raises(ColaWorldError, match=r"call reset\(\) first"):
+        env.reset(options={"reset_mask": mask})
+    env.reset(seed=5)
+    env.step(still)
+    options = {"reset_mask": mask, "frame": image(1)}
+    frames, infos = env.reset(seed=20, options=options)
+    assert "reset_mask" in options, "the caller's own dictionary stays as it is"
+    np.testing.assert_array_equal(frames[0], image(1))
+    assert env.np_random_seed == (20, 6, 7)
+    assert env.step(still)[3].tolist() == [False, True, True]
+    before = env.snapshot()
+    with pytest.raises(ColaWorldError, match=r"worlds \[1, 2\] have ended.*reset_mask"):
+        env.step(still)
+    assert torch.equal(env.snapshot().frames, before.frames)
+    env.reset(options={"reset_mask": ~mask})
+    assert env.step(still)[3].tolist() == [True, False, False]
+    for wrong in ([True], ~mask & mask, mask.astype(int), None):
+        with pytest.raises(ColaWorldError, match=r"options\['reset_mask'\] must be"):
+            env.reset(options={"reset_mask": wrong})
+
+
+def test_worlds_that_end_together_keep_the_options_of_their_own_resets(make, image):
+    env = make(2, max_episode_steps=2, autoreset_mode="SameStep", reward="mse")
+    still = np.zeros((2, 5), np.float32)
+    for row, options in enumerate((image(1), np.stack([image(2)] * 2))):
+        frame = {"frame": options if row == 0 else np.stack([options] * 2)}
+        if row == 0:
+            env.reset(seed=0, options=frame)
+        else:
+            frame |= {"actions": np.zeros((2, 1, 5)), "reset_mask": np.array([False, True])}
+            env.reset(seed=0, options=frame)
+    env.step(still)
+    frames, _, _, truncated, infos = env.step(still)
+    assert truncated.all() and not infos["_prediction_seconds"].any()
+    np.testing.assert_array_equal(frames, np.stack([image(1), image(2)]))
+    assert (infos["final_obs"][0] != image(1)).any()
 
 
 @pytest.mark.parametrize("option", ["frame", "state"])
@@ -154,6 +221,43 @@ def test_a_snapshot_keeps_which_worlds_have_ended(make):
         assert rewards.all() and truncated.all()
         restored.reset(options={"state": ended})
         assert restored.step(still)[3].all()
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
+def test_a_copy_goes_on_as_the_environment_itself(make, copied):
+    env = make(2, max_episode_steps=1)
+    env.reset(seed=0)
+    twin = copied(env)
+    for move in moves_for(env, 2):
+        np.testing.assert_array_equal(twin.step(move)[0], env.step(move)[0])
+
+
+def compute_with_many_threads():
+    assert torch.rand(1 << 20).sqrt().sum() > 0
+
+
+def dream_and_compute(checkpoint):
+    env = ColaWorldEnv(checkpoint=checkpoint, device="cpu")
+    env.reset(seed=0)
+    env.step(np.zeros(5, np.float32))
+    compute_with_many_threads()
+
+
+def test_a_dream_in_a_fork_of_a_process_that_has_computed_does_not_hang(checkpoints):
+    """As in the workers of an AsyncVectorEnv."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        compute_with_many_threads()
+        fork = multiprocessing.get_context("fork")
+        worker = fork.Process(target=dream_and_compute, args=(checkpoints["direct"],))
+        worker.start()
+        worker.join(60)
+        worker.kill()
+        worker.join()
+    finally:
+        torch.set_num_threads(before)
+    assert worker.exitcode == 0
 
 
 @pytest.mark.parametrize("limit", [None, -1])
@@ -227,6 +331,8 @@ def test_options_for_all_or_for_each(make, image):
 def test_bad_arguments(make):
     with pytest.raises(ColaWorldError, match="num_envs"):
         make(0)
+    with pytest.raises(ColaWorldError, match="autoreset_mode.*'NextStep', 'SameStep', 'Disabled'"):
+        make(1, autoreset_mode="Sometimes")
     for limit in (0, -2):
         with pytest.raises(ColaWorldError, match=f"max_episode_steps.*not {limit}"):
             make(1, max_episode_steps=limit)

@@ -1,4 +1,4 @@
-"""Tensors that numpy cannot read, as a rollout's on a GPU, are taken wherever arrays are."""
+"""Numbers of whatever layout and type are taken everywhere alike, and complex ones are told."""
 
 import numpy as np
 import pytest
@@ -49,6 +49,75 @@ def test_in_a_vector_of_dreams(checkpoints, image):
     known = both(env, options, move)
     tensors = {name: elsewhere(value) for name, value in options.items()}
     assert_same(both(env, tensors, elsewhere(move)), known)
+
+
+MOVE = np.array([0.5, -0.25, 0.125, 0.0, -1.0], np.float32)
+SAME_MOVE = {
+    "negative strides": MOVE[::-1].copy()[::-1],
+    "big-endian": MOVE.astype(">f4"),
+    "float64": MOVE.astype(np.float64),
+    "long double": MOVE.astype(np.longdouble),
+    "read-only": np.broadcast_to(MOVE, (1, 5))[0],
+    "list": MOVE.tolist(),
+    "float16": torch.tensor(MOVE, dtype=torch.float16),
+    "float8": torch.tensor(MOVE).to(torch.float8_e4m3fn),
+}
+COMPLEX = (MOVE.astype(np.complex64), torch.tensor(MOVE).to(torch.complex64), [1j] * 5)
+
+
+@pytest.fixture(scope="module")
+def desk():
+    pytest.importorskip("robodesk")
+    from cola_env.simulators.robodesk import RoboDeskEnv
+
+    env = RoboDeskEnv("push_red", rendering="fast", action_repeat=1)
+    yield env
+    env.close()
+
+
+@pytest.mark.parametrize("twin", ["dream", "desk", "vector"])
+def test_the_twins_take_the_same_actions(request, checkpoints, twin, recwarn):
+    if twin == "desk":
+        env = request.getfixturevalue("desk")
+    elif twin == "dream":
+        env = ColaWorldEnv(checkpoint=checkpoints["direct"], device="cpu")
+    else:
+        env = ColaWorldVectorEnv(1, checkpoint=checkpoints["direct"], device="cpu")
+    env.reset(seed=0)
+    state = env.snapshot()
+
+    def after(move):
+        env.restore(state)
+        return env.step([move] if twin == "vector" and isinstance(move, list) else batched(move))[0]
+
+    def batched(move):
+        return move[None] if twin == "vector" else move
+
+    known = after(MOVE)
+    for name, move in SAME_MOVE.items():
+        np.testing.assert_array_equal(after(move), known, err_msg=name)
+    for move in COMPLEX:
+        with pytest.raises(ColaWorldError, match="actions must be real numbers, not complex"):
+            after(move)
+    assert not [w for w in recwarn if "writable" in str(w.message)]
+
+
+def test_codes_of_any_whole_type(make):
+    env = make("latent")
+    env.reset(seed=0)
+    state = env.snapshot()
+    known = env.step(np.array([3, 30]))[0]
+    for dtype in (">i4", np.uint8, np.uint16, np.uint64, np.float64):
+        env.restore(state)
+        np.testing.assert_array_equal(env.step(np.array([3, 30], dtype))[0], known)
+    with pytest.raises(ColaWorldError, match="from 0 to 31"):
+        env.step(np.array([3, 2**64 - 1], np.uint64))
+
+
+def test_frames_of_any_layout(make, image):
+    env = make(reward="mse")
+    for frame in (image(0)[::-1].copy()[::-1], image(0)[..., ::-1].copy()[..., ::-1]):
+        np.testing.assert_array_equal(env.reset(options={"frame": frame})[0], image(0))
 
 
 def test_with_gradients(make):

@@ -1,10 +1,13 @@
+import warnings
 from collections.abc import Callable
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 from PIL import Image
 
+import cola_env  # noqa: F401
 from cola_env.errors import ColaWorldError
 from cola_env.simulators.rendering import check_same_profile, get_profile
 
@@ -18,6 +21,19 @@ def test_profiles_look_different_and_vp2_is_the_look_of_the_package(
     frames = [env.reset(seed=0)[0].astype(float) for env in (fast, vp2)]
     assert np.abs(frames[0] - frames[1]).mean() > 5
     assert (fast.rendering, vp2.rendering) == ("fast", "vp2")
+    goal = {"goal": fast.render()}
+    with pytest.warns(UserWarning, match="goal image looks unlike the frames of rendering='vp2'"):
+        vp2.reset(seed=0, options=goal)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fast.reset(seed=1, options=goal)
+    dream = gymnasium.make("ColaWorld-RoboDesk-v0", device="cpu")
+    for option in ("frame", "goal"):
+        with pytest.warns(UserWarning, match=f"'{option}'. looks unlike.*rendering='fast'"):
+            dream.reset(options={option: vp2.render()})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dream.reset(options={"frame": fast.render(), **goal})
 
     package = RoboDesk()
     package.physics.set_state(vp2.physics.get_state())

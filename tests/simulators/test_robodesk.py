@@ -1,3 +1,5 @@
+import copy
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -203,6 +205,33 @@ def test_gym_makes_limit_is_that_of_the_restored_step() -> None:
         assert ends == [False] * 14 + [True]
         env.unwrapped.restore(start)
     env.close()
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
+def test_a_copy_goes_on_as_the_environment_itself(
+    actions: NDArray[np.float32], copied: Callable[[Any], Any]
+) -> None:
+    env = gymnasium.make(
+        "RoboDesk-v0", task="open_slide", rendering="fast", action_repeat=1, reward="mse"
+    )
+    first, _ = env.reset(seed=3, options={"goal": np.zeros((64, 64, 3), np.uint8)})
+    env.step(actions[0])
+    twin = copied(env)
+    assert twin.spec.max_episode_steps == 15 and twin.unwrapped.task == "open_slide"
+    np.testing.assert_array_equal(twin.unwrapped.render(), env.unwrapped.render())
+    np.testing.assert_array_equal(twin.step(actions[1])[0], (known := env.step(actions[1]))[0])
+    assert twin.step(actions[2])[1] == env.step(actions[2])[1] != known[1]
+    np.testing.assert_array_equal(twin.reset()[0], (known := env.reset())[0])
+    assert (known[0] != first).any()
+    for each in (env, twin):
+        each.close()
+
+
+def test_infos_have_a_dtype_and_vectors_of_them_are_bool_arrays() -> None:
+    envs = gymnasium.make_vec("RoboDesk-v0", num_envs=2, rendering="fast", action_repeat=1)
+    _, infos = envs.reset(seed=0)
+    assert infos["success"].dtype == bool and infos["success"].tolist() == [False, False]
+    envs.close()
 
 
 def test_actions_are_clipped_to_the_action_space(make_env: Make) -> None:
