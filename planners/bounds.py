@@ -55,8 +55,8 @@ class Bounds:
         dtype = getattr(space, "dtype", None)
         if dtype is not None and "float" not in str(dtype):
             raise ValueError(
-                f"the action space is of {dtype}: a planner searches real numbers, so give it a Box "
-                "of floats and round them in the cost and before the step"
+                f"the action space is of {dtype}: a planner searches real numbers, so give it a "
+                "Box of floats and round them in the cost and before the step"
             )
         low, high = (_array(side, shape) for side in (space.low, space.high))
         return _bounds(*_inside(low, high), horizon, device)

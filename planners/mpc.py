@@ -26,6 +26,7 @@ class MPC:
     `planner`: any Planner. `replan_every`: environment steps between two plans. `execute`: how
     many actions `act` hands out at a time, for robots that take chunks of actions; `replan_every`
     must be a multiple of it. Every plan starts from the previous one, shifted by the steps since.
+    When some of the environments have ended, `select` goes on with the others.
     """
 
     def __init__(self, planner: Planner, replan_every: int = 1, execute: int = 1) -> None:

@@ -64,8 +64,8 @@ class PlannerSolver:
             )
         if not hasattr(action_space, "low"):
             raise ValueError(
-                f"PlannerSolver plans in a Box, not in {action_space}: for discrete actions use the "
-                "library's CategoricalCEMSolver"
+                f"PlannerSolver plans in a Box, not in {action_space}: for discrete actions use "
+                "the library's CategoricalCEMSolver"
             )
         low, high = np.asarray(action_space.low), np.asarray(action_space.high)
         if low.ndim < 2 or len(low) != n_envs:

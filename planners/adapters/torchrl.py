@@ -41,13 +41,16 @@ class PlannerModule(MPCPlannerBase):
         super().__init__(env, action_key)
         self.planner, self.reward_key, self.action_key = planner, reward_key, action_key
         self._generator = torch.Generator().manual_seed(seed)
-        box = getattr(self.action_spec, "space", None)
+        spec = self.action_spec
+        box = getattr(spec, "space", None)
         if not (hasattr(box, "low") and hasattr(box, "high")):
             raise ValueError(
-                f"PlannerModule plans actions with bounds, not of {type(self.action_spec).__name__}: "
-                "for discrete actions use a planner of the library's own"
+                f"PlannerModule plans actions with bounds, not of {type(spec).__name__}: for "
+                "discrete actions use a planner of the library's own"
             )
-        self._space = SimpleNamespace(low=box.low, high=box.high, shape=self.action_spec.shape)
+        self._space = SimpleNamespace(
+            low=box.low, high=box.high, shape=spec.shape, dtype=spec.dtype
+        )
 
     def planning(self, td: TensorDictBase) -> Tensor:
         """The actions (*td.batch_size, A)."""
