@@ -67,7 +67,8 @@ class PlanResult:
     def select(self, problems: Tensor) -> PlanResult:
         """The plans of some of the problems, by index or mask; the history is left behind."""
         names = self._given(*SEQUENCES, "cost", "elite_costs")
-        return replace(self, **{name: getattr(self, name)[problems] for name in names}, history=())
+        chosen: dict[str, Any] = {name: getattr(self, name)[problems] for name in names}
+        return replace(self, **chosen, history=())
 
     def _given(self, *names: str) -> list[str]:
         return [name for name in names if getattr(self, name) is not None]

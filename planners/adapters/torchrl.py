@@ -42,7 +42,7 @@ class PlannerModule(MPCPlannerBase):
         self.planner, self.reward_key, self.action_key = planner, reward_key, action_key
         self._generator = torch.Generator().manual_seed(seed)
         spec = self.action_spec
-        box = getattr(spec, "space", None)
+        box: Any = getattr(spec, "space", None)
         if not (hasattr(box, "low") and hasattr(box, "high")):
             raise ValueError(
                 f"PlannerModule plans actions with bounds, not of {type(spec).__name__}: for "
