@@ -61,7 +61,9 @@ class PlanResult:
         """
         if steps < 0:
             raise ValueError(f"cannot shift a plan by {steps} steps")
-        later = {name: shifted(getattr(self, name), steps) for name in self._given(*SEQUENCES)}
+        later: dict[str, Any] = {
+            name: shifted(getattr(self, name), steps) for name in self._given(*SEQUENCES)
+        }
         return replace(self, **later, cost=None, elite_costs=None, history=())
 
     def select(self, problems: Tensor) -> PlanResult:
