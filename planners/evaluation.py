@@ -19,9 +19,10 @@ from planners.noise import noise_seeds
 class Cost(Protocol):
     """`cost(actions)`: float32 (B, N, H, A) -> (B, N), lower is better, tensor or array.
 
-    B independent problems, N candidates each; N differs from call to call. It must not change
-    `actions`. NaN and infinite costs mark candidates that must never win. A cost with a `device`
-    attribute, or with `parameters()`, is given actions on that device, any other on the CPU.
+    B independent problems, N candidates each; N differs from call to call. `actions` are a copy
+    that the cost may change. NaN and infinite costs mark candidates that must never win. A cost
+    with a `device` attribute, or with `parameters()`, is given actions on that device, any other
+    on the CPU.
 
     Common random numbers: a stochastic cost with a parameter `seed` is called as
     `cost(actions, seed=s)`, with the same int for all calls of one plan (or iteration: see
@@ -93,18 +94,30 @@ class Evaluator:
         return costs.detach(), gradients
 
     def _call(self, actions: Tensor) -> Tensor:
+        """The cost of a copy of the actions, as a copy: what the caller does to its argument, or to
+        what it returned, does not reach the planner. A graph only where gradients are enabled."""
         if self._seed is None:
-            costs = self._cost(actions)
+            costs = self._cost(actions.clone())
         else:
-            costs = self._cost(actions, seed=self._seed)
-        if not isinstance(costs, Tensor) or costs.device != self._device:
+            costs = self._cost(actions.clone(), seed=self._seed)
+        if not torch.is_grad_enabled() and isinstance(costs, Tensor):
+            costs = costs.detach()
+        try:
             costs = torch.as_tensor(costs, device=self._device)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(
+                f"the cost returned {type(costs).__name__}: it must return a tensor or an array of "
+                f"shape (B, N) = {tuple(actions.shape[:2])}"
+            ) from error
         if costs.shape != actions.shape[:2]:
             raise ValueError(
                 f"the cost returned shape {tuple(costs.shape)} for actions of shape "
                 f"{tuple(actions.shape)}: it must return (B, N) = {tuple(actions.shape[:2])}"
             )
-        return costs if costs.dtype == torch.float64 else costs.float()
+        if costs.is_complex() or costs.dtype == torch.bool:
+            raise ValueError(f"the cost returned {costs.dtype}: it must return real numbers")
+        dtype = torch.float64 if costs.dtype == torch.float64 else torch.float32
+        return costs.to(dtype, copy=True)
 
 
 def takes_seed(cost: Cost) -> bool:

@@ -13,8 +13,9 @@ from planners.result import PlanResult
 class Planner(Protocol):
     """Any object with this `plan` works wherever ours do.
 
-    `warm_start` is None or a PlanResult of its own, shifted to begin now. `seed` is an int, or the
-    sequence of B ints that the caller of `MPC.reset` chose.
+    `warm_start` is None or a PlanResult of its own, shifted to begin now and of the problems that
+    go on. `seed` is an int, or a sequence of B ints where the caller of `MPC.reset` gave one.
+    The plan must keep the action space: `MPC` refuses one that does not.
     """
 
     def plan(

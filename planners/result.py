@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,20 +61,22 @@ class PlanResult:
         """
         if steps < 0:
             raise ValueError(f"cannot shift a plan by {steps} steps")
-        elites = None if self.elites is None else shifted(self.elites, steps)
-        mean = None if self.mean is None else shifted(self.mean, steps)
-        std = None if self.std is None else shifted(self.std, steps)
-        actions = shifted(self.actions, steps)
-        return replace(
-            self,
-            actions=actions,
-            mean=mean,
-            std=std,
-            elites=elites,
-            cost=None,
-            elite_costs=None,
-            history=(),
-        )
+        later: dict[str, Any] = {
+            name: shifted(getattr(self, name), steps) for name in self._given(*SEQUENCES)
+        }
+        return replace(self, **later, cost=None, elite_costs=None, history=())
+
+    def select(self, problems: Tensor) -> PlanResult:
+        """The plans of some of the problems, by index or mask; the history is left behind."""
+        names = self._given(*SEQUENCES, "cost", "elite_costs")
+        chosen: dict[str, Any] = {name: getattr(self, name)[problems] for name in names}
+        return replace(self, **chosen, history=())
+
+    def _given(self, *names: str) -> list[str]:
+        return [name for name in names if getattr(self, name) is not None]
+
+
+SEQUENCES = "actions", "mean", "std", "elites"
 
 
 def shifted(sequence: Tensor, steps: int, horizon: int | None = None) -> Tensor:
@@ -84,3 +87,21 @@ def shifted(sequence: Tensor, steps: int, horizon: int | None = None) -> Tensor:
     length = sequence.shape[-2]
     index = torch.arange(length if horizon is None else horizon, device=sequence.device) + steps
     return sequence[..., index.clamp(max=length - 1), :]
+
+
+def checked_actions(actions: Any, batch: int, dims: int) -> Tensor:
+    """What somebody else planned, tensor or array, as float32 (B, H, A) without a graph.
+
+    Raises ValueError when it has another shape or contains NaN or infinite actions.
+    """
+    actions = torch.as_tensor(actions).detach()
+    if actions.ndim != 3 or actions.shape[::2] != (batch, dims) or not actions.shape[1]:
+        raise ValueError(
+            f"the planner returned actions of shape {tuple(actions.shape)}: it must return "
+            f"(B, H, A) = ({batch}, H, {dims})"
+        )
+    if actions.is_complex():
+        raise ValueError(f"the planner returned {actions.dtype} actions: they must be real")
+    if not bool(actions.isfinite().all()):
+        raise ValueError("the planner returned NaN or infinite actions")
+    return actions.float()

@@ -83,6 +83,10 @@ class VP2CEM(_VP2Planner):
 
     def std_of(self, search: Search) -> Tensor:
         room = torch.minimum(search.mean - search.bounds.low, search.bounds.high - search.mean)
+        if bool((search.bounds.low.isfinite() != search.bounds.high.isfinite()).any()):
+            raise ValueError(
+                "VP2's CEM would never leave a bound that has no other side: give both"
+            )
         return torch.minimum(search.std, room / 2)
 
     def update(self, search: Search, population: Population) -> None:

@@ -16,7 +16,7 @@ from benchmarks.vp2_protocol.stopwatch import Stopwatch
 from cola_env.ensembles import Combination
 from cola_env.errors import ColaWorldError
 from cola_env.rewards import Reward
-from planners import Screened
+from planners import MPC, Planner, PlanResult, Screened
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,7 @@ class Situation:
 
     frames: uint8 (B, C, 64, 64, 3), the last real frames; actions: float32 (B, C - 1, A), the
     actions between them; states: float64 (B, D), of the simulator; goals: float32
-    (B, 64, 64, 3) in [0, 1]; plans: float32 (B, H, A), the previous plans moved on by the
-    actions that were executed, None at the first decision.
+    (B, 64, 64, 3) in [0, 1].
     """
 
     task: str
@@ -34,24 +33,31 @@ class Situation:
     actions: Tensor
     states: NDArray[np.float64]
     goals: Tensor
-    plans: Tensor | None
     seed: int
 
 
 @dataclass(frozen=True)
 class Decision:
-    """plans: float32 (B, H, A). imagined: uint8 (B, k, 64, 64, 3), what the model expects of the
-    k actions that will be executed; costs: float (B,); both None for an agent without a model.
-    spent: seconds by what they were spent on."""
+    """actions: float32 (B, k, A), the k next ones at least. imagined: uint8 (B, k, 64, 64, 3), what
+    the model expects of them; costs: float (B,), of the whole plans; both None for an agent without
+    a model. spent: seconds by what they were spent on."""
 
-    plans: Tensor
+    actions: Tensor
     imagined: NDArray[np.uint8] | None = None
     costs: NDArray[np.float64] | None = None
     spent: Mapping[str, float] = field(default_factory=dict)
 
 
 class Agent(Protocol):
+    """What acts for the episodes of one batch."""
+
+    def reset(self, *, batch: int) -> None:
+        """B episodes begin."""
+
     def decide(self, situation: Situation) -> Decision: ...
+
+    def select(self, episodes: Tensor) -> None:
+        """Go on with those of a bool mask (B,) alone: the others have ended."""
 
 
 SLACK = 1.0
@@ -84,12 +90,42 @@ class Screen(Protocol):
     def rewards(self, situation: Situation) -> Judgement: ...
 
 
-class PlanningAgent:
+class MPCAgent:
+    """`planners.MPC` as an agent: here of a planner that asks for no costs."""
+
+    def __init__(self, planner: Planner, action_space: Box, rules: Rules) -> None:
+        self.action_space = action_space
+        self.rules = rules
+        self.mpc = MPC(planner, rules.executed, rules.executed)
+
+    def reset(self, *, batch: int) -> None:
+        self.mpc.reset(batch=batch)
+
+    def select(self, episodes: Tensor) -> None:
+        self.mpc.select(episodes)
+
+    def decide(self, situation: Situation) -> Decision:
+        return Decision(self._plan(lambda actions: actions.sum((2, 3)), situation).actions)
+
+    def _plan(self, cost: Cost, situation: Situation) -> PlanResult:
+        """The next plan; ColaWorldError for what the planner cannot do."""
+        try:
+            self.mpc.act(cost, self.action_space, seed=situation.seed)
+        except ColaWorldError:
+            raise
+        except (TypeError, ValueError) as error:
+            name = type(self.mpc.planner).__name__
+            raise ColaWorldError(f"The planner {name} cannot plan: {error}") from error
+        assert self.mpc.plan is not None
+        return self.mpc.plan
+
+
+class PlanningAgent(MPCAgent):
     """Plans against the reward of imagined frames.
 
+    planner: any `planners.Planner`.
     dynamics: one, or the members of an ensemble: each imagines and is scored, and the scores are
         combined. The first one's frames are shown.
-    planner: anything with `plan(cost, action_space, *, warm_start, seed, batch)`.
     sequences: about how many candidates are imagined at once, those of one problem at least, which
         bounds the memory; on a CPU few are also faster than many.
     screen: None: every candidate is judged by the reward.
@@ -97,7 +133,7 @@ class PlanningAgent:
 
     def __init__(
         self,
-        planner: Any,
+        planner: Planner,
         dynamics: Sequence[Dynamics],
         reward: Reward,
         action_space: Box,
@@ -106,11 +142,9 @@ class PlanningAgent:
         combine: Combination | None = None,
         screen: Screen | None = None,
     ) -> None:
-        self.planner = planner
+        super().__init__(planner, action_space, rules)
         self.dynamics = dynamics
         self.reward = reward
-        self.action_space = action_space
-        self.rules = rules
         self.sequences = sequences
         self.combine = combine or Combination()
         self.screen = screen
@@ -133,21 +167,17 @@ class PlanningAgent:
             return self.combine(torch.stack(found))
 
         cost = self._in_groups(scores, batch)
-        result = self.planner.plan(
-            cost if self.screen is None else self._screened(self.screen, cost, situation, watch),
-            self.action_space,
-            warm_start=situation.plans,
-            seed=situation.seed,
-            batch=batch,
-        )
-        plans = torch.as_tensor(result.actions).float()
+        screened = self.screen and self._screened(self.screen, cost, situation, watch)
+        plan = self._plan(screened or cost, situation)
         with watch("imagination"):
-            shown = plans[:, None, : self.rules.replan_every]
+            shown = plan.actions[:, None, : self.rules.executed]
             frames = imaginations[0](slice(0, batch), shown)[:, 0]
         imagined = (frames.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
-        costs = cost(plans[:, None])[:, 0] if result.cost is None else result.cost
+        costs = plan.cost
+        if costs is None or not bool(costs.isfinite().all()):  # the planner has not asked for it
+            costs = cost(plan.actions[:, None])[:, 0]
         watch.spent["planner"] = time.perf_counter() - began - sum(watch.spent.values())
-        return Decision(plans.cpu(), imagined, costs.double().cpu().numpy(), watch.spent)
+        return Decision(plan.actions.cpu(), imagined, costs.double().cpu().numpy(), watch.spent)
 
     def _screened(
         self, screen: Screen, cost: Cost, situation: Situation, watch: Stopwatch
@@ -193,7 +223,7 @@ def _checked(frames: Tensor, actions: Tensor) -> Tensor:
             f"The model must imagine float frames of shape {wanted} in [0, 1], but it gave "
             f"{frames.dtype} of shape {tuple(frames.shape)}."
         )
-    low, high = (float(end) for end in frames.aminmax())
+    low, high = (float(end) for end in frames.detach().aminmax())
     if not (low >= -SLACK and high <= 1 + SLACK):  # also where they are NaN
         raise ColaWorldError(
             f"The model must imagine frames in [0, 1], but its values reach from {low:.3g} to "
@@ -220,30 +250,33 @@ def check_random(settings: Mapping[str, Any], action_dim: int) -> dict[str, Any]
     return {"random": dict(settings)}
 
 
-class RandomAgent:
-    """Clipped Gaussian actions that change smoothly (an AR(1) process), the lower bound.
+class RandomActions:
+    """Plans clipped Gaussian actions that change smoothly (an AR(1) process) and goes on with
+    them: the lower bound.
 
     scale: standard deviation, one number or one for each component of an action.
     correlation: of successive actions, in [0, 1).
     """
 
-    def __init__(
-        self,
-        action_space: Box,
-        steps: int,
-        scale: float | Sequence[float],
-        correlation: float,
-    ) -> None:
-        self.shape = (steps, *action_space.shape)
+    def __init__(self, steps: int, scale: float | Sequence[float], correlation: float) -> None:
+        self.steps = steps
         self.scale = torch.as_tensor(scale, dtype=torch.float64)
         self.correlation = correlation
 
-    def decide(self, situation: Situation) -> Decision:
-        if situation.plans is not None:
-            return Decision(situation.plans)
-        rng = np.random.default_rng(situation.seed)
-        actions = rng.standard_normal((len(situation.states), *self.shape))
-        for t in range(1, self.shape[0]):
+    def plan(
+        self,
+        cost: Cost,
+        action_space: Any,
+        *,
+        warm_start: PlanResult | None = None,
+        seed: int = 0,
+        batch: int = 1,
+    ) -> PlanResult:
+        if warm_start is not None:
+            return warm_start
+        rng = np.random.default_rng(seed)
+        actions = rng.standard_normal((batch, self.steps, *action_space.shape))
+        for t in range(1, self.steps):
             fresh = np.sqrt(1 - self.correlation**2) * actions[:, t]
             actions[:, t] = self.correlation * actions[:, t - 1] + fresh
-        return Decision((self.scale * torch.as_tensor(actions)).clamp(-1, 1).float())
+        return PlanResult((self.scale * torch.as_tensor(actions)).clamp(-1, 1).float())

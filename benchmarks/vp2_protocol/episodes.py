@@ -16,7 +16,6 @@ from benchmarks.vp2_protocol.agents import Agent, Decision, Situation
 from benchmarks.vp2_protocol.settings import Rules
 from benchmarks.vp2_protocol.simulation import SimulatorPool
 from benchmarks.vp2_protocol.stopwatch import Stopwatch
-from cola_env.errors import ColaWorldError
 from cola_env.goals import GoalPair
 
 Frame = NDArray[np.uint8]
@@ -74,7 +73,7 @@ class Batch:
         self.live = [Episode.start(index, pair) for index, pair in pairs]
         self._first = pairs[0][0]
         self._step = -rules.warmup_steps
-        self._plans: torch.Tensor | None = None
+        agent.reset(batch=len(pairs))
 
     def advance(self) -> list[Episode]:
         """Decide for every live episode and let the simulators act; returns those that are over."""
@@ -82,14 +81,9 @@ class Batch:
         still = self._step < self.rules.idle_steps
         decision = self._stand_still() if still else self.agent.decide(self._situation())
         count = 1 if still else min(self.rules.replan_every, self.rules.steps - self._step)
-        if decision.plans.shape[1] < count:
-            raise ColaWorldError(
-                f"A plan has {decision.plans.shape[1]} actions, of which replan_every="
-                f"{self.rules.replan_every} are to be done: raise planner.horizon or replan sooner."
-            )
         seconds = (time.perf_counter() - began) / len(self.live)
         acting = Stopwatch()
-        chosen = decision.plans[:, :count].numpy()
+        chosen = decision.actions[:, :count].numpy()
         jobs = [
             self.pool.advance(self.task, episode.state, actions)
             for episode, actions in zip(self.live, chosen, strict=True)
@@ -110,22 +104,19 @@ class Batch:
         for episode in self.live:
             for name, spent in {**decision.spent, **acting.spent}.items():
                 episode.spent[name] += spent / len(self.live)
-        over = self._move_on(decision.plans, count)
-        if still:
-            self._plans = None
-        return over
+        return self._move_on(count)
 
     def _stand_still(self) -> Decision:
         size = self.live[0].pair.expert_actions.shape[-1]
         return Decision(torch.zeros(len(self.live), 1, size))
 
-    def _move_on(self, plans: torch.Tensor, count: int) -> list[Episode]:
+    def _move_on(self, count: int) -> list[Episode]:
         self._step += count
         stay = [not e.success and self._step < self.rules.steps for e in self.live]
         over = [e for e, stays in zip(self.live, stay, strict=True) if not stays]
         self.live = [e for e, stays in zip(self.live, stay, strict=True) if stays]
-        moved = torch.cat((plans[:, count:], plans[:, -1:].repeat(1, count, 1)), dim=1)
-        self._plans = moved[torch.tensor(stay)]
+        if over and self.live:
+            self.agent.select(torch.tensor(stay))
         return over
 
     def _situation(self) -> Situation:
@@ -143,7 +134,6 @@ class Batch:
             actions=torch.from_numpy(np.stack(past).astype(np.float32)),
             states=np.stack([e.state for e in self.live]),
             goals=torch.from_numpy(goals).float() / 255,
-            plans=self._plans,
             seed=int(np.random.SeedSequence(key).generate_state(1)[0]),
         )
 

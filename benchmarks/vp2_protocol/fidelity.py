@@ -151,7 +151,6 @@ def foresee(
         actions=torch.from_numpy(problem.past)[None],
         states=problem.state[None],
         goals=goal,
-        plans=None,
         seed=seed,
     )
     candidates = torch.from_numpy(problem.candidates)[None]

@@ -9,7 +9,7 @@ import torch
 from gymnasium.spaces import Box
 from omegaconf import DictConfig
 
-from benchmarks.vp2_protocol.agents import Agent, PlanningAgent, RandomAgent
+from benchmarks.vp2_protocol.agents import Agent, MPCAgent, PlanningAgent, RandomActions
 from benchmarks.vp2_protocol.contestants import (
     Contestant,
     Models,
@@ -118,19 +118,18 @@ class Run:
 
     def _batches(self, contestant: Contestant, pool: SimulatorPool) -> Iterator[Batch]:
         for task in self.tasks:
-            agent: Agent | None = None
             pairs = list(enumerate(self.goals.of(task)))[: self.rules.episodes]
             for start in range(0, len(pairs), self.rules.batch_size):
                 part = pairs[start : start + self.rules.batch_size]
                 if all(self.folder.load(contestant.label, task, index) for index, _ in part):
                     continue
-                agent = agent or self._agent(contestant, task, pool)
-                yield Batch(part, agent, pool, self.rules)
+                yield Batch(part, self._agent(contestant, task, pool), pool, self.rules)
 
     def _agent(self, contestant: Contestant, task: str, pool: SimulatorPool) -> Agent:
         space = Box(-1, 1, self.goals.pairs[0].expert_actions.shape[1:])
         if contestant.make_dynamics is None:
-            return RandomAgent(space, self.rules.steps, **plain(self.config.random))
+            random = RandomActions(self.rules.steps, **plain(self.config.random))
+            return MPCAgent(random, space, self.rules)
         dynamics = contestant.make_dynamics(pool)
         return PlanningAgent(
             contestant.planners[task],

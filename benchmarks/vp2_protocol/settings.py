@@ -66,6 +66,11 @@ class Rules:
                 f"Unknown judge '{self.judge}'; choose one of {', '.join(JUDGES)}."
             )
 
+    @property
+    def executed(self) -> int:
+        """How many actions of a plan are executed: no more than the episode has."""
+        return max(1, min(self.replan_every, self.steps - self.idle_steps))
+
     def identity(self) -> dict[str, Any]:
         """The rules as JSON values; those of ADDED only where they differ from their default, so
         that the folders of earlier runs stay theirs."""

@@ -13,7 +13,7 @@ from planners.bounds import Bounds
 from planners.chunks import Chunks
 from planners.evaluation import Cost, Evaluator, device_of
 from planners.noise import problem_seeds
-from planners.result import PlanResult
+from planners.result import PlanResult, checked_actions
 from planners.start import initial_mean
 
 
@@ -51,8 +51,12 @@ class Problem:
         self.cost = Evaluator(cost, Chunks(self.device), seeds)
 
     def result(self, actions: Tensor) -> PlanResult:
-        """The plan (B, H, A) that came back, put inside the bounds, with its cost."""
-        actions = self.bounds.clamp(actions.detach().to(self.start))
+        """The plan (B, H, A) that came back, put inside the bounds, with its cost.
+
+        Raises ValueError for a plan of another size or with NaN or infinite actions.
+        """
+        actions = checked_actions(actions, self.batch, self.start.shape[2])
+        actions = self.bounds.clamp(actions.to(self.start))
         with torch.no_grad():
             cost = self.cost(actions.unsqueeze(1)).squeeze(1)
         return PlanResult(actions, cost, mean=actions, cost_seconds=self.cost.seconds)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from planners.adapters.foreign import OnDevice, Problem
+from planners.bounds import Bounds
 from planners.evaluation import Cost
 from planners.protocol import Planner
 from planners.result import PlanResult
@@ -28,7 +29,10 @@ class PlannerSolver:
         solver = PlannerSolver(ICEM(horizon=5), model)
         policy = WorldModelPolicy(solver, PlanConfig(horizon=5, receding_horizon=5))
 
-    model: with `get_cost(info (B, N, ...), candidates (B, N, H, A * action_block)) -> (B, N)`.
+    model: with `get_cost(info (B, N, ...), candidates (B, N, H, A * action_block)) -> (B, N)`. One
+        with an actor, `get_action(info (B, ...), horizon=h, prefix_actions=(B, t, A *
+        action_block)) -> (B, h, A * action_block)`, completes warm starts with it, as it does for
+        the library's own solvers; without one the last action is repeated.
     seed: every call of `solve` draws new numbers from it.
     """
 
@@ -47,9 +51,10 @@ class PlannerSolver:
         self.dtype = next((parameter.dtype for parameter in parameters), torch.float32)
 
     def configure(self, *, action_space: Any, n_envs: int, config: Any) -> None:
-        """action_space: a Box of shape (n_envs, A), of which the first row counts.
+        """action_space: a Box of floats of shape (n_envs, ...), of which the first row counts.
 
-        Raises ValueError when the horizons of the planner and of `config` differ.
+        Raises ValueError for another space, and when the horizons of the planner and of `config`
+        differ.
         """
         horizon = getattr(self.planner, "horizon", config.horizon)
         if horizon != config.horizon:
@@ -57,12 +62,21 @@ class PlannerSolver:
                 f"the planner's horizon is {horizon}, that of the PlanConfig {config.horizon}: "
                 "make them equal"
             )
+        if not hasattr(action_space, "low"):
+            raise ValueError(
+                f"PlannerSolver plans in a Box, not in {action_space}: for discrete actions use "
+                "the library's CategoricalCEMSolver"
+            )
+        low, high = np.asarray(action_space.low), np.asarray(action_space.high)
+        if low.ndim < 2 or len(low) != n_envs:
+            raise ValueError(
+                f"the action space has shape {low.shape}: it must be (n_envs, ...) with n_envs="
+                f"{n_envs}, as the action_space of a vector environment is"
+            )
+        low, high = (np.tile(side[0].ravel(), config.action_block) for side in (low, high))
         self.n_envs, self.horizon = n_envs, config.horizon
-        low, high = (
-            np.tile(np.asarray(side)[0].ravel(), config.action_block)
-            for side in (action_space.low, action_space.high)
-        )
-        self._space = SimpleNamespace(low=low, high=high, shape=low.shape)
+        self._space = SimpleNamespace(low=low, high=high, shape=low.shape, dtype=low.dtype)
+        Bounds.of(self._space, self.horizon, self.device)
 
     @property
     def action_dim(self) -> int:
@@ -74,7 +88,7 @@ class PlannerSolver:
 
     def solve(self, info_dict: dict[str, Any], init_action: Tensor | None = None) -> dict[str, Any]:
         """{"actions": float32 (B, H, A * action_block) on the CPU, "costs": B floats, "plan": the
-        PlanResult}. init_action (B, h, A * action_block): the warm start, h <= H."""
+        PlanResult}. init_action (B, h, A * action_block): the warm start."""
         batch = len(next(iter(info_dict.values())))
         infos = {key: self._on_device(value) for key, value in info_dict.items()}
 
@@ -85,12 +99,28 @@ class PlannerSolver:
         plan = self.planner.plan(
             OnDevice(cost, self.device),
             self._space,
-            warm_start=init_action,
+            warm_start=self._whole(init_action, infos),
             seed=self._generator,
             batch=batch,
         )
         costs = [float("nan")] * batch if plan.cost is None else plan.cost.tolist()
         return {"actions": plan.actions.detach().cpu(), "costs": costs, "plan": plan}
+
+    @torch.no_grad()
+    def _whole(self, start: Tensor | None, infos: dict[str, Any]) -> Tensor | None:
+        """The warm start, with what it lacks of the horizon from the model's actor."""
+        missing = self.horizon - (0 if start is None else start.shape[1])
+        if missing <= 0 or not hasattr(self.model, "get_action"):
+            return start
+        start = self._on_device(start)
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):  # actors sample from the global generator
+            torch.manual_seed(int(torch.randint(2**62, (), generator=self._generator)))
+            tail = self.model.get_action(infos, horizon=missing, prefix_actions=start)
+        tail = torch.as_tensor(tail, device=self.device)
+        if tail.ndim == 2:  # one action, for which some actors give no axis of time
+            tail = tail.unsqueeze(1)
+        return tail if start is None else torch.cat([start, tail.to(start)], dim=1)
 
     def _on_device(self, value: Any) -> Any:
         if not isinstance(value, Tensor):

@@ -41,6 +41,16 @@ class PlannerModule(MPCPlannerBase):
         super().__init__(env, action_key)
         self.planner, self.reward_key, self.action_key = planner, reward_key, action_key
         self._generator = torch.Generator().manual_seed(seed)
+        spec = self.action_spec
+        box: Any = getattr(spec, "space", None)
+        if not (hasattr(box, "low") and hasattr(box, "high")):
+            raise ValueError(
+                f"PlannerModule plans actions with bounds, not of {type(spec).__name__}: for "
+                "discrete actions use a planner of the library's own"
+            )
+        self._space = SimpleNamespace(
+            low=box.low, high=box.high, shape=spec.shape, dtype=spec.dtype
+        )
 
     def planning(self, td: TensorDictBase) -> Tensor:
         """The actions (*td.batch_size, A)."""
@@ -49,13 +59,10 @@ class PlannerModule(MPCPlannerBase):
     def plan(self, td: TensorDictBase) -> PlanResult:
         """The whole plan of every entry of `td`, in one batch."""
         states = td.reshape(-1)
-        box = self.action_spec.space
-        space = SimpleNamespace(low=box.low, high=box.high, shape=self.action_spec.shape)
-
         cost = OnDevice(
             lambda actions: -self._returns(states, actions), td.device or self.env.device
         )
-        return self.planner.plan(cost, space, seed=self._generator, batch=len(states))
+        return self.planner.plan(cost, self._space, seed=self._generator, batch=len(states))
 
     def _returns(self, states: TensorDictBase, actions: Tensor) -> Tensor:
         """(B, N) of the actions (B, N, H, A)."""

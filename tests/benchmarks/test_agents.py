@@ -4,7 +4,13 @@ import torch
 from gymnasium.spaces import Box
 from omegaconf import OmegaConf
 
-from benchmarks.vp2_protocol.agents import PlanningAgent, RandomAgent, Situation, check_random
+from benchmarks.vp2_protocol.agents import (
+    MPCAgent,
+    PlanningAgent,
+    RandomActions,
+    Situation,
+    check_random,
+)
 from benchmarks.vp2_protocol.contestants import make_planner
 from benchmarks.vp2_protocol.dynamics import CopyDynamics, SimulatorDynamics, WorldModelDynamics
 from benchmarks.vp2_protocol.episodes import Batch, play
@@ -44,7 +50,6 @@ def situation(batch: int, **changes) -> Situation:
             "actions": torch.zeros(batch, 0, 5),
             "states": np.zeros((batch, 4)),
             "goals": torch.linspace(0.2, 0.6, batch)[:, None, None, None].expand(-1, 64, 64, 3),
-            "plans": None,
             "seed": 3,
             **changes,
         }
@@ -56,9 +61,9 @@ def test_planning_reaches_each_problems_goal_whatever_the_chunks(sequences):
     rules = Rules("mse", episodes=1, seed=0, replan_every=2, final_weight=0.5)
     planner = CEM(horizon=3, num_samples=48, iterations=4)
     agent = PlanningAgent(planner, [Painter()], MSEReward(), SPACE, rules, sequences)
-    decision = agent.decide(situation(3))
-    reached = decision.plans[..., 0].cumsum(1)
-    assert decision.plans.shape == (3, 3, 5)
+    decision = deciding(agent, 3).decide(situation(3))
+    reached = decision.actions[..., 0].cumsum(1)
+    assert decision.actions.shape == (3, 3, 5)
     assert reached[:, -1] == pytest.approx(torch.tensor([0.2, 0.4, 0.6]), abs=0.15)
     assert decision.imagined.shape == (3, 2, 64, 64, 3)
     shown = decision.imagined[:, 0, 0, 0, 0] / 255
@@ -76,7 +81,7 @@ def test_a_plan_does_not_depend_on_the_parts_that_its_candidates_come_in(tiny_mo
     for chunk in (None, 7, 24):
         planner = CEM(horizon=3, num_samples=24, iterations=1, chunk_size=chunk)
         agent = PlanningAgent(planner, [dynamics], MSEReward(), SPACE, rules, sequences=48)
-        plans.append(agent.decide(situation(3)).plans)
+        plans.append(deciding(agent, 3).decide(situation(3)).actions)
     assert torch.allclose(plans[0], plans[1], atol=1e-5)
     assert torch.allclose(plans[0], plans[2], atol=1e-5)
 
@@ -91,7 +96,7 @@ class Still:
 def test_a_planner_that_gives_only_actions_is_enough():
     rules = Rules("mse", episodes=1, seed=0, replan_every=2)
     agent = PlanningAgent(Still(), [Painter()], MSEReward(), SPACE, rules, 8)
-    decision = agent.decide(situation(2))
+    decision = deciding(agent, 2).decide(situation(2))
     error = (torch.linspace(0.1, 0.4, 4)[None] - torch.tensor([[0.2], [0.6]])).square().mean(1)
     assert decision.costs == pytest.approx(error.numpy(), abs=1e-5)
 
@@ -148,12 +153,12 @@ def test_a_latent_screen_decodes_only_the_candidates_nearest_to_the_goal():
         return MSEReward()(frames, goal)
 
     plain = PlanningAgent(planner, [painter], reward, SPACE, rules)
-    far = plain.decide(situation(2)).costs
+    far = deciding(plain, 2).decide(situation(2)).costs
     drawn = judged[0]
     assert painter.seen[False] == 0
     judged.clear()
     screened = PlanningAgent(planner, [painter], reward, SPACE, rules, screen=screen)
-    decision = screened.decide(situation(2))
+    decision = deciding(screened, 2).decide(situation(2))
     finalists = judged[0]
     assert finalists.shape == drawn.shape == (2, 8, 2)
     assert painter.seen[False] == 2 * 16 * 8, "so many were imagined, undecoded"
@@ -201,22 +206,33 @@ def test_a_copy_imagines_that_nothing_moves():
     torch.testing.assert_close(imagined, last)
 
 
+def deciding(agent, batch):
+    """The agent at the beginning of `batch` episodes."""
+    agent.reset(batch=batch)
+    return agent
+
+
+def random_agent(steps, **settings):
+    rules = Rules("mse", episodes=1, seed=0, steps=steps, replan_every=3)
+    return MPCAgent(RandomActions(steps, **settings), SPACE, rules)
+
+
 def test_random_actions_are_smooth_bounded_and_go_on():
-    agent = RandomAgent(SPACE, 2000, scale=0.6, correlation=0.7)
-    actions = agent.decide(situation(2)).plans
+    agent = deciding(random_agent(2000, scale=0.6, correlation=0.7), 2)
+    actions = agent.decide(situation(2)).actions
     assert actions.abs().max() <= 1
     x = actions[0, :, 0]
     assert torch.corrcoef(torch.stack((x[:-1], x[1:])))[0, 1] == pytest.approx(0.7, abs=0.08)
     assert not torch.equal(actions[0], actions[1])
-    assert torch.equal(agent.decide(situation(2)).plans, actions)
-    later = agent.decide(situation(1, plans=actions[:1, 3:]))
-    assert torch.equal(later.plans, actions[:1, 3:])
+    agent.select(torch.tensor([False, True]))
+    assert torch.equal(agent.decide(situation(1, seed=4)).actions[:, :-3], actions[1:, 3:])
+    assert torch.equal(deciding(agent, 2).decide(situation(2)).actions, actions)
 
 
 def test_random_actions_have_a_scale_for_each_component():
     scale = [0.5, 0.1, 0.0, 0.2, 0.3]
-    agent = RandomAgent(SPACE, 4000, scale, correlation=0.7)
-    assert agent.decide(situation(1)).plans[0].std(0).tolist() == pytest.approx(scale, rel=0.15)
+    agent = random_agent(4000, scale=scale, correlation=0.7)
+    assert agent.decide(situation(1)).actions[0].std(0).tolist() == pytest.approx(scale, rel=0.15)
     assert check_random({"scale": scale, "correlation": 0.7}, 5)["random"]["scale"] == scale
 
 
@@ -280,20 +296,21 @@ def test_the_oracle_ranks_the_script_first_and_leaves_states_alone(goals, pool):
 
 
 class Script:
-    """Plays the recorded solution."""
+    """Plans the recorded solution and goes on with it."""
 
     def __init__(self, pair):
         self.actions = torch.from_numpy(pair.expert_actions)[None]
 
-    def decide(self, situation):
-        from benchmarks.vp2_protocol.agents import Decision
-
-        return Decision(self.actions if situation.plans is None else situation.plans)
+    def plan(self, cost, action_space, *, warm_start=None, seed=0, batch=1):
+        return warm_start or PlanResult(self.actions)
 
 
 def test_an_episode_ends_at_its_success_with_the_goal_in_view(goals, pool):
     rules = Rules("mse", episodes=2, seed=0, replan_every=3)
-    batches = [Batch([(i, p)], Script(p), pool, rules) for i, p in enumerate(goals.pairs)]
+    batches = [
+        Batch([(i, pair)], MPCAgent(Script(pair), SPACE, rules), pool, rules)
+        for i, pair in enumerate(goals.pairs)
+    ]
     episodes = sorted(play(batches, at_once=2), key=lambda episode: episode.index)
     for episode, pair in zip(episodes, goals.pairs, strict=True):
         assert episode.success

@@ -37,7 +37,6 @@ def situation():
         actions=torch.full((2, 1, 5), 0.25),
         states=np.zeros((2, 4)),
         goals=torch.ones(2, 64, 64, 3),
-        plans=None,
         seed=0,
     )
 
@@ -109,6 +108,7 @@ def test_so_is_a_wrong_return_of_an_imagination(situation):
         CEM(horizon=2, num_samples=3), [Wrong()], MSEReward(), Box(-1, 1, (5,)), rules
     )
     with pytest.raises(ColaWorldError, match=r"shape \(2, 3, 2, 64, 64, 3\).*gave"):
+        agent.reset(batch=2)
         agent.decide(situation)
 
 

@@ -67,6 +67,101 @@ def test_ours_is_a_solver_of_stable_worldmodel(block, targets):
         )
 
 
+class Actor(Model):
+    """A model that also proposes actions, and keeps what it was asked."""
+
+    def __init__(self, targets):
+        super().__init__()
+        self.targets, self.asked = targets, []
+
+    def get_action(self, info, horizon=1, prefix_actions=None):
+        self.asked.append((info["target"].shape, horizon, prefix_actions))
+        return self.targets[:, -horizon:]
+
+
+def configured(solver):
+    config, side = SimpleNamespace(horizon=6, action_block=1), np.ones((3, 2))
+    space = SimpleNamespace(low=-side, high=side, shape=side.shape)
+    solver.configure(action_space=space, n_envs=3, config=config)
+    return solver
+
+
+@pytest.mark.parametrize("known", [None, 0, 2, 5, 6])
+def test_the_models_actor_completes_the_warm_start(known, targets):
+    from planners.adapters.stable_worldmodel import PlannerSolver
+
+    model = Actor(targets)
+    solver = configured(PlannerSolver(CEM(horizon=6, iterations=1, std=1e-6), model))
+    start = None if known is None else -targets[:, :known]
+    before = torch.get_rng_state()
+    planned = solver.solve(infos(targets), init_action=start)["actions"]
+    assert torch.equal(before, torch.get_rng_state())
+    missing = 6 - (known or 0)
+    expected = torch.cat([-targets[:, : 6 - missing], targets[:, 6 - missing :]], dim=1)
+    torch.testing.assert_close(planned, expected, atol=1e-4, rtol=0)
+    if missing:
+        ((shape, horizon, prefix),) = model.asked
+        assert shape == targets.shape and horizon == missing
+        assert prefix is None if known is None else torch.equal(prefix, start)
+    else:
+        assert not model.asked
+
+
+@pytest.mark.parametrize("known", [None, 2])
+def test_the_actor_is_asked_as_the_librarys_own_solvers_ask_it(known, targets):
+    solvers = rival("stable_worldmodel.solver")
+    from planners.adapters.stable_worldmodel import PlannerSolver
+
+    asked, planned = [], []
+    for make in (
+        lambda model: PlannerSolver(CEM(horizon=6, iterations=1, std=1e-6), model),
+        lambda model: solvers.CEMSolver(model, 3, num_samples=8, var_scale=1e-6, n_steps=1, topk=4),
+    ):
+        model = Actor(targets)
+        start = None if known is None else -targets[:, :known]
+        solver = configured(make(model))
+        planned.append(solver.solve(infos(targets), init_action=start)["actions"])
+        asked += model.asked
+    torch.testing.assert_close(*planned, atol=1e-4, rtol=0)
+    (*ours, prefix), (*theirs, their_prefix) = asked
+    assert ours == theirs
+    assert prefix is their_prefix is None or torch.equal(prefix, their_prefix)
+
+
+def test_an_actor_that_samples_does_so_from_the_solvers_seed(targets):
+    from planners.adapters.stable_worldmodel import PlannerSolver
+
+    class Sampling(Actor):
+        def get_action(self, info, horizon=1, prefix_actions=None):
+            return torch.randn(3, 2) if horizon == 1 else torch.randn(3, horizon, 2)
+
+    for known in (None, 5):  # a single action comes without an axis of time
+        first, again, other = (
+            configured(
+                PlannerSolver(CEM(horizon=6, iterations=1, std=0), Sampling(targets), seed=seed)
+            ).solve(infos(targets), None if known is None else targets[:, :known])["actions"]
+            for seed in (1, 1, 2)
+        )
+        assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_a_solver_says_which_spaces_it_cannot_plan_in():
+    spaces = pytest.importorskip("gymnasium").spaces
+    from planners.adapters.stable_worldmodel import PlannerSolver
+
+    solver = PlannerSolver(CEM(horizon=6), Model())
+    config = SimpleNamespace(horizon=6, action_block=1)
+    for space, told in (
+        (spaces.Discrete(5), "not in Discrete.* CategoricalCEMSolver"),
+        (spaces.MultiDiscrete([5, 5, 5]), "not in MultiDiscrete.* CategoricalCEMSolver"),
+        (spaces.Box(-1, 1, (2,)), r"shape \(2,\): it must be \(n_envs, ...\) with n_envs=3"),
+        (spaces.Box(-1, 1, (2, 2)), r"shape \(2, 2\): it must be"),
+        (spaces.Box(0, 4, (3, 2), np.int64), "of int64: a planner searches real numbers"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            solver.configure(action_space=space, n_envs=3, config=config)
+
+
 def test_our_gradients_flow_through_a_model_of_stable_worldmodel(targets):
     from planners.adapters.stable_worldmodel import PlannerSolver
 
@@ -287,3 +382,30 @@ def test_rewards_after_the_end_do_not_count():
     leave[:, 0] = 1.0
     returns = module._returns(states, torch.stack([leave, stay])[None])
     torch.testing.assert_close(returns, torch.tensor([[1.0, 6 * (2 - 0.64)]]))
+
+
+def test_a_planner_module_says_which_actions_it_cannot_plan():
+    env = point_env()
+    from torchrl.data import OneHot
+
+    from planners.adapters.torchrl import PlannerModule
+
+    env.action_spec = OneHot(4)
+    with pytest.raises(ValueError, match="plans actions with bounds, not of OneHot"):
+        PlannerModule(env, CEM(horizon=6))
+
+
+def test_a_plan_of_theirs_that_is_none_is_told_of(box, tracking, targets):
+    pytest.importorskip("gymnasium")
+    from planners.adapters.stable_worldmodel import SolverPlanner
+
+    class Lost:
+        def __init__(self, model, **settings): ...
+
+        def configure(self, **settings): ...
+
+        def solve(self, info_dict, init_action=None):
+            return {"actions": init_action * torch.nan}
+
+    with pytest.raises(ValueError, match="NaN or infinite actions"):
+        SolverPlanner(Lost, 6).plan(tracking(targets), box(2), batch=3)

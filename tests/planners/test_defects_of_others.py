@@ -18,6 +18,7 @@ from planners import (
     Gradient,
     PredictiveSampling,
     RandomShooting,
+    Screened,
 )
 from planners.noise import NoiseStream, problem_seeds
 
@@ -116,6 +117,79 @@ def test_the_callers_tensors_do_not_change(planner, box, tracking, targets):
     assert torch.equal(warm_start, targets)
     assert (space.low == -1).all() and (space.high == 1).all()
     assert all(torch.equal(getattr(plan, name), value) for name, value in kept.items())
+
+
+def in_place(actions):
+    actions *= 0.08
+
+
+def through_numpy(actions):
+    if not actions.requires_grad:
+        actions.numpy()[...] *= 100
+
+
+@every_planner
+@pytest.mark.parametrize("change", [in_place, lambda a: a.mul_(100), through_numpy])
+def test_a_cost_that_changes_its_argument_changes_no_plan(change, planner, box, tracking, targets):
+    def cost(actions):
+        costs = tracking(targets)(actions)
+        change(actions)
+        return costs
+
+    def screened(cost):
+        return Screened(cost, cost, factor=2)
+
+    for wrapped in (lambda cost: cost, screened):
+        plan = planner.plan(wrapped(cost), box(2), batch=3, seed=4)
+        untouched = planner.plan(wrapped(tracking(targets)), box(2), batch=3, seed=4)
+        assert torch.equal(plan.actions, untouched.actions)
+        assert torch.equal(plan.cost, untouched.cost)
+
+
+def test_gradients_of_a_cost_that_scales_its_argument_in_place(box, targets, tracking):
+    def cost(actions):
+        actions *= 0.5
+        return tracking(targets / 2)(actions)
+
+    plan = Gradient(horizon=6, iterations=60).plan(cost, box(2), batch=3)
+    torch.testing.assert_close(plan.actions, targets, atol=0.05, rtol=0)
+
+
+@every_planner
+def test_a_cost_may_write_to_the_same_memory_again(planner, box, tracking, targets):
+    """Also with chunks, of which it would hold only the last."""
+    memory = torch.empty(3, 1000)
+
+    def cost(actions):
+        costs = tracking(targets)(actions)
+        if costs.requires_grad:
+            return costs
+        return memory[:, : costs.shape[1]].copy_(costs)
+
+    plan = planner.plan(cost, box(2), batch=3, seed=4)
+    plain = planner.plan(tracking(targets), box(2), batch=3, seed=4)
+    assert torch.equal(plan.actions, plain.actions)
+    for iteration, expected in zip(plan.history, plain.history, strict=True):
+        assert torch.equal(iteration.costs, expected.costs)
+
+
+@every_planner
+def test_no_graph_is_left_in_a_plan(planner, box, tracking, targets):
+    weight = torch.ones((), requires_grad=True)
+
+    @torch.enable_grad()
+    def cost(actions):
+        return weight * tracking(targets)(actions.requires_grad_())
+
+    def screened(actions):
+        return tracking(targets)(actions)
+
+    for given in (cost, Screened(cost, screened, factor=2)):
+        plan = planner.plan(given, box(2), batch=3, warm_start=targets * weight)
+        found = [plan.actions, plan.cost, plan.mean, plan.std, plan.elites, plan.elite_costs]
+        for iteration in plan.history:
+            found += [iteration.costs, iteration.mean, iteration.std]
+        assert not any(tensor.requires_grad for tensor in found)
 
 
 @every_planner
