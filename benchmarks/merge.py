@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.vp2_protocol.paired import comparisons
-from benchmarks.vp2_protocol.records import write_text
 from benchmarks.vp2_protocol.table import Row, results_json
 from cola_env.errors import ColaWorldError
+from cola_env.files import write_text
 
 TRAINING = frozenset({"checkpoint", "weights"})
 """The settings in which several trainings of one model differ."""

@@ -7,11 +7,9 @@ numbers beside the paper's claims with a verdict each, by the rules of docs/pape
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from benchmarks.paper_experiments import figures, tables
@@ -19,9 +17,11 @@ from benchmarks.paper_experiments.measures import check_held_out
 from benchmarks.paper_experiments.report import Result, summary, write_result
 from benchmarks.paper_experiments.runs import Study, as_list, chosen, plan, runs_of
 from benchmarks.training_runs import finish_all
-from benchmarks.vp2_protocol.records import write_text
 from cola_env.checkpoints import check_folder
 from cola_env.errors import ColaWorldError
+from cola_env.files import write_text
+from cola_train.command import command
+from cola_train.ending import GOES_ON
 
 EXPERIMENTS: dict[str, Callable[[Study], Result]] = {
     "figure_2": figures.figure_2,
@@ -84,14 +84,9 @@ def setting(study: Study, experiment: str) -> str:
     )
 
 
-@hydra.main(version_base=None, config_path="conf", config_name="paper")
+@command("paper", GOES_ON)
 def main(config: DictConfig) -> None:
-    try:
-        reproduce(config)
-    except ColaWorldError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("Stopped; the same command goes on where it was.")
+    reproduce(config)
 
 
 if __name__ == "__main__":

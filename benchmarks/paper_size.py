@@ -28,9 +28,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.machine import machine, matmul_peak, peak_resident
 from benchmarks.paper_weights import publish_network, publish_vae
 from benchmarks.timing import timed
-from benchmarks.vp2_protocol.records import write_text
 from cola_env.checkpoints import pick_device
 from cola_env.errors import ColaWorldError
+from cola_env.files import write_text
 from cola_env.models.sizes import PAPER
 from cola_env.models.stdit import STDiTConfig
 from cola_env.models.vae import VAEConfig

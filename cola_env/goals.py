@@ -7,7 +7,6 @@ demonstration, and a demonstration that is too long for the step limit starts at
 """
 
 import lzma
-import os
 import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cola_env.errors import ColaWorldError
+from cola_env.files import write_atomically
 from cola_env.worlds import ROBODESK, WorldInfo, find_world
 
 OWN = "own"
@@ -93,26 +93,27 @@ class GoalSet:
     def save(self, path: Path) -> None:
         """Write one compressed npz, atomically."""
         frames = [frame for pair in self.pairs for frame in (pair.initial_frame, pair.goal_frame)]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".tmp")
-        with open(partial, "wb") as file:
-            np.savez_compressed(
-                file,
-                rendering=self.rendering,
-                action_repeat=self.action_repeat,
-                source=self.source,
-                world=self.world,
-                task=np.array([pair.task for pair in self.pairs]),
-                initial_state=np.stack([pair.initial_state for pair in self.pairs]),
-                goal_state=np.stack([pair.goal_state for pair in self.pairs]),
-                actions=np.concatenate([pair.expert_actions for pair in self.pairs]),
-                expert_steps=[pair.expert_steps for pair in self.pairs],
-                start_index=[pair.start_index for pair in self.pairs],
-                seed=[pair.seed for pair in self.pairs],
-                images=_encode(frames),
-                image_size=frames[0].shape[0],
-            )
-        os.replace(partial, path)
+        content = dict(
+            rendering=self.rendering,
+            action_repeat=self.action_repeat,
+            source=self.source,
+            world=self.world,
+            task=np.array([pair.task for pair in self.pairs]),
+            initial_state=np.stack([pair.initial_state for pair in self.pairs]),
+            goal_state=np.stack([pair.goal_state for pair in self.pairs]),
+            actions=np.concatenate([pair.expert_actions for pair in self.pairs]),
+            expert_steps=[pair.expert_steps for pair in self.pairs],
+            start_index=[pair.start_index for pair in self.pairs],
+            seed=[pair.seed for pair in self.pairs],
+            images=_encode(frames),
+            image_size=frames[0].shape[0],
+        )
+
+        def write(target: Path) -> None:
+            with target.open("wb") as file:
+                np.savez_compressed(file, **content)
+
+        write_atomically(path, write)
 
     @classmethod
     def load(cls, path: Path) -> "GoalSet":

@@ -6,22 +6,19 @@ every code does when it is held by hand; and the numbers.
 
 from __future__ import annotations
 
-import sys
 from html import escape
 from pathlib import Path
 from string import Template
 from typing import Any
 
-import hydra
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from cola_env.errors import ColaWorldError
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.codebook import table
 from cola_train.collapse import CollapseConfig, symptom
+from cola_train.command import command
 from cola_train.data.clips import TrainingData
-from cola_train.data.damage import warn_plainly
 from cola_train.evaluation.drawing import save_animation, save_still, sheet
 from cola_train.evaluation.obedience import obedience
 from cola_train.evaluation.steering import Held, Steered, hold_codes, steer
@@ -110,14 +107,10 @@ def section(token: int) -> str:
     )
 
 
-@hydra.main(version_base=None, config_path="conf", config_name="show")
+@command("show")
 def main(config: DictConfig) -> None:
     torch.set_num_threads(config.threads)
-    warn_plainly()
-    try:
-        print(show(config))
-    except ColaWorldError as error:
-        sys.exit(str(error))
+    print(show(config))
 
 
 if __name__ == "__main__":
