@@ -17,7 +17,7 @@ from benchmarks.paper_experiments.measures import check_held_out
 from benchmarks.paper_experiments.report import Result, summary, write_result
 from benchmarks.paper_experiments.runs import Study, as_list, chosen, plan, runs_of
 from benchmarks.training_runs import finish_all
-from cola_env.checkpoints import check_folder
+from cola_env.checkpoints import find_checkpoint
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_text
 from cola_train.command import command
@@ -68,7 +68,7 @@ def check_given(config: DictConfig, names: list[str]) -> None:
             "pre-trained autoencoder and world model, made by python -m cola_train "
             "recipe=joint_mini order=[autoencoder,pretrain] data=FOLDER."
         )
-    check_folder(Path(config.init))
+    find_checkpoint(config.init)
 
 
 def setting(study: Study, experiment: str) -> str:

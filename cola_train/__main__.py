@@ -10,7 +10,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from cola_env.checkpoints import pick_device
+from cola_env.checkpoints import RECIPE, pick_device
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_atomically
 from cola_env.models.sizes import MODEL_SIZES
@@ -21,7 +21,7 @@ from cola_train.command import command
 from cola_train.data.clips import TrainingData
 from cola_train.data.training_data import DataSources, LoadingConfig
 from cola_train.phases import Distillation, Phase
-from cola_train.runs import RECIPE, has_codes
+from cola_train.runs import has_codes
 from cola_train.same_run import check_same_run, phases_to_run
 from cola_train.start import start_from
 from cola_train.trainer import Trainer, TrainerConfig

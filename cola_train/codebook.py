@@ -19,7 +19,7 @@ from cola_env.models.world_model import ColaWorldModel
 from cola_train.collapse import CollapseConfig, symptom
 from cola_train.command import command
 from cola_train.evaluation.obedience import obedience
-from cola_train.runs import coded_model, data_of, held_out_of, named_run
+from cola_train.runs import coded_model, data_of, held_out_of
 
 SOURCES = {"lam": "inferred", "adapter": "adapter's"}
 
@@ -29,7 +29,7 @@ def measure(config: DictConfig) -> tuple[ColaWorldModel, dict[str, float]]:
 
     Raises ColaWorldError for a model without codes, and data that does not fit.
     """
-    run = named_run(config)
+    run = Path(config.run)
     model = coded_model(run, config.device)
     data: Any = OmegaConf.to_object(config).get("data")  # type: ignore[union-attr]
     held_out = held_out_of(data_of(run, data, config.fps), model, with_actions=config.adapter)

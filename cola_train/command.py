@@ -249,7 +249,7 @@ def check_given(overrides: Sequence[str], settings: Settings) -> None:
             continue
         there, value = default.get(key), each.value()
         if isinstance(there, int | float) and (
-            isinstance(value, str | QuotedString)
+            (isinstance(value, str | QuotedString) and "${" not in each.input_line)
             or (type(there) is int and isinstance(value, bool | float))
         ):
             kind = {bool: "true or false", int: "a whole number", float: "a number"}[type(there)]

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from cola_env.checkpoints import RECIPE, finished_phases
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.card import model_card
 from cola_train.command import command
@@ -21,9 +22,7 @@ from cola_train.data.mixture import check_length
 from cola_train.evaluation.obedience import obedience
 from cola_train.files import write_folder
 from cola_train.runs import (
-    RECIPE,
     data_of,
-    finished_phases,
     fits_actions,
     has_codes,
     held_out_of,
