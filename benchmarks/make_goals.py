@@ -25,6 +25,7 @@ from cola_env.errors import ColaWorldError
 from cola_env.goals import GoalPair, GoalSet, merge
 from cola_env.simulators.simulator_env import SimulatorEnv
 from cola_env.worlds import ROBODESK, WORLDS, WorldInfo, find_world
+from cola_train.ending import ending
 from cola_train.workers import deaths_told
 from cola_train.worlds import controllers
 
@@ -139,6 +140,11 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, help="default: the package's own goal file")
     given = parser.parse_args()
+    with ending():
+        make(given)
+
+
+def make(given: argparse.Namespace) -> None:
     world = find_world(given.env)
     goals = make_goals(
         world,

@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from benchmarks.training_runs import Job, finish, finished, history
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_text
-from cola_train.command import command
+from cola_train.command import command, quoted, written
 from cola_train.ending import GOES_ON
 from cola_train.progress import progress_bar
 
@@ -43,8 +43,9 @@ def jobs(config: DictConfig) -> list[Job]:
     for pattern in patterns:
         if not fnmatch.filter(study, pattern):
             raise ColaWorldError(f"There is no arm '{pattern}'; choose some of {', '.join(study)}.")
-    data = config.data if isinstance(config.data, str) else ",".join(config.data)
-    common = [*config.base, f"data=[{data}]", f"init={config.init}"]
+    given = [config.data] if isinstance(config.data, str) else list(config.data)
+    data = ",".join(map(written, given))
+    common = [*config.base, f"data=[{data}]", quoted("init", config.init)]
     common.append(f"trainer.compile={config.compile}")
     found = []
     for arm, entry in study.items():

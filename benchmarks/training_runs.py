@@ -22,6 +22,7 @@ from tqdm import tqdm
 import cola_train.__main__ as training
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_text
+from cola_train.command import quoted
 from cola_train.data.training_data import DataSources, LoadingConfig
 from cola_train.progress import progress_bar
 from cola_train.workers import deaths_told, end_with_parent
@@ -124,7 +125,7 @@ def composed(job: Job, out: Path) -> DictConfig:
     GlobalHydra.instance().clear()  # of the study's own configuration, which has been read
     try:
         with initialize_config_dir(str(CONF), version_base=None):
-            return compose("train", merged([*job.overrides, f"out={job.folder(out)}"]))
+            return compose("train", merged([*job.overrides, quoted("out", job.folder(out))]))
     except HydraException as error:
         raise failure(job, error) from error
 

@@ -72,9 +72,7 @@ class GoalPair:
             if not np.isfinite(getattr(self, name)).all():
                 return f"{name} is not finite"
         if len(states) != 1 or {self.initial_state.shape, self.goal_state.shape} != {states}:
-            return (
-                f"states are {self.initial_state.shape} and {self.goal_state.shape}, not {states}"
-            )
+            return f"its states have other sizes than {states}"
         if self.expert_actions.shape != (self.expert_steps, action_dim):
             return f"expert_actions are {self.expert_actions.shape}, not (T, {action_dim})"
         if self.start_index < 0:

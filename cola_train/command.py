@@ -88,10 +88,13 @@ def nearest(name: str, known: Sequence[str], where: str = "--help") -> str:
 
 def quoted(key: str, value: Any) -> str:
     """The override that gives a setting the text ``value``, whatever characters it has."""
+    return f"{key}={written(value)}"
+
+
+def written(value: Any) -> str:
+    """The text ``value`` in Hydra's grammar: quoted where it has other characters than most."""
     text = str(value)
-    if PLAIN.fullmatch(text):
-        return f"{key}={text}"
-    return f"{key}={quote(text)}"
+    return text if PLAIN.fullmatch(text) else quote(text)
 
 
 def quote(text: str) -> str:

@@ -41,5 +41,7 @@ def test_a_still_hand_holds_what_it_has() -> None:
 
 @pytest.mark.parametrize("given", ["modle=cola", "still"])
 def test_settings_are_told(given: str) -> None:
-    with pytest.raises(SystemExit, match="The settings are env, model, out"):
+    with pytest.raises(
+        SystemExit, match="error: There is no setting .* Each is given as name=value"
+    ):
         main([given])
