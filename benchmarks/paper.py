@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from benchmarks.paper_experiments import figures, tables
 from benchmarks.paper_experiments.measures import check_held_out
@@ -61,7 +61,7 @@ def check_given(config: DictConfig, names: list[str]) -> None:
             "Table 4 plans on goals of 64 x 64 pixels, which models of the paper's size do not "
             "imagine: leave table 4 out, or give vp2.results=FILE of models that do."
         )
-    missing = [name for name in ("data", "init") if OmegaConf.is_missing(config, name)]
+    missing = [name for name in ("data", "init") if config[name] is None]
     if missing:
         raise ColaWorldError(
             f"Give {' and '.join(f'{name}=FOLDER' for name in missing)}; init is a model with a "
