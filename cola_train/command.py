@@ -116,7 +116,9 @@ class Settings:
 
     def groups(self) -> dict[str, list[str]]:
         """The parts that can be chosen, and the names of their choices."""
-        listed = OmegaConf.load(self.folder / f"{self.name}.yaml").get("defaults", [])
+        listed = (
+            OmegaConf.select(OmegaConf.load(self.folder / f"{self.name}.yaml"), "defaults") or []
+        )
         keys = [str(key) for entry in listed if OmegaConf.is_dict(entry) for key in entry]
         return {key: self._choices(key) for key in keys if (self.folder / key).is_dir()}
 
@@ -252,7 +254,7 @@ def check_given(overrides: Sequence[str], settings: Settings) -> None:
             continue
         there, value = default.get(key), each.value()
         if isinstance(there, int | float) and (
-            (isinstance(value, str | QuotedString) and "${" not in each.input_line)
+            (isinstance(value, str | QuotedString) and "${" not in str(each.input_line))
             or (type(there) is int and isinstance(value, bool | float))
         ):
             kind = {bool: "true or false", int: "a whole number", float: "a number"}[type(there)]
