@@ -116,7 +116,8 @@ class Settings:
 
     def groups(self) -> dict[str, list[str]]:
         """The parts that can be chosen, and the names of their choices."""
-        listed = (
+        file = OmegaConf.load(self.folder / f"{self.name}.yaml")
+        listed = OmegaConf.select(file, "defaults") or []
             OmegaConf.select(OmegaConf.load(self.folder / f"{self.name}.yaml"), "defaults") or []
         )
         keys = [str(key) for entry in listed if OmegaConf.is_dict(entry) for key in entry]
