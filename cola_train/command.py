@@ -118,8 +118,6 @@ class Settings:
         """The parts that can be chosen, and the names of their choices."""
         file = OmegaConf.load(self.folder / f"{self.name}.yaml")
         listed = OmegaConf.select(file, "defaults") or []
-            OmegaConf.select(OmegaConf.load(self.folder / f"{self.name}.yaml"), "defaults") or []
-        )
         keys = [str(key) for entry in listed if OmegaConf.is_dict(entry) for key in entry]
         return {key: self._choices(key) for key in keys if (self.folder / key).is_dir()}
 
