@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import hydra
+from cola_train.command import command
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -61,18 +61,14 @@ def merge(config: DictConfig, settings: Any) -> DictConfig:
     return merged
 
 
-@hydra.main(version_base=None, config_path="conf", config_name="batched")
+@command("batched")
 def main(config: DictConfig) -> None:
     import torch
 
     from benchmarks.machine import processor
-    from benchmarks.vp2_protocol.records import write_text
-    from cola_env.errors import ColaWorldError
+    from cola_env.files import write_text
 
-    try:
-        found = compare(config)
-    except ColaWorldError as error:
-        sys.exit(f"error: {error}")
+    found = compare(config)
     best = {way: max(one["episodes_per_hour"] for one in played) for way, played in found.items()}
     results = {
         "command": " ".join(["python -m benchmarks.batched", *sys.argv[1:]]),

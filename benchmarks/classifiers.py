@@ -6,7 +6,9 @@ of the real actions of the episodes that classifiers are not trained on (the sha
 """
 
 import sys
+from dataclasses import dataclass
 
+from benchmarks.arguments import read_arguments
 from benchmarks.machine import processor
 from benchmarks.report import report
 from benchmarks.vp2_protocol.judges import classifier_places
@@ -18,6 +20,7 @@ from cola_train.classifier import ClassifierConfig, hold_out
 from cola_train.data.imagined_frames import imagine_frames
 from cola_train.data.joined import open_dataset
 from cola_train.data.labelled_frames import LabelledFrames, load_labelled_frames
+from cola_train.ending import ending
 from cola_train.evaluation.detection import as_json, measure
 
 
@@ -44,18 +47,23 @@ def compare(data: str, classifiers: str | None, model: str) -> dict[str, object]
     return found
 
 
+@dataclass
+class Settings:
+    data: str | None = None
+    classifiers: str | None = None
+    model: str = "cola"
+    out: str | None = None
+
+
 def main(arguments: list[str]) -> None:
-    options = dict(argument.split("=", 1) for argument in arguments)
-    data, out = options.pop("data", None), options.pop("out", None)
-    classifiers, model = options.pop("classifiers", None), options.pop("model", "cola")
-    if options or data is None:
-        sys.exit("The settings are data=FOLDER, classifiers=, model= and out=.")
-    command = " ".join(["python -m benchmarks.classifiers", *arguments])
-    try:
-        found = compare(data, classifiers, model)
-    except ColaWorldError as error:
-        sys.exit(str(error))
-    report({"command": command, "processor": processor(), "classifiers": found}, out)
+    with ending():
+        settings = read_arguments(Settings, arguments, __doc__)
+        if settings.data is None:
+            raise ColaWorldError("Give data=FOLDER.")
+        found = compare(settings.data, settings.classifiers, settings.model)
+        command = " ".join(["python -m benchmarks.classifiers", *arguments])
+        results = {"command": command, "processor": processor(), "classifiers": found}
+        report(results, settings.out)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ success. out= keeps the results as JSON. `threshold` of the classifiers' config 
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmarks.arguments import read_arguments
 from benchmarks.report import report
 from cola_env.checkpoints import load_model
-from cola_env.errors import ColaWorldError
 from cola_env.goals import GoalPair, load_goals
 from cola_env.models.world_model import ColaWorldModel
 from cola_env.rewards import ClassifierReward
 from cola_env.worlds import LIBERO, find_world
+from cola_train.ending import ending
 from cola_train.progress import progress_bar
 
 THRESHOLDS = (0.5, 0.8, 0.9, 0.95, 0.97, 0.99)
@@ -92,16 +93,11 @@ def overall(found: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 def main(arguments: list[str]) -> None:
     torch.set_num_threads(1)
-    try:
-        settings = Settings(**dict(argument.split("=", 1) for argument in arguments))
-    except (TypeError, ValueError):
-        sys.exit(f"The settings are {', '.join(asdict(Settings()))}, each as name=value.")
-    try:
+    with ending():
+        settings = read_arguments(Settings, arguments, __doc__)
         found = measure(settings)
-    except ColaWorldError as error:
-        sys.exit(f"error: {error}")
-    command = " ".join(["python -m benchmarks.dream_success", *arguments])
-    report({"command": command, "all": overall(found), "tasks": found}, settings.out)
+        command = " ".join(["python -m benchmarks.dream_success", *arguments])
+        report({"command": command, "all": overall(found), "tasks": found}, settings.out)
 
 
 if __name__ == "__main__":

@@ -9,17 +9,16 @@ the teacher's. Prints a table and writes OUT/few_steps.json.
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
-import hydra
 import torch
 from omegaconf import DictConfig
 
 from benchmarks.vp2_protocol.contestants import plain
 from cola_env.checkpoints import find_checkpoint, load_model
-from cola_env.errors import ColaWorldError
+from cola_env.files import write_text
 from cola_env.models.world_model import ColaWorldModel
+from cola_train.command import command
 from cola_train.data.clips import TrainingData
 from cola_train.data.encoding import encoded
 from cola_train.evaluation.horizon import multi_step_psnr
@@ -66,20 +65,15 @@ def table(rows: Rows) -> str:
     return "\n".join(lines)
 
 
-@hydra.main(version_base=None, config_path="conf", config_name="few_steps")
+@command("few_steps")
 def main(config: DictConfig) -> None:
     torch.set_num_threads(config.threads)
-    try:
-        teacher = load_model(config.teacher, config.device)
-        student = None if config.student is None else load_model(config.student, config.device)
-        sources = data_of(find_checkpoint(config.teacher), plain(config.data))
-        held_out = held_out_of(sources, teacher, with_actions=True)
-        rows = measure(teacher, student, encoded(held_out, teacher, cache=None), config)
-    except ColaWorldError as error:
-        sys.exit(f"error: {error}")
-    out = Path(config.out)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "few_steps.json").write_text(json.dumps(rows, indent=1) + "\n")
+    teacher = load_model(config.teacher, config.device)
+    student = None if config.student is None else load_model(config.student, config.device)
+    sources = data_of(find_checkpoint(config.teacher), plain(config.data))
+    held_out = held_out_of(sources, teacher, with_actions=True)
+    rows = measure(teacher, student, encoded(held_out, teacher, cache=None), config)
+    write_text(Path(config.out) / "few_steps.json", json.dumps(rows, indent=1) + "\n")
     print(table(rows))
 
 

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import hydra
+from cola_train.command import command
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -151,28 +151,23 @@ def make_rows(found: dict[str, list[Foresight]]) -> list[dict[str, Any]]:
     return rows
 
 
-@hydra.main(version_base=None, config_path="conf", config_name="fidelity")
+@command("fidelity")
 def main(config: DictConfig) -> None:
     import torch
-    from rich.console import Console
 
     from benchmarks.fidelity_report import draw, table, write_page
-    from benchmarks.vp2_protocol.records import write_text
-    from cola_env.errors import ColaWorldError
+    from benchmarks.terminal import terminal
+    from cola_env.files import write_text
 
     torch.set_num_threads(1)
-    try:
-        problems, found = measure(config)
-        rows, out = make_rows(found), Path(config.out)
-        command = " ".join(["python -m benchmarks.fidelity", *sys.argv[1:]])
-        report = {"command": command, "rows": rows}
-        write_text(out / "fidelity.json", json.dumps(report, indent=1) + "\n")
-        draw(found, out / "fidelity.png")
-        page = write_page(out, rows, problems, found)
-        Console().print(table(rows))
-        print(f"Results: {out / 'fidelity.json'}\nPage:    {page.resolve().as_uri()}")
-    except ColaWorldError as error:
-        sys.exit(f"error: {error}")
+    problems, found = measure(config)
+    rows, out = make_rows(found), Path(config.out)
+    report = {"command": " ".join(["python -m benchmarks.fidelity", *sys.argv[1:]]), "rows": rows}
+    write_text(out / "fidelity.json", json.dumps(report, indent=1) + "\n")
+    draw(found, out / "fidelity.png")
+    page = write_page(out, rows, problems, found)
+    terminal().print(table(rows))
+    print(f"Results: {out / 'fidelity.json'}\nPage:    {page.resolve().as_uri()}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from PIL import Image
 
 from benchmarks.vp2_protocol.fidelity import Foresight, Problem, calibration
 from benchmarks.vp2_protocol.page import STYLE, embedded
-from benchmarks.vp2_protocol.records import write_text
+from cola_env.files import write_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

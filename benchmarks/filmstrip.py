@@ -7,7 +7,6 @@ expected, and at the right the goal. Writes --out, a PNG.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from PIL import Image
 
 from benchmarks.vp2_protocol.video import BACKGROUND, CAPTION, GAP, HOLD, PANEL
 from cola_env.errors import ColaWorldError
+from cola_train.ending import ending
 
 LINE = 2
 """Pixels between the frames."""
@@ -65,10 +65,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("filmstrip.png"))
     parser.add_argument("--columns", type=int, default=8, help="frames of an episode, at most")
     options = parser.parse_args()
-    try:
+    with ending():
         filmstrip([steps(video) for video in options.videos], options.columns).save(options.out)
-    except ColaWorldError as error:
-        sys.exit(f"error: {error}")
     print(f"Picture: {options.out}")
 
 

@@ -21,14 +21,15 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
-import hydra
 import torch
 from omegaconf import DictConfig
 
 from benchmarks.loader import moving_disc
 from benchmarks.machine import processor
 from cola_env.errors import ColaWorldError
+from cola_env.files import write_text
 from cola_env.models.world_model import ColaWorldModel
+from cola_train.command import command
 from cola_train.data.clips import Clips, TrainingData
 from cola_train.evaluation.obedience import obedience
 from cola_train.phases import FlowMatching, Phase, Reconstruction
@@ -137,7 +138,7 @@ def stress(folder: Path, kills: int, longest: float, seed: int) -> Report:
         out = folder / f"run_{report.finished}"
         while live(out, log, moments.uniform(0, longest) if report.kills < kills else None)[0]:
             report.kills += 1
-            report.while_saving += (out / "checkpoints" / "unfinished.tmp").exists()
+            report.while_saving += any((out / "checkpoints").glob("*.tmp"))
             phase = newest_phase(out)
             report.phases[phase] = report.phases.get(phase, 0) + 1
             bar.update()
@@ -163,14 +164,11 @@ def result(out: Path) -> tuple[dict[str, torch.Tensor], str]:
     return model.state_dict(), (out / "history.jsonl").read_text()
 
 
-@hydra.main(version_base=None, config_path="conf", config_name="kill_stress")
+@command("kill_stress")
 def main(config: DictConfig) -> None:
     start = time.monotonic()
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            report = stress(Path(folder), config.kills, config.longest, config.seed)
-    except ColaWorldError as error:
-        sys.exit(f"error: {error}")
+    with tempfile.TemporaryDirectory() as folder:
+        report = stress(Path(folder), config.kills, config.longest, config.seed)
     results = {
         "command": " ".join(["python -m benchmarks.kill_stress", *sys.argv[1:]]),
         "processor": processor(),
@@ -182,9 +180,9 @@ def main(config: DictConfig) -> None:
     text = json.dumps(results, indent=1)
     print(text)
     if config.out:
-        Path(config.out).write_text(text + "\n")
+        write_text(Path(config.out), text + "\n")
     if not report.lossless:
-        sys.exit("error: a killed run did not end like one that nobody killed.")
+        raise ColaWorldError("A killed run did not end like one that nobody killed.")
 
 
 if __name__ == "__main__":

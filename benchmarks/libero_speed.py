@@ -6,16 +6,19 @@ reached are compared bit for bit. Neither draws a picture.
 
 import sys
 import time
+from dataclasses import dataclass
 from statistics import median
 
 import numpy as np
 
+from benchmarks.arguments import read_arguments
 from benchmarks.machine import processor
 from benchmarks.report import report
 from cola_env.simulators.libero_control import ControlStep
 from cola_env.simulators.libero_package import find_assets, use_assets
 from cola_env.simulators.libero_scene import LiberoScene
 from cola_env.simulators.libero_tasks import find_task
+from cola_train.ending import ending
 
 TASK = "libero_goal/put_the_bowl_on_the_plate"
 HELD = 10
@@ -46,14 +49,19 @@ def compare(actions: int) -> dict[str, float | bool]:
     }
 
 
+@dataclass
+class Settings:
+    actions: int = 30
+    out: str | None = None
+
+
 def main(arguments: list[str]) -> None:
-    options = dict(argument.split("=", 1) for argument in arguments)
-    out, actions = options.pop("out", None), int(options.pop("actions", 30))
-    if options:
-        sys.exit(f"Unknown settings {', '.join(options)}: there are out, actions.")
-    command = " ".join(["python -m benchmarks.libero_speed", *arguments])
-    results = {"command": command, "processor": processor(), "task": TASK, **compare(actions)}
-    report(results, out)
+    with ending():
+        settings = read_arguments(Settings, arguments, __doc__)
+        command = " ".join(["python -m benchmarks.libero_speed", *arguments])
+        found = compare(settings.actions)
+        results = {"command": command, "processor": processor(), "task": TASK, **found}
+        report(results, settings.out)
 
 
 if __name__ == "__main__":

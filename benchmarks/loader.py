@@ -23,12 +23,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
+from benchmarks.arguments import read_arguments
 from benchmarks.machine import machine
 from cola_env.checkpoints import pick_device
-from cola_env.errors import ColaWorldError
+from cola_env.files import write_text
 from cola_env.models.precision import autocast
 from cola_env.models.sizes import MODEL_SIZES
 from cola_env.models.world_model import ColaWorldModel
@@ -37,6 +36,7 @@ from cola_train.data.lerobot_writer import LeRobotWriter
 from cola_train.data.loader import batches
 from cola_train.data.training_data import DataSources, LoadingConfig
 from cola_train.data.video import VideoWriter
+from cola_train.ending import ending
 from cola_train.phases import FlowMatching
 
 LEARNS = ["stdit", "conditioner", "idm", "quantizer"]
@@ -173,30 +173,17 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def parse(arguments: list[str]) -> Settings:
-    """Settings from key=value; ColaWorldError for others than those of ``Settings``."""
-    try:
-        given = OmegaConf.from_dotlist(arguments)
-        settings = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Settings), given))
-    except OmegaConfBaseException as error:
-        raise ColaWorldError(f"{str(error).splitlines()[0]}: see benchmarks/loader.py.") from error
-    assert isinstance(settings, Settings)
-    return settings
-
-
 def main(arguments: list[str]) -> None:
-    try:
-        settings = parse(arguments)
+    with ending():
+        settings = read_arguments(Settings, arguments, __doc__)
         torch.set_num_threads(1)
         with tempfile.TemporaryDirectory() as folder:
             results = measure(settings, Path(folder))
-    except ColaWorldError as error:
-        sys.exit(f"error: {error}")
-    results = {"command": " ".join(["python -m benchmarks.loader", *arguments]), **results}
-    print(table(results))
-    if settings.out:
-        Path(settings.out).write_text(json.dumps(results, indent=1) + "\n")
-        Path(settings.out).with_suffix(".md").write_text(table(results))
+        results = {"command": " ".join(["python -m benchmarks.loader", *arguments]), **results}
+        print(table(results))
+        if settings.out:
+            write_text(Path(settings.out), json.dumps(results, indent=1) + "\n")
+            write_text(Path(settings.out).with_suffix(".md"), table(results))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ from cola_env.errors import ColaWorldError
 from cola_env.goals import GoalPair, GoalSet, merge
 from cola_env.simulators.simulator_env import SimulatorEnv
 from cola_env.worlds import ROBODESK, WORLDS, WorldInfo, find_world
+from cola_train.ending import ending
+from cola_train.workers import deaths_told
 from cola_train.worlds import controllers
 
 FIRST_SEED = 2**31
@@ -120,7 +122,7 @@ def make_goals(
         world=world,
     )
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as executor:
+    with deaths_told(), ProcessPoolExecutor(workers, mp_context=context) as executor:
         parts = track(executor.map(job, tasks), "goals", total=len(tasks))
         return merge(list(parts))
 
@@ -138,6 +140,11 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, help="default: the package's own goal file")
     given = parser.parse_args()
+    with ending():
+        make(given)
+
+
+def make(given: argparse.Namespace) -> None:
     world = find_world(given.env)
     goals = make_goals(
         world,

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.vp2_protocol.paired import comparisons
-from benchmarks.vp2_protocol.records import write_text
 from benchmarks.vp2_protocol.table import Row, results_json
 from cola_env.errors import ColaWorldError
+from cola_env.files import write_text
+from cola_train.ending import ending
 
 TRAINING = frozenset({"checkpoint", "weights"})
 """The settings in which several trainings of one model differ."""
@@ -32,7 +33,7 @@ def merge_results(paths: Sequence[Path], trainings: bool = False) -> list[Row]:
         file = path / "results.json" if path.is_dir() else path
         if not file.is_file():
             raise ColaWorldError(f"There are no results {file}; finish that run first.")
-        for row in json.loads(file.read_text())["rows"]:
+        for row in read_rows(file):
             key = row["model"], row["task"], row["seed"]
             if merged.setdefault(key, row) != row:
                 raise ColaWorldError(
@@ -51,16 +52,25 @@ def merge_results(paths: Sequence[Path], trainings: bool = False) -> list[Row]:
     return sorted(merged.values(), key=lambda row: models.index(row["model"]))
 
 
+def read_rows(file: Path) -> list[Row]:
+    """Raises ColaWorldError for a file that is damaged or holds no results."""
+    try:
+        rows: list[Row] = json.loads(file.read_text())["rows"]
+        if all(row.keys() >= {"model", "task", "seed", "settings"} for row in rows):
+            return rows
+    except (ValueError, LookupError, TypeError, AttributeError):
+        pass
+    raise ColaWorldError(f"{file} is damaged or holds no results: give another, or play it again.")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path, help="run folders or results files")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    try:
+    with ending():
         rows = merge_results(given.runs)
-    except ColaWorldError as error:
-        parser.error(str(error))
-    write_text(given.out, results_json(rows))
+        write_text(given.out, results_json(rows))
     print(*comparisons(rows), f"{given.out}: {len(rows)} rows", sep="\n")
 
 

@@ -20,14 +20,16 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from benchmarks.batched import merge
+from benchmarks.terminal import terminal
 from benchmarks.vp2 import play
 from benchmarks.vp2_protocol.contestants import plain
-from benchmarks.vp2_protocol.records import write_text
 from benchmarks.vp2_protocol.run import Run
 from benchmarks.vp2_protocol.table import ROW_KEYS, make_rows
 from cola_env.checkpoints import find_checkpoint, load_model
 from cola_env.errors import ColaWorldError
+from cola_env.files import write_text
 from cola_env.models.world_model import ColaWorldModel
+from cola_train.command import command
 from cola_train.data.clips import TrainingData
 from cola_train.data.encoding import encoded
 from cola_train.evaluation.horizon import multi_step_psnr, rollout_picture
@@ -101,7 +103,6 @@ def plan(run: Run) -> list[dict[str, Any]]:
 
 
 def report(results: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("measure", "value", title="Obedience on held-out episodes")
@@ -118,34 +119,31 @@ def report(results: dict[str, Any]) -> None:
     for model, rows in results["psnr_by_step"].items():
         for name, values in rows.items():
             table.add_row(f"{model} {name} by step", " ".join(f"{v:.1f}" for v in values))
-    Console().print(table)
+    terminal().print(table)
 
 
-@hydra.main(version_base=None, config_path="conf", config_name="obeys")
+@command("obeys")
 def main(config: DictConfig) -> None:
     torch.set_num_threads(1)
-    try:
-        model, reference = (load_model(config[k], config.device) for k in ("model", "reference"))
-        sources = data_of(find_checkpoint(config.model), plain(config.data))
-        test = held_out_of(sources, model, with_actions=True)
-        train = sources.split("train", model.config.image_size).with_actions()
-        planned = planning_run(config) if config.planning else None
-        out = Path(config.out)
-        out.mkdir(parents=True, exist_ok=True)
-        results = {
-            "command": " ".join(["python -m benchmarks.obeys", *sys.argv[1:]]),
-            "held_out_episodes": sources.num_episodes("test", with_actions=True),
-            **measure(model, reference, train, test, config),
-        }
-        rollout_picture(model, test, out / "rollout.png", config.horizon)
+    model, reference = (load_model(config[k], config.device) for k in ("model", "reference"))
+    sources = data_of(find_checkpoint(config.model), plain(config.data))
+    test = held_out_of(sources, model, with_actions=True)
+    train = sources.split("train", model.config.image_size).with_actions()
+    planned = planning_run(config) if config.planning else None
+    out = Path(config.out)
+    out.mkdir(parents=True, exist_ok=True)
+    results = {
+        "command": " ".join(["python -m benchmarks.obeys", *sys.argv[1:]]),
+        "held_out_episodes": sources.num_episodes("test", with_actions=True),
+        **measure(model, reference, train, test, config),
+    }
+    rollout_picture(model, test, out / "rollout.png", config.horizon)
+    write_text(out / "obeys.json", json.dumps(results, indent=1) + "\n")
+    report(results)
+    if planned:
+        results["planning"] = plan(planned)
         write_text(out / "obeys.json", json.dumps(results, indent=1) + "\n")
-        report(results)
-        if planned:
-            results["planning"] = plan(planned)
-            write_text(out / "obeys.json", json.dumps(results, indent=1) + "\n")
-        print(f"Results: {out / 'obeys.json'}, picture: {out / 'rollout.png'}")
-    except ColaWorldError as error:
-        sys.exit(f"error: {error}")
+    print(f"Results: {out / 'obeys.json'}, picture: {out / 'rollout.png'}")
 
 
 if __name__ == "__main__":

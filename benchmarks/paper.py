@@ -7,21 +7,21 @@ numbers beside the paper's claims with a verdict each, by the rules of docs/pape
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import hydra
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from benchmarks.paper_experiments import figures, tables
 from benchmarks.paper_experiments.measures import check_held_out
 from benchmarks.paper_experiments.report import Result, summary, write_result
 from benchmarks.paper_experiments.runs import Study, as_list, chosen, plan, runs_of
 from benchmarks.training_runs import finish_all
-from benchmarks.vp2_protocol.records import write_text
-from cola_env.checkpoints import check_folder
+from cola_env.checkpoints import find_checkpoint
 from cola_env.errors import ColaWorldError
+from cola_env.files import write_text
+from cola_train.command import command
+from cola_train.ending import GOES_ON
 
 EXPERIMENTS: dict[str, Callable[[Study], Result]] = {
     "figure_2": figures.figure_2,
@@ -61,14 +61,14 @@ def check_given(config: DictConfig, names: list[str]) -> None:
             "Table 4 plans on goals of 64 x 64 pixels, which models of the paper's size do not "
             "imagine: leave table 4 out, or give vp2.results=FILE of models that do."
         )
-    missing = [name for name in ("data", "init") if OmegaConf.is_missing(config, name)]
+    missing = [name for name in ("data", "init") if config[name] is None]
     if missing:
         raise ColaWorldError(
             f"Give {' and '.join(f'{name}=FOLDER' for name in missing)}; init is a model with a "
             "pre-trained autoencoder and world model, made by python -m cola_train "
             "recipe=joint_mini order=[autoencoder,pretrain] data=FOLDER."
         )
-    check_folder(Path(config.init))
+    find_checkpoint(config.init)
 
 
 def setting(study: Study, experiment: str) -> str:
@@ -84,14 +84,9 @@ def setting(study: Study, experiment: str) -> str:
     )
 
 
-@hydra.main(version_base=None, config_path="conf", config_name="paper")
+@command("paper", GOES_ON)
 def main(config: DictConfig) -> None:
-    try:
-        reproduce(config)
-    except ColaWorldError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("Stopped; the same command goes on where it was.")
+    reproduce(config)
 
 
 if __name__ == "__main__":

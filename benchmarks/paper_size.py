@@ -25,18 +25,20 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.arguments import read_arguments
 from benchmarks.machine import machine, matmul_peak, peak_resident
 from benchmarks.paper_weights import publish_network, publish_vae
 from benchmarks.timing import timed
-from benchmarks.vp2_protocol.records import write_text
 from cola_env.checkpoints import pick_device
 from cola_env.errors import ColaWorldError
+from cola_env.files import write_text
 from cola_env.models.sizes import PAPER
 from cola_env.models.stdit import STDiTConfig
 from cola_env.models.vae import VAEConfig
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Clips
 from cola_train.describe import describe
+from cola_train.ending import ending
 from cola_train.phases import FlowMatching
 
 Result = dict[str, Any]
@@ -69,21 +71,12 @@ class Settings:
     @classmethod
     def of(cls, arguments: list[str]) -> Settings:
         """Raises ColaWorldError for an unknown setting or part."""
-        given = dict(argument.partition("=")[::2] for argument in arguments)
-        unknown = sorted(given.keys() - asdict(cls()).keys())
-        parts = given.get("parts", cls.parts).split(",")
-        unknown += sorted(set(parts) - PARTS.keys())
-        if unknown:
+        settings = read_arguments(cls, arguments, __doc__)
+        if unknown := sorted(set(settings.parts.split(",")) - PARTS.keys()):
             raise ColaWorldError(
-                f"Unknown {', '.join(unknown)}: there are {', '.join(asdict(cls()))}, "
-                f"and the parts {', '.join(PARTS)}."
+                f"There is no part {', '.join(unknown)}: choose some of {', '.join(PARTS)}."
             )
-        kinds: dict[str, Callable[[str], Any]] = {
-            "depth": int,
-            "frames": int,
-            "compile": lambda text: text == "true",
-        }
-        return cls(**{name: kinds.get(name, str)(text) for name, text in given.items()})
+        return settings
 
 
 def load_model(settings: Settings) -> ColaWorldModel:
@@ -255,7 +248,7 @@ def results(settings: Settings, command: str) -> Iterator[tuple[str, Result]]:
 
 def main(arguments: list[str]) -> None:
     inside = "--inside" in arguments
-    try:
+    with ending():
         settings = Settings.of([argument for argument in arguments if argument != "--inside"])
         if inside:
             result = PARTS[settings.parts](settings)
@@ -265,8 +258,6 @@ def main(arguments: list[str]) -> None:
         command = " ".join(["python -m benchmarks.paper_size", *arguments])
         for name, result in results(settings, command):
             print(name, json.dumps(result))
-    except ColaWorldError as error:
-        sys.exit(str(error))
 
 
 if __name__ == "__main__":

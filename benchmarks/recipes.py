@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import fnmatch
 import json
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import hydra
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from benchmarks.training_runs import Job, finish, finished, history
-from benchmarks.vp2_protocol.records import write_text
 from cola_env.errors import ColaWorldError
+from cola_env.files import write_text
+from cola_train.command import command, quoted, written
+from cola_train.ending import GOES_ON
 from cola_train.progress import progress_bar
 
 COLUMNS = {
@@ -42,8 +43,9 @@ def jobs(config: DictConfig) -> list[Job]:
     for pattern in patterns:
         if not fnmatch.filter(study, pattern):
             raise ColaWorldError(f"There is no arm '{pattern}'; choose some of {', '.join(study)}.")
-    data = config.data if isinstance(config.data, str) else ",".join(config.data)
-    common = [*config.base, f"data=[{data}]", f"init={config.init}"]
+    given = [config.data] if isinstance(config.data, str) else list(config.data)
+    data = ",".join(map(written, given))
+    common = [*config.base, f"data=[{data}]", quoted("init", config.init)]
     common.append(f"trainer.compile={config.compile}")
     found = []
     for arm, entry in study.items():
@@ -79,22 +81,23 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-@hydra.main(version_base=None, config_path="conf", config_name="recipes")
+@command("recipes", GOES_ON)
 def main(config: DictConfig) -> None:
+    out, todo = Path(config.out), jobs(config)
     try:
-        missing = sorted(OmegaConf.missing_keys(config))
-        if missing:
-            raise ColaWorldError(f"Give {' and '.join(f'{name}=FOLDER' for name in missing)}.")
-        out = Path(config.out)
-        todo = jobs(config)
         for job in progress_bar(todo, "runs"):
             finish(job, out)
-            rows = [measures(each, out) for each in todo if finished(each, out)]
-            write_text(out / "recipes.json", json.dumps(rows, indent=1) + "\n")
-            write_text(out / "recipes.md", table(rows))
-        print(table(rows))
-    except ColaWorldError as error:
-        sys.exit(f"error: {error}")
+            keep(todo, out)
+    finally:
+        print(table(keep(todo, out)))
+
+
+def keep(jobs: Sequence[Job], out: Path) -> list[dict[str, Any]]:
+    """Write what the finished runs have reached; returns it."""
+    rows = [measures(each, out) for each in jobs if finished(each, out)]
+    write_text(out / "recipes.json", json.dumps(rows, indent=1) + "\n")
+    write_text(out / "recipes.md", table(rows))
+    return rows
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.vp2_protocol.records import write_text
+from cola_env.files import write_text
 
 
 def report(results: dict[str, Any], out: str | None) -> None:

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import hydra
 import torch
 from omegaconf import DictConfig
 from torch import Tensor
@@ -25,11 +24,12 @@ from benchmarks.plain_sampler import plain_rollout
 from benchmarks.rollout_costs import count_costs, peak_memory
 from benchmarks.rollout_report import draw, tell
 from benchmarks.timing import simulator_step, timed
-from benchmarks.vp2_protocol.records import write_text
 from cola_env.checkpoints import load_model, pick_device
 from cola_env.errors import ColaWorldError
+from cola_env.files import write_text
 from cola_env.models.sizes import PAPER
 from cola_env.models.world_model import ColaWorldModel
+from cola_train.command import command
 
 Rollout = Callable[[], Tensor]
 
@@ -135,13 +135,13 @@ def timings(config: DictConfig) -> dict[str, Any]:
     }
 
 
-@hydra.main(version_base=None, config_path="conf", config_name="rollout")
+@command("rollout")
 def main(config: DictConfig) -> None:
     file, picture = Path(config.out) / "rollout.json", Path(config.out) / "rollout.png"
     try:
         found = timings(config)
-    except (ColaWorldError, ImportError, RuntimeError) as error:
-        sys.exit(f"error: {error}")
+    except RuntimeError as error:  # no OpenGL, or no memory
+        raise ColaWorldError(str(error)) from error
     write_text(file, json.dumps(found, indent=1) + "\n")
     tell(found)
     found["memory"] = peak_memory(config)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from benchmarks.terminal import terminal
+
 
 def tell(found: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     peak = found["machine"]["matmul_flop_per_second"]
@@ -15,7 +16,7 @@ def tell(found: dict[str, Any]) -> None:
     for name, row in found["contestants"].items():
         share = f"{100 * row['flop_per_second'] / peak:.1f} %"
         table.add_row(name, f"{row['frames_per_second']:.1f}", f"{row['tflop']:.3f}", share)
-    console = Console()
+    console = terminal()
     console.print(table)
     for name, ratio in found["ratios"].items():
         console.print(f"{name.replace('_', ' ')}: {ratio:.1f}x")

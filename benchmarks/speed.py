@@ -5,15 +5,19 @@ the ratios at the end compare figures of the same run.
 """
 
 import sys
+from dataclasses import dataclass
+from typing import Any
 
 import gymnasium as gym
 import torch
 
 import cola_env  # noqa: F401
+from benchmarks.arguments import read_arguments
 from benchmarks.machine import machine
 from benchmarks.report import report
 from benchmarks.timing import median_seconds, simulator_step
 from cola_env.checkpoints import load_model, pick_device
+from cola_train.ending import ending
 from planners import CEM, AR1Noise
 
 TASK = "push_red"
@@ -53,12 +57,21 @@ def planner_overhead(repeats: int) -> dict[str, float]:
     }
 
 
+@dataclass
+class Settings:
+    checkpoint: str = "cola"
+    repeats: int = 10
+    out: str | None = None
+
+
 def main(arguments: list[str]) -> None:
-    options = dict(argument.split("=", 1) for argument in arguments)
-    checkpoint = options.pop("checkpoint", "cola")
-    out, repeats = options.pop("out", None), int(options.pop("repeats", 10))
-    if options:
-        sys.exit(f"Unknown settings {', '.join(options)}: there are checkpoint, out, repeats.")
+    with ending():
+        settings = read_arguments(Settings, arguments, __doc__)
+        report(measure(settings, arguments), settings.out)
+
+
+def measure(settings: Settings, arguments: list[str]) -> dict[str, Any]:
+    checkpoint, repeats = settings.checkpoint, settings.repeats
     torch.set_num_threads(1)
     device = pick_device()
     seconds = {
@@ -68,7 +81,7 @@ def main(arguments: list[str]) -> None:
         "simulator_step_vp2": simulator_step(TASK, "vp2", max(2, repeats // 4)),
         **planner_overhead(repeats),
     }
-    results = {
+    return {
         "command": " ".join(["python -m benchmarks.speed", *arguments]),
         "machine": machine(device),
         "seconds": seconds,
@@ -81,7 +94,6 @@ def main(arguments: list[str]) -> None:
             / (seconds["rollout_64x6"] / 384),
         },
     }
-    report(results, out)
 
 
 if __name__ == "__main__":

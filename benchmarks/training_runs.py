@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass
 from functools import cache
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,12 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 import cola_train.__main__ as training
-from benchmarks.vp2_protocol.records import write_text
 from cola_env.errors import ColaWorldError
+from cola_env.files import write_text
+from cola_train.command import quoted
 from cola_train.data.training_data import DataSources, LoadingConfig
 from cola_train.progress import progress_bar
-from cola_train.workers import end_with_parent
+from cola_train.workers import deaths_told, end_with_parent
 
 CONF = Path(training.__file__).parent / "conf"
 
@@ -61,13 +61,8 @@ def finish_all(jobs: Sequence[Job], out: Path, workers: int = 1) -> None:
                 finish(job, out)
                 bar.update()
             return
-        try:
+        with deaths_told():
             finish_side_by_side(jobs, out, workers, bar)
-        except BrokenProcessPool as error:
-            raise ColaWorldError(
-                "A training process was killed, perhaps because memory ran out: the same command "
-                f"goes on where it was; fewer than workers={workers} need less."
-            ) from error
 
 
 def finish_side_by_side(jobs: Sequence[Job], out: Path, workers: int, bar: tqdm[Any]) -> None:
@@ -79,7 +74,13 @@ def finish_side_by_side(jobs: Sequence[Job], out: Path, workers: int, bar: tqdm[
             for job in ready[: workers - len(running)]:
                 waiting.remove(job)
                 running[pool.submit(finish_aside, job, out)] = job
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
+            try:
+                done = wait(running, return_when=FIRST_COMPLETED).done
+            except KeyboardInterrupt:  # the trainings go on from their checkpoints
+                for process in active_children():
+                    process.terminate()
+                raise
+            for future in done:
                 future.result()
                 running.pop(future)
                 bar.update()
@@ -124,7 +125,7 @@ def composed(job: Job, out: Path) -> DictConfig:
     GlobalHydra.instance().clear()  # of the study's own configuration, which has been read
     try:
         with initialize_config_dir(str(CONF), version_base=None):
-            return compose("train", merged([*job.overrides, f"out={job.folder(out)}"]))
+            return compose("train", merged([*job.overrides, quoted("out", job.folder(out))]))
     except HydraException as error:
         raise failure(job, error) from error
 

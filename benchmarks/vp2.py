@@ -11,8 +11,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import hydra
-
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
@@ -23,24 +21,20 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != HERE]
 
-# The heavy imports are inside, because every simulator process imports this file again.
+# The other heavy imports are inside, because every simulator process imports this file again.
+from cola_train.command import command  # noqa: E402
+from cola_train.ending import GOES_ON  # noqa: E402
 
 
-@hydra.main(version_base=None, config_path="conf", config_name="vp2")
+@command("vp2", GOES_ON)
 def main(config: "DictConfig") -> None:
     from benchmarks.vp2_protocol.run import Run
-    from cola_env.errors import ColaWorldError
 
+    benchmark = Run(config)
     try:
-        benchmark = Run(config)
-        try:
-            play(benchmark)
-        finally:
-            report(benchmark)
-    except ColaWorldError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("Stopped; the same command goes on from here.")
+        play(benchmark)
+    finally:
+        report(benchmark)
 
 
 def play(benchmark: "Run") -> None:
@@ -53,6 +47,9 @@ def play(benchmark: "Run") -> None:
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+    from rich.text import Text
+
+    from benchmarks.terminal import terminal
 
     columns = (
         TextColumn("{task.description}"),
@@ -61,23 +58,22 @@ def play(benchmark: "Run") -> None:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, speed_estimate_period=600) as bar:
+    with Progress(*columns, console=terminal(), speed_estimate_period=600) as bar:
         line = bar.add_task(
             "episodes", total=len(benchmark.planned), completed=len(benchmark.records())
         )
 
         def tell(record: "EpisodeRecord") -> None:
-            verdict = "[green]success[/]" if record.success else "[red]failure[/]"
-            bar.print(f"{record.model:10s} {record.task:24s} {record.pair:3d} {verdict}")
+            verdict = Text("success", "green") if record.success else Text("failure", "red")
+            bar.print(f"{record.model:10s} {record.task:24s} {record.pair:3d}", verdict)
             bar.update(line, completed=len(benchmark.records()))
 
         benchmark.play(tell)
 
 
 def report(benchmark: "Run") -> None:
-    """Write results.json, results.csv and index.html; print the table and paired differences."""
-    from rich.console import Console
-
+    """Print the table and paired differences; write results.json, results.csv and index.html."""
+    from benchmarks.terminal import terminal
     from benchmarks.vp2_protocol.page import write_page
     from benchmarks.vp2_protocol.paired import comparisons
     from benchmarks.vp2_protocol.published import verdict
@@ -88,16 +84,16 @@ def report(benchmark: "Run") -> None:
     if not records:
         return
     rows = make_rows(records, benchmark.folder.settings())
-    results, _ = write_results(benchmark.folder, rows)
-    complete = len(benchmark.records()) == len(benchmark.planned)
-    page = write_page(benchmark.folder, records, rows, complete)
-    console = Console()
+    console = terminal()
     console.print(terminal_table(rows))
     for told in (*comparisons(rows), verdict(rows[0]["settings"])):
         console.print(told, soft_wrap=True)
     for model in dict.fromkeys(record.model for record in records):
         told = shares(record.spent for record in records if record.model == model)
-        console.print(f"Time of {model}: {told}.")
+        console.print(f"Time of {model}: {told}.", soft_wrap=True)
+    results, _ = write_results(benchmark.folder, rows)
+    complete = len(benchmark.records()) == len(benchmark.planned)
+    page = write_page(benchmark.folder, records, rows, complete)
     console.print(f"Results: {results}\nPage:    {page.resolve().as_uri()}", soft_wrap=True)
 
 

@@ -7,7 +7,6 @@ demonstration, and a demonstration that is too long for the step limit starts at
 """
 
 import lzma
-import os
 import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
@@ -18,9 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cola_env.errors import ColaWorldError
+from cola_env.files import write_atomically
 from cola_env.worlds import ROBODESK, WorldInfo, find_world
 
 OWN = "own"
+FRAME = (64, 64, 3)
 DAMAGE = (
     EOFError,
     LookupError,
@@ -61,6 +62,23 @@ class GoalPair:
     def expert_steps(self) -> int:
         return len(self.expert_actions)
 
+    def fault(self, states: tuple[int, ...], action_dim: int) -> str | None:
+        """What cannot be right, where states have the shape `states` and actions that size."""
+        for name in ("initial_frame", "goal_frame"):
+            frame = getattr(self, name)
+            if frame.shape != FRAME or frame.dtype != np.uint8:
+                return f"{name} is {frame.dtype} {frame.shape}, not uint8 {FRAME}"
+        for name in ("initial_state", "goal_state", "expert_actions"):
+            if not np.isfinite(getattr(self, name)).all():
+                return f"{name} is not finite"
+        if len(states) != 1 or {self.initial_state.shape, self.goal_state.shape} != {states}:
+            return f"its states have other sizes than {states}"
+        if self.expert_actions.shape != (self.expert_steps, action_dim):
+            return f"expert_actions are {self.expert_actions.shape}, not (T, {action_dim})"
+        if self.start_index < 0:
+            return f"start_index is {self.start_index}"
+        return None
+
 
 @dataclass(frozen=True)
 class GoalSet:
@@ -76,6 +94,25 @@ class GoalSet:
     pairs: tuple[GoalPair, ...]
     source: str = OWN
     world: str = ROBODESK.name
+
+    def __post_init__(self) -> None:
+        """Raises ColaWorldError for content that cannot be right."""
+        known = {*find_world(self.world).tasks, *find_world(self.world).goal_tasks}
+        if alien := sorted({pair.task for pair in self.pairs} - known):
+            raise ColaWorldError(
+                f"{', '.join(alien)} is no task of env={self.world}; there are "
+                f"{', '.join(sorted(known))}."
+            )
+        if self.action_repeat < 1 or not self.pairs:
+            raise ColaWorldError(
+                f"Goals need a positive action_repeat and a pair, not action_repeat="
+                f"{self.action_repeat} and {len(self.pairs)} pairs."
+            )
+        actions = find_world(self.world).action_dim
+        states = self.pairs[0].initial_state.shape
+        for i, pair in enumerate(self.pairs):
+            if wrong := pair.fault(states, actions):
+                raise ColaWorldError(f"Pair {i}, of {pair.task}: {wrong}.")
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -93,26 +130,27 @@ class GoalSet:
     def save(self, path: Path) -> None:
         """Write one compressed npz, atomically."""
         frames = [frame for pair in self.pairs for frame in (pair.initial_frame, pair.goal_frame)]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".tmp")
-        with open(partial, "wb") as file:
-            np.savez_compressed(
-                file,
-                rendering=self.rendering,
-                action_repeat=self.action_repeat,
-                source=self.source,
-                world=self.world,
-                task=np.array([pair.task for pair in self.pairs]),
-                initial_state=np.stack([pair.initial_state for pair in self.pairs]),
-                goal_state=np.stack([pair.goal_state for pair in self.pairs]),
-                actions=np.concatenate([pair.expert_actions for pair in self.pairs]),
-                expert_steps=[pair.expert_steps for pair in self.pairs],
-                start_index=[pair.start_index for pair in self.pairs],
-                seed=[pair.seed for pair in self.pairs],
-                images=_encode(frames),
-                image_size=frames[0].shape[0],
-            )
-        os.replace(partial, path)
+        content = dict(
+            rendering=self.rendering,
+            action_repeat=self.action_repeat,
+            source=self.source,
+            world=self.world,
+            task=np.array([pair.task for pair in self.pairs]),
+            initial_state=np.stack([pair.initial_state for pair in self.pairs]),
+            goal_state=np.stack([pair.goal_state for pair in self.pairs]),
+            actions=np.concatenate([pair.expert_actions for pair in self.pairs]),
+            expert_steps=[pair.expert_steps for pair in self.pairs],
+            start_index=[pair.start_index for pair in self.pairs],
+            seed=[pair.seed for pair in self.pairs],
+            images=_encode(frames),
+            image_size=frames[0].shape[0],
+        )
+
+        def write(target: Path) -> None:
+            with target.open("wb") as file:
+                np.savez_compressed(file, **content)
+
+        write_atomically(path, write)
 
     @classmethod
     def load(cls, path: Path) -> "GoalSet":
@@ -125,8 +163,14 @@ class GoalSet:
         try:
             with np.load(path, allow_pickle=False) as file:
                 data = {name: file[name] for name in file.files}
-            frames = _decode(data["images"], int(data["image_size"]))
-            actions = np.split(data["actions"], np.cumsum(data["expert_steps"])[:-1])
+            count, steps = len(data["task"]), data["expert_steps"]
+            for name in ("initial_state", "goal_state", "expert_steps", "start_index", "seed"):
+                if len(data[name]) != count:
+                    raise ValueError(f"{len(data[name])} of {name} for {count} pairs")
+            if np.min(steps) < 0 or np.sum(steps) != len(data["actions"]):
+                raise ValueError("the actions are not as many as expert_steps")
+            frames = _decode(data["images"], int(data["image_size"]), 2 * count)
+            actions = np.split(data["actions"], np.cumsum(steps)[:-1])
             pairs = tuple(
                 GoalPair(
                     task=str(task),
@@ -147,7 +191,7 @@ class GoalSet:
                 source=str(data.get("source", OWN)),
                 world=str(data.get("world", ROBODESK.name)),
             )
-        except DAMAGE as error:
+        except (*DAMAGE, ColaWorldError) as error:
             raise ColaWorldError(
                 f"The goal file {path} is damaged ({error}); copy it again or make a new one with "
                 "'python -m benchmarks.make_goals'."
@@ -214,6 +258,9 @@ def _encode(frames: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     return np.frombuffer(lzma.compress(np.stack(frames).tobytes(), preset=9), np.uint8)
 
 
-def _decode(data: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    pixels = np.frombuffer(lzma.decompress(data.tobytes()), np.uint8)
-    return pixels.reshape(-1, size, size, 3)
+def _decode(data: NDArray[np.uint8], size: int, count: int) -> NDArray[np.uint8]:
+    wanted = count * size * size * 3
+    if size != FRAME[0]:
+        raise ValueError(f"images of {size} pixels")
+    found = lzma.LZMADecompressor().decompress(data.tobytes(), max_length=wanted + 1)
+    return np.frombuffer(found, np.uint8).reshape(count, size, size, 3)

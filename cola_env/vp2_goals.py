@@ -66,7 +66,10 @@ def load_vp2_goals(path: Path) -> GoalSet:
             pairs += _read(file, task, env)
         finally:
             env.close()
-    return GoalSet(RENDERING, ACTION_REPEAT, tuple(pairs), source=SOURCE)
+    try:
+        return GoalSet(RENDERING, ACTION_REPEAT, tuple(pairs), source=SOURCE)
+    except ColaWorldError as error:
+        raise ColaWorldError(f"{path}: {error}") from error
 
 
 def _task_of(file: Path) -> str:
@@ -104,6 +107,11 @@ def _pair(demo: "h5py.Group", index: int, task: str, env: RoboDeskEnv) -> GoalPa
 
     start = int(demo["start_index"][()]) if "start_index" in demo else 0
     states, images = demo["states"], demo[IMAGES]
+    if not 0 <= start < len(states) or len(images) != len(states):
+        raise ColaWorldError(
+            f"Demonstration {index} has {len(states)} states, {len(images)} images and the "
+            f"start_index {start}."
+        )
     return GoalPair(
         task=task,
         initial_state=state_to_vector(from_vp2_state(env, states[start])),
@@ -118,6 +126,8 @@ def _pair(demo: "h5py.Group", index: int, task: str, env: RoboDeskEnv) -> GoalPa
 
 def _frame(image: NDArray[Any]) -> NDArray[np.uint8]:
     """An image of 0 to 255 (H, W, 3) as uint8 (64, 64, 3)."""
+    if not np.isfinite(image).all():
+        raise ColaWorldError("An image is not finite.")
     pixels = np.asarray(image).round().clip(0, 255).astype(np.uint8)
     if pixels.ndim != 3 or pixels.shape[2] != 3:
         raise ColaWorldError(f"An image has shape {pixels.shape}, not (H, W, 3).")

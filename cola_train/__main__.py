@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
-import hydra
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from cola_env.checkpoints import pick_device
+from cola_env.checkpoints import RECIPE, pick_device
 from cola_env.errors import ColaWorldError
+from cola_env.files import write_atomically
 from cola_env.models.sizes import MODEL_SIZES
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.checks import require_actions
 from cola_train.collapse import CollapseConfig
+from cola_train.command import command
 from cola_train.data.clips import TrainingData
-from cola_train.data.damage import warn_plainly
 from cola_train.data.training_data import DataSources, LoadingConfig
 from cola_train.phases import Distillation, Phase
-from cola_train.runs import RECIPE, has_codes
+from cola_train.runs import has_codes
 from cola_train.same_run import check_same_run, phases_to_run
 from cola_train.start import start_from
 from cola_train.trainer import Trainer, TrainerConfig
@@ -144,7 +143,7 @@ def train(cfg: DictConfig, sources: DataSources | None = None) -> None:
         model, phases, data, held_out, out, cfg.seed, trainer_config(cfg), pick_device(cfg.device)
     )
     if trainer.accelerator.is_main_process:
-        OmegaConf.save(recipe, out / RECIPE)
+        write_atomically(out / RECIPE, lambda target: OmegaConf.save(recipe, target))
         print(plan(phases, data, held_out, out))
     try:
         trainer.run()
@@ -166,18 +165,9 @@ def plan(phases: list[Phase], data: TrainingData, held_out: TrainingData, out: P
     )
 
 
-@hydra.main(config_path="conf", config_name="train", version_base=None)
+@command("train", "Stopped; the same command goes on from the last checkpoint.")
 def main(cfg: DictConfig) -> None:
-    warn_plainly()
-    try:
-        missing = sorted(OmegaConf.missing_keys(cfg))
-        if missing:
-            raise ColaWorldError(f"Give {' and '.join(f'{name}=FOLDER' for name in missing)}.")
-        train(cfg)
-    except ColaWorldError as error:
-        sys.exit(str(error))
-    except KeyboardInterrupt:
-        sys.exit("Stopped; the same command goes on from the last checkpoint.")
+    train(cfg)
 
 
 if __name__ == "__main__":

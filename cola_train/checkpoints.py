@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from zipfile import ZipFile
 import torch
 
 from cola_env.errors import ColaWorldError
-from cola_train.files import sync
+from cola_env.files import write_atomically
 
 
 @dataclass(frozen=True)
@@ -39,12 +38,9 @@ class Checkpoints:
                 raise ColaWorldError(f"trainer.{name}={value} must be at least 1.")
 
     def save(self, phase: str, step: int, state: dict[str, Any]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        unfinished = self.folder / "unfinished.tmp"
-        torch.save(state | {"phase": phase, "step": step}, unfinished)
-        sync(unfinished)
-        os.replace(unfinished, self.folder / f"{phase}-{step:08d}.pt")
-        sync(self.folder)
+        state = state | {"phase": phase, "step": step}
+        file = self.folder / f"{phase}-{step:08d}.pt"
+        write_atomically(file, lambda target: torch.save(state, target))
         for path in self.files()[: -self.keep_last]:
             if not self.keep_every or place(path)[1] % self.keep_every:
                 path.unlink()

@@ -12,13 +12,10 @@ solved but how near it is, a value function to plan with (`classifier=values` in
 """
 
 import json
-import sys
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import hydra
 import numpy as np
 import torch
 from hydra.core.config_store import ConfigStore
@@ -31,11 +28,12 @@ from cola_env.classifier import SuccessClassifier
 from cola_env.errors import ColaWorldError
 from cola_env.models.precision import autocast
 from cola_env.worlds import find_world
+from cola_train.command import command
 from cola_train.data.imagined_frames import imagine_frames
 from cola_train.data.joined import JoinedDataset, open_dataset
 from cola_train.data.labelled_frames import LabelledFrames, augment, load_labelled_frames
 from cola_train.evaluation.detection import Measures, as_json, measure, table
-from cola_train.files import replace_files
+from cola_train.files import write_folder
 from cola_train.progress import progress_bar
 
 MODEL_CARD = "model_card.json"
@@ -162,25 +160,20 @@ def train_classifier(config: ClassifierConfig) -> dict[str, Measures]:
 
 def save(model: SuccessClassifier, card: dict[str, object], out: Path) -> None:
     """Write the model (safetensors) and its card into `out`, each file atomically."""
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out) as partial:
-        model.save_pretrained(partial)
-        (Path(partial) / MODEL_CARD).write_text(json.dumps(card, indent=1) + "\n")
-        replace_files(Path(partial), out)
+
+    def write(folder: Path) -> None:
+        model.save_pretrained(folder)
+        (folder / MODEL_CARD).write_text(json.dumps(card, indent=1) + "\n")
+
+    write_folder(out, write)
 
 
-@hydra.main(version_base=None, config_path="conf", config_name="classifier")
+@command("classifier")
 def main(config: DictConfig) -> None:
-    try:
-        missing = OmegaConf.missing_keys(config)
-        if missing:
-            raise ColaWorldError(f"Give {' and '.join(f'{name}=FOLDER' for name in missing)}.")
-        settings = OmegaConf.to_object(config)
-        assert isinstance(settings, ClassifierConfig)
-        print(table(train_classifier(settings)))
-        print(f"The classifiers are in {settings.out}.")
-    except ColaWorldError as error:
-        sys.exit(str(error))
+    settings = OmegaConf.to_object(config)
+    assert isinstance(settings, ClassifierConfig)
+    print(table(train_classifier(settings)))
+    print(f"The classifiers are in {settings.out}.")
 
 
 if __name__ == "__main__":

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
-import hydra
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from cola_env.errors import ColaWorldError
+from cola_env.files import write_text
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.collapse import CollapseConfig, symptom
-from cola_train.data.damage import warn_plainly
+from cola_train.command import command
 from cola_train.evaluation.obedience import obedience
-from cola_train.runs import coded_model, data_of, held_out_of, named_run
+from cola_train.runs import coded_model, data_of, held_out_of
 
 SOURCES = {"lam": "inferred", "adapter": "adapter's"}
 
@@ -31,7 +29,7 @@ def measure(config: DictConfig) -> tuple[ColaWorldModel, dict[str, float]]:
 
     Raises ColaWorldError for a model without codes, and data that does not fit.
     """
-    run = named_run(config)
+    run = Path(config.run)
     model = coded_model(run, config.device)
     data: Any = OmegaConf.to_object(config).get("data")  # type: ignore[union-attr]
     held_out = held_out_of(data_of(run, data, config.fps), model, with_actions=config.adapter)
@@ -56,21 +54,17 @@ def row(measures: dict[str, float], prefix: str, name: str, codes: int) -> str:
     return f"{label:<32}{used:>12.1%}{top:>12.1%}{entropy:>10.2f}{math.log(codes):>10.2f}"
 
 
-@hydra.main(version_base=None, config_path="conf", config_name="codebook")
+@command("codebook")
 def main(config: DictConfig) -> None:
     torch.set_num_threads(config.threads)
-    warn_plainly()
-    try:
-        model, measures = measure(config)
-    except ColaWorldError as error:
-        sys.exit(str(error))
+    model, measures = measure(config)
     quantizer = model.quantizer.config
     verdict = symptom(measures, CollapseConfig()) or "the codebook is healthy and obeyed"
     print(table(measures, quantizer.num_tokens, quantizer.num_codes))
     print(f"Verdict: {verdict}.")
     if config.out:
         text = json.dumps({"verdict": verdict, **measures}, indent=1)
-        Path(config.out).write_text(text + "\n")
+        write_text(Path(config.out), text + "\n")
 
 
 if __name__ == "__main__":

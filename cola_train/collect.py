@@ -8,27 +8,26 @@ import json
 import os
 import shutil
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
-import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from cola_env.errors import ColaWorldError
+from cola_env.files import write_atomically
 from cola_env.worlds import find_world
+from cola_train.command import command
 from cola_train.data.lerobot_info import INFO
+from cola_train.ending import GOES_ON
 from cola_train.episodes import Mixture, World, record_episode
-from cola_train.files import write_atomically
 from cola_train.parts import merge_parts, part_file, save_part
 from cola_train.progress import progress_bar
-from cola_train.workers import end_with_parent
+from cola_train.workers import deaths_told, end_with_parent
 from cola_train.worlds import make_world
 
 MakeWorld = Callable[[str, str, int], World]
@@ -182,37 +181,25 @@ def _record(
         min(config.workers, len(missing)), get_context("spawn"), _start_worker, start
     )
     try:
-        jobs = [
-            pool.submit(_record_part, part_file(parts, i), config.mixture, config.seed, i)
-            for i in missing
-        ]
-        for job in as_completed(jobs):
-            job.result()
-            yield
-    except BrokenProcessPool as error:
-        raise ColaWorldError(
-            "A worker process ended (out of memory, killed, or the simulator failed to start, see "
-            "above): run the command again, with fewer workers= if memory is short."
-        ) from error
+        with deaths_told():
+            jobs = [
+                pool.submit(_record_part, part_file(parts, i), config.mixture, config.seed, i)
+                for i in missing
+            ]
+            for job in as_completed(jobs):
+                job.result()
+                yield
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-@hydra.main(version_base=None, config_path="conf", config_name="collect")
+@command("collect", GOES_ON)
 def main(config: DictConfig) -> None:
     for name, value in {"LP_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}.items():
         os.environ.setdefault(name, value)
-    try:
-        missing = OmegaConf.missing_keys(config)
-        if missing:
-            raise ColaWorldError(f"Say where the dataset goes: {', '.join(missing)}=FOLDER.")
-        settings = OmegaConf.to_object(config)
-        assert isinstance(settings, CollectConfig)
-        print(f"The dataset is in {collect(settings)}.")
-    except ColaWorldError as error:
-        sys.exit(str(error))
-    except KeyboardInterrupt:
-        sys.exit("Stopped; the same command goes on from here.")
+    settings = OmegaConf.to_object(config)
+    assert isinstance(settings, CollectConfig)
+    print(f"The dataset is in {collect(settings)}.")
 
 
 if __name__ == "__main__":

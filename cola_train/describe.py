@@ -7,22 +7,22 @@ counted on the meta device: no weights are made and nothing is computed.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import hydra
 import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cola_env.errors import ColaWorldError
+from cola_env.files import write_text
 from cola_env.models.sizes import MODEL_SIZES
 from cola_env.models.world_model import ColaWorldModel
+from cola_train.command import command
 
 
 @dataclass(frozen=True)
@@ -151,19 +151,15 @@ def table(costs: dict[str, Cost], batch: int, frames: int) -> str:
     return "\n".join(lines)
 
 
-@hydra.main(version_base=None, config_path="conf", config_name="describe")
+@command("describe")
 def main(config: DictConfig) -> None:
-    try:
-        if config.model not in MODEL_SIZES:
-            raise ColaWorldError(f"model must be one of {', '.join(MODEL_SIZES)}.")
-        costs = describe(MODEL_SIZES[config.model], config.batch, config.frames)
-    except ColaWorldError as error:
-        sys.exit(str(error))
+    if config.model not in MODEL_SIZES:
+        raise ColaWorldError(f"model must be one of {', '.join(MODEL_SIZES)}.")
+    costs = describe(MODEL_SIZES[config.model], config.batch, config.frames)
     print(f"{config.model}: {table(costs, config.batch, config.frames)}")
     if config.out:
-        Path(config.out).write_text(
-            json.dumps({name: asdict(c) for name, c in costs.items()}, indent=1) + "\n"
-        )
+        text = json.dumps({name: asdict(c) for name, c in costs.items()}, indent=1)
+        write_text(Path(config.out), text + "\n")
 
 
 if __name__ == "__main__":

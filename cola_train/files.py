@@ -1,29 +1,36 @@
-"""Files that are either whole or not there."""
+"""A model's folder: one that has a ``config.json`` is whole."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cola_env.files import sync
 
-def write_atomically(file: Path, write: Callable[[Path], Any]) -> None:
-    """``write`` to a file of another name, which then takes the place of ``file``."""
-    target = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-    write(target)
-    os.replace(target, file)
+UNFINISHED = "unfinished.tmp"
+
+
+def write_folder(out: Path, write: Callable[[Path], Any]) -> None:
+    """``write`` files to a folder of their own, from where they move into ``out`` once all of them
+    are on disk. Nothing of a write that fails stays behind."""
+    partial = out / UNFINISHED
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        write(partial)
+        replace_files(partial, out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def replace_files(source: Path, out: Path) -> None:
-    """Move the files of ``source`` into ``out``, each atomically, ``config.json`` last: a model's
-    folder that has one is whole."""
-    for file in sorted(source.iterdir(), key=lambda file: file.name == "config.json"):
+    """Move the files of ``source`` into ``out``, each atomically, ``config.json`` last."""
+    files = sorted(source.iterdir(), key=lambda file: file.name == "config.json")
+    for file in files:
+        sync(file)
+    for file in files:
         os.replace(file, out / file.name)
-
-
-def sync(path: Path) -> None:
-    """Returns when the file, or the folder's list of files, is on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
+    sync(out)

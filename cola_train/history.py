@@ -12,7 +12,7 @@ from typing import Any
 from accelerate import Accelerator
 
 from cola_env.errors import ColaWorldError
-from cola_train.files import sync
+from cola_env.files import sync
 
 LOGGERS = {"tensorboard": "tensorboard", "wandb": "colaworld"}
 """Loggers, and what the run, or the project that it belongs to, is called in them."""

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cola_env.errors import ColaWorldError
+from cola_env.files import write_atomically
 from cola_train.data.lerobot_writer import LeRobotWriter
 from cola_train.episodes import WorldSpec
-from cola_train.files import write_atomically
 
 Part = dict[str, NDArray[Any]]
 

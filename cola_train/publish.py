@@ -7,27 +7,22 @@ trained on, by which recipe and commit, and what it measures on held-out episode
 from __future__ import annotations
 
 import json
-import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import hydra
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from cola_env.errors import ColaWorldError
+from cola_env.checkpoints import RECIPE, finished_phases
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.card import model_card
-from cola_train.data.damage import warn_plainly
+from cola_train.command import command
 from cola_train.data.mixture import check_length
 from cola_train.evaluation.obedience import obedience
-from cola_train.files import replace_files
+from cola_train.files import write_folder
 from cola_train.runs import (
-    RECIPE,
     data_of,
-    finished_phases,
     fits_actions,
     has_codes,
     held_out_of,
@@ -54,14 +49,15 @@ def publish(run: Path, data: Any, out: Path, length: int = 8, clips: int = 256) 
     measures = obedience(model, held_out, length, adapter, clips)
     count = sources.num_episodes("test", acted)
     card = model_card(model, recipe, finished, sources, measures, count, clips, length)
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out) as partial:
-        model.half().save_pretrained(partial)
-        forget_origin(Path(partial) / "config.json")
-        (Path(partial) / "README.md").write_text(card)
-        (Path(partial) / "measures.json").write_text(json.dumps(measures, indent=1) + "\n")
-        OmegaConf.save(shareable(recipe), Path(partial) / RECIPE)
-        replace_files(Path(partial), out)
+
+    def write(folder: Path) -> None:
+        model.half().save_pretrained(folder)
+        forget_origin(folder / "config.json")
+        (folder / "README.md").write_text(card)
+        (folder / "measures.json").write_text(json.dumps(measures, indent=1) + "\n")
+        OmegaConf.save(shareable(recipe), folder / RECIPE)
+
+    write_folder(out, write)
     return measures
 
 
@@ -81,18 +77,11 @@ def forget_origin(config: Path) -> None:
     config.write_text(json.dumps(settings, indent=2) + "\n")
 
 
-@hydra.main(version_base=None, config_path="conf", config_name="publish")
+@command("publish")
 def main(config: DictConfig) -> None:
     torch.set_num_threads(config.threads)
-    warn_plainly()
-    try:
-        missing = sorted(OmegaConf.missing_keys(config))
-        if missing:
-            raise ColaWorldError(f"Give {' and '.join(f'{name}=FOLDER' for name in missing)}.")
-        data: Any = OmegaConf.to_container(config)["data"]  # type: ignore[call-overload, index]
-        measures = publish(Path(config.run), data, Path(config.out))
-    except ColaWorldError as error:
-        sys.exit(str(error))
+    data: Any = OmegaConf.to_container(config)["data"]  # type: ignore[call-overload, index]
+    measures = publish(Path(config.run), data, Path(config.out))
     print("  ".join(f"{key} {value:.3g}" for key, value in measures.items()))
     print(f"The checkpoint is in {config.out}.")
 

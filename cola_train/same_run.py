@@ -8,9 +8,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from cola_env.checkpoints import RECIPE
 from cola_env.errors import ColaWorldError
 from cola_train.checkpoints import Checkpoints, place
-from cola_train.runs import RECIPE
 
 Settings = Mapping[str, Any]
 HARMLESS = {

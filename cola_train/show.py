@@ -6,27 +6,25 @@ every code does when it is held by hand; and the numbers.
 
 from __future__ import annotations
 
-import sys
 from html import escape
 from pathlib import Path
 from string import Template
 from typing import Any
 
-import hydra
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from cola_env.errors import ColaWorldError
+from cola_env.checkpoints import find_checkpoint
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.codebook import table
 from cola_train.collapse import CollapseConfig, symptom
+from cola_train.command import command
 from cola_train.data.clips import TrainingData
-from cola_train.data.damage import warn_plainly
 from cola_train.evaluation.drawing import save_animation, save_still, sheet
 from cola_train.evaluation.obedience import obedience
 from cola_train.evaluation.steering import Held, Steered, hold_codes, steer
 from cola_train.evaluation.transfer import action_transfer, read_codes
-from cola_train.runs import coded_model, data_of, model_folder, named_run
+from cola_train.runs import coded_model, data_of
 
 PAGE = Path(__file__).with_name("show.html")
 FRAMES_A_SECOND = 5
@@ -39,7 +37,7 @@ def show(config: DictConfig) -> str:
 
     Raises ColaWorldError for a model without codes, and data that does not fit.
     """
-    run = named_run(config)
+    run = Path(config.run)
     out = Path(config.out or run / "show")
     model = coded_model(run, config.device)
     data: Any = OmegaConf.to_object(config).get("data")  # type: ignore[union-attr]
@@ -54,7 +52,7 @@ def show(config: DictConfig) -> str:
     for token, each in enumerate(held):
         draw_codes(each, out / f"codes_{token}.gif")
     page = Template(PAGE.read_text()).substitute(
-        run=escape(str(model_folder(run))),
+        run=escape(str(find_checkpoint(run))),
         verdict=escape(verdict),
         numbers=escape(numbers),
         codes="\n".join(map(section, range(len(held)))),
@@ -110,14 +108,10 @@ def section(token: int) -> str:
     )
 
 
-@hydra.main(version_base=None, config_path="conf", config_name="show")
+@command("show")
 def main(config: DictConfig) -> None:
     torch.set_num_threads(config.threads)
-    warn_plainly()
-    try:
-        print(show(config))
-    except ColaWorldError as error:
-        sys.exit(str(error))
+    print(show(config))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from cola_train.collapse import CollapseConfig, diagnosis
 from cola_train.data.clips import TrainingData
 from cola_train.data.damage import Unreadable
 from cola_train.feed import Feed
-from cola_train.files import replace_files
+from cola_train.files import write_folder
 from cola_train.history import History, check_logger
 from cola_train.learner import Learner, micro_size
 from cola_train.phases import Phase
@@ -218,8 +218,4 @@ class Trainer:
 
     def _save_model(self, phase: Phase) -> None:
         if self.accelerator.is_main_process:
-            unfinished, finished = self.out / "unfinished", self.out / phase.name
-            self.model.save_pretrained(unfinished)
-            finished.mkdir(exist_ok=True)
-            replace_files(unfinished, finished)
-            unfinished.rmdir()
+            write_folder(self.out / phase.name, self.model.save_pretrained)

@@ -15,7 +15,7 @@ FLOORS = ("planners", "cola_env", "cola_train", "benchmarks")
 
 SIMULATORS = {"robodesk", "gym", "mujoco", "dm_control", "dm_env", "libero", "robosuite", "bddl"}
 TENSORS = {"torch", "numpy", "einops", "safetensors"}
-CORE = TENSORS | {"gymnasium", "diffusers", "huggingface_hub", "PIL"}
+CORE = TENSORS | {"gymnasium", "diffusers", "huggingface_hub", "PIL", "yaml"}
 SCRIPTS = CORE | {"tqdm", "hydra", "omegaconf", "av", "h5py", "pyarrow", "rich"}
 ALLOWED = {
     "planners": {"torch", "numpy"},

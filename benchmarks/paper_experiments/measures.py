@@ -13,10 +13,10 @@ from typing import Any
 from benchmarks.paper_experiments.runs import Lines, Study, as_list, runs_of
 from benchmarks.paper_experiments.verdicts import HealthCurve
 from benchmarks.training_runs import opened
-from benchmarks.vp2_protocol.records import write_text
 from benchmarks.vp2_protocol.settings import fingerprint
 from cola_env.checkpoints import load_model
 from cola_env.errors import ColaWorldError
+from cola_env.files import write_text
 from cola_env.models.codebook import CodebookHealth
 from cola_train.data.clips import TrainingData
 from cola_train.data.mixture import check_length

@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks.paper_experiments.verdicts import Verdict, together
-from benchmarks.vp2_protocol.records import write_text
+from cola_env.files import write_text
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from benchmarks.training_runs import Job, composed, history
 from cola_env.errors import ColaWorldError
+from cola_train.command import quoted, written
 from cola_train.data.training_data import LoadingConfig
 
 Lines = list[dict[str, Any]]
@@ -68,12 +69,12 @@ def job(config: DictConfig, run: str, seed: int) -> Job:
     overrides = [
         f"recipe={entry.recipe}_{config.scale}",
         f"order=[{','.join(entry.steps)}]",
-        f"data=[{','.join(as_list(entry.get('data', config.data)))}]",
-        f"init={init}",
+        f"data=[{','.join(map(written, as_list(entry.get('data', config.data))))}]",
+        quoted("init", init),
         f"init_components=[{','.join(entry.get('keeps', PRETRAINED))}]",
         f"seed={seed}",
         f"trainer.compile={config.compile}",
-        f"trainer.latent_cache={runs_folder(config)}/latents",
+        quoted("trainer.latent_cache", runs_folder(config) / "latents"),
         *(f"{key}={max(1, round(n * scale.steps_per_thousand))}" for key, n in thousands.items()),
         *scale.set,
         *own.get("set", []),

@@ -58,7 +58,9 @@ class Models:
             for name in members(spec) if isinstance(spec, str) else []:
                 if name not in (*WITHOUT_CHECKPOINT, *self.loaded):
                     self.folders[name] = find_checkpoint(name, world)
-                    self.loaded[name] = _of_goal_size(name, load_model(self.folders[name], device))
+                    self.loaded[name] = _able(
+                        name, load_model(self.folders[name], device), world.action_dim
+                    )
 
     def compile(self) -> None:
         for model in self.loaded.values():
@@ -73,8 +75,21 @@ class Models:
         return wanted
 
 
-def _of_goal_size(name: str, model: ColaWorldModel) -> ColaWorldModel:
-    """The model, if it imagines frames of the goals' size; else ColaWorldError."""
+def _able(name: str, model: ColaWorldModel, action_dim: int) -> ColaWorldModel:
+    """The model, if it imagines frames of the goals' size under real actions of the world; else
+    ColaWorldError."""
+    if model.action_modes == ("latent",):
+        raise ColaWorldError(
+            f"The model '{name}' was trained on video alone and takes no real actions, with which "
+            "one plans here: give it an adapter, 'python -m cola_train recipe=joint_mini "
+            f"data=EPISODES_WITH_ACTIONS init={name} start=adapter out=RUN', and plan with "
+            "model=RUN."
+        )
+    if model.config.action_dim != action_dim:
+        raise ColaWorldError(
+            f"The model '{name}' takes actions of {model.config.action_dim} dimensions, this world "
+            f"{action_dim}: choose env=, or another model."
+        )
     if model.config.image_size != IMAGE_SIZE:
         raise ColaWorldError(
             f"The goals have {IMAGE_SIZE} x {IMAGE_SIZE} pixels, the model '{name}' imagines "

@@ -146,7 +146,8 @@ def play(batches: Iterable[Batch], at_once: int) -> Iterator[Episode]:
     """
     waiting = iter(batches)
     jobs: dict[Future[list[Episode]], Batch] = {}
-    with ThreadPoolExecutor(at_once) as executor:
+    executor = ThreadPoolExecutor(at_once)
+    try:
 
         def start(batch: Batch) -> None:
             # The compiler's settings are context variables, which threads do not inherit.
@@ -162,3 +163,5 @@ def play(batches: Iterable[Batch], at_once: int) -> Iterator[Episode]:
                 yield from job.result()
                 if batch.live:
                     start(batch)
+    finally:  # stopped, what has been played is told at once, whatever is still being planned
+        executor.shutdown(wait=False, cancel_futures=True)

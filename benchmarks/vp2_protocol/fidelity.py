@@ -13,6 +13,7 @@ from torch import Tensor
 
 from benchmarks.vp2_protocol.agents import Dynamics, Situation, candidate_score
 from benchmarks.vp2_protocol.simulation import SimulatorPool
+from cola_env.files import write_atomically
 from cola_env.goals import GoalPair
 from cola_env.rewards import ClassifierReward, Reward
 from planners import AR1Noise
@@ -37,11 +38,11 @@ class Problem:
     successes: NDArray[np.bool_]
 
     def save(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".tmp")
-        with open(partial, "wb") as file:
-            np.savez(file, **vars(self))
-        partial.replace(path)
+        def write(target: Path) -> None:
+            with target.open("wb") as file:
+                np.savez(file, **vars(self))
+
+        write_atomically(path, write)
 
     @classmethod
     def load(cls, path: Path) -> Problem:

@@ -9,8 +9,9 @@ from string import Template
 
 from benchmarks.vp2_protocol.paired import comparisons
 from benchmarks.vp2_protocol.published import verdict
-from benchmarks.vp2_protocol.records import EpisodeRecord, RunFolder, write_text
+from benchmarks.vp2_protocol.records import EpisodeRecord, RunFolder
 from benchmarks.vp2_protocol.table import Row, overall
+from cola_env.files import write_text
 
 EMBED_LIMIT = 40_000_000
 """Bytes of video that are put into the page itself; above that it links to the files beside it."""

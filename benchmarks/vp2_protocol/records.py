@@ -1,13 +1,15 @@
 """Finished episodes on disk: what a run that was killed goes on from, and what its results are."""
 
 import json
+import math
+import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from cola_env.errors import ColaWorldError
-from cola_train.files import write_atomically
+from cola_env.files import write_text
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,15 @@ class RunFolder:
     def settings(self) -> dict[str, Any]:
         """What `claim` recorded: {"common": ..., "models": {name: ...}}, or {} for a new folder."""
         path = self.path / "settings.json"
+        if not path.is_file():
+            return {}
         try:
-            return json.loads(path.read_text()) if path.is_file() else {}
-        except ValueError as error:
+            known: dict[str, Any] = json.loads(path.read_text())
+            if not all(isinstance(known[key], dict) for key in ("common", "models")):
+                raise ValueError("no settings")
+        except (ValueError, LookupError, TypeError) as error:
             raise ColaWorldError(f"{path} is damaged: choose another out=FOLDER.") from error
+        return known
 
     def episode(self, model: str, task: str, pair: int, suffix: str = ".json") -> Path:
         return self.path / "episodes" / model / task / f"{pair:03d}{suffix}"
@@ -75,17 +82,28 @@ class RunFolder:
         write_text(path, json.dumps(asdict(record), indent=1))
 
     def load(self, model: str, task: str, pair: int) -> EpisodeRecord | None:
-        """The finished episode, or None."""
+        """The finished episode, or None: also where the record is damaged, of which it warns."""
         path = self.episode(model, task, pair)
         if not path.is_file():
             return None
-        data = json.loads(path.read_text())
-        data["costs"] = tuple(data["costs"])
-        known = {each.name for each in fields(EpisodeRecord)}
-        return EpisodeRecord(**{key: value for key, value in data.items() if key in known})
+        try:
+            return _record(json.loads(path.read_text()), model, task, pair)
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            warnings.warn(
+                f"{path} is damaged ({error}) and left out: its episode is played again by the "
+                "command that played it.",
+                stacklevel=2,
+            )
+            return None
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees all of it or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda target: target.write_text(text))
+def _record(data: dict[str, Any], model: str, task: str, pair: int) -> EpisodeRecord:
+    """Raises an exception of some kind for what is no record of that episode."""
+    known = {each.name for each in fields(EpisodeRecord)}
+    record = EpisodeRecord(**{key: value for key, value in data.items() if key in known})
+    numbers = [record.steps, record.seconds, *record.costs, *record.spent.values()]
+    if (record.model, record.task, record.pair) != (model, task, pair):
+        raise ValueError("it is of another episode")
+    if not isinstance(record.success, bool) or not all(map(math.isfinite, numbers)):
+        raise ValueError("it holds no measures")
+    return replace(record, costs=tuple(record.costs))

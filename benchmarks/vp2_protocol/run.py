@@ -156,7 +156,6 @@ class Run:
             spent={name: round(seconds, 2) for name, seconds in episode.spent.items()},
         )
         video = self.folder.episode(label, task, episode.index, ".mp4")
-        video.parent.mkdir(parents=True, exist_ok=True)
         write_video(
             video, episode.frames, episode.imagined, episode.pair.goal_frame, episode.success
         )

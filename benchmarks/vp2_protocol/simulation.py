@@ -7,7 +7,6 @@ process runs which step, and a batch of episodes or of an oracle's candidates sp
 import multiprocessing
 import os
 import signal
-import threading
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from cola_env.simulators.robodesk import RoboDeskEnv
 from cola_env.simulators.simulator_env import SimulatorEnv
 from cola_env.simulators.vp2_state import vp2_success
 from cola_env.worlds import find_world
+from cola_train.workers import WORKER_ENDED, end_with_parent
 
 State = NDArray[np.float64]
 Frames = NDArray[np.uint8]
@@ -52,7 +52,8 @@ class Trial:
 
 
 class SimulatorPool:
-    """Simulators of a world in `workers` processes. Close it, or use it as a context manager.
+    """Simulators of a world in `workers` processes. Close it, or use it as a context manager, which
+    raises ColaWorldError where a process was killed.
 
     tasks: how many tasks are under way at a time; a process keeps a simulator (about 0.2 GB) for
         each.
@@ -108,8 +109,10 @@ class SimulatorPool:
     def __enter__(self) -> "SimulatorPool":
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         self.close()
+        if isinstance(error, BrokenProcessPool):
+            raise ColaWorldError(WORKER_ENDED) from error
 
 
 _environments: dict[tuple[Profile, str], SimulatorEnv] = {}
@@ -121,14 +124,7 @@ def _serve(kept: int) -> None:
     global _kept
     _kept = kept
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def end_with_parent() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    end_with_parent()
 
 
 def _environment(profile: Profile, task: str) -> SimulatorEnv:

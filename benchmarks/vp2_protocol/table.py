@@ -13,7 +13,8 @@ from rich.table import Table
 from benchmarks.vp2_protocol.intervals import wilson
 from benchmarks.vp2_protocol.paired import paired_differences
 from benchmarks.vp2_protocol.published import obstacles
-from benchmarks.vp2_protocol.records import EpisodeRecord, RunFolder, write_text
+from benchmarks.vp2_protocol.records import EpisodeRecord, RunFolder
+from cola_env.files import write_text
 from cola_env.goals import OWN
 
 ROW_KEYS = (

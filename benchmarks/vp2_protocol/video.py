@@ -1,12 +1,13 @@
 """One small mp4 an episode: what happened, what the model imagined, and the goal, side by side."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+
+from cola_env.files import write_atomically
 
 Frame = NDArray[np.uint8]
 
@@ -61,13 +62,15 @@ def write_video(
         for t, (frame, dream) in enumerate(zip(real, imagined, strict=True))
     ]
     images += images[-1:] * HOLD
-    partial = path.with_suffix(".tmp")
-    with av.open(partial, "w", format="mp4", options={"movflags": "+faststart"}) as container:
-        stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND)
-        stream.width, stream.height = images[0].shape[1], images[0].shape[0]
-        stream.pix_fmt = "yuv420p"
-        stream.options = {"crf": "25", "preset": "fast", "threads": "1"}
-        for image in images:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode())
-    os.replace(partial, path)
+
+    def write(target: Path) -> None:
+        with av.open(target, "w", format="mp4", options={"movflags": "+faststart"}) as container:
+            stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND)
+            stream.width, stream.height = images[0].shape[1], images[0].shape[0]
+            stream.pix_fmt = "yuv420p"
+            stream.options = {"crf": "25", "preset": "fast", "threads": "1"}
+            for image in images:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            container.mux(stream.encode())
+
+    write_atomically(path, write)

@@ -11,11 +11,6 @@ from torch.utils.data import get_worker_info
 from cola_env.errors import ColaWorldError
 
 
-def warn_plainly() -> None:
-    """For commands: warnings without the line of code that they come from."""
-    warnings.formatwarning = lambda message, *_, **__: f"Warning: {message}\n"
-
-
 class DamagedFile(ColaWorldError):
     """A file that is missing, truncated or otherwise not what its index says."""
 

@@ -57,7 +57,7 @@ def test_the_command_keeps_what_it_found(
 def test_classifiers_of_other_tasks_are_refused(folders: dict[str, str]) -> None:
     with pytest.raises(ColaWorldError, match="no classifiers of the tasks of RoboDesk"):
         compare(folders["data"], folders["other"], folders["model"])
-    with pytest.raises(SystemExit, match="The settings are data=FOLDER"):
+    with pytest.raises(SystemExit, match="There is no setting dataset"):
         main(["dataset=here"])
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 import benchmarks.loader as loader
-from cola_env.errors import ColaWorldError
 
 
 def test_every_source_is_measured_and_compared(
@@ -29,7 +28,15 @@ def test_every_source_is_measured_and_compared(
 
 
 def test_unknown_settings_are_told() -> None:
-    with pytest.raises(ColaWorldError, match="speed"):
-        loader.parse(["speed=3"])
-    with pytest.raises(ColaWorldError, match="many"):
-        loader.parse(["workers=many"])
+    with pytest.raises(SystemExit, match="There is no setting wokers: did you mean workers?"):
+        loader.main(["wokers=3"])
+    with pytest.raises(SystemExit, match="many"):
+        loader.main(["workers=many"])
+
+
+def test_help_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        loader.main(["--help"])
+    assert ended.value.code == 0
+    told = capsys.readouterr().out
+    assert told.startswith("Can the data keep up") and "workers=2" in told

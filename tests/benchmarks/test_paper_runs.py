@@ -79,7 +79,7 @@ def test_mistakes_are_told_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(ColaWorldError, match="scale must be one of mini, paper"):
         plan(config("scale=huge"), ["figure_2"])
     with pytest.raises(ColaWorldError, match=r"Give data=FOLDER and init=FOLDER; .*pretrain"):
-        check_given(config("data=???", "init=???"), ["figure_2"])
+        check_given(config("data=null", "init=null"), ["figure_2"])
     with pytest.raises(ColaWorldError, match=r"config\.json"):
         check_given(config(f"init={tmp_path}"), ["figure_2"])
     with pytest.raises(ColaWorldError, match="Table 4 plans on goals of 64 x 64 pixels"):

@@ -133,3 +133,33 @@ def test_rules_reject_nonsense():
         Rules("mse", episodes=1, seed=0, replan_every=0)
     with pytest.raises(ColaWorldError, match="final_weight"):
         Rules("mse", episodes=1, seed=0, final_weight=2.0)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["", '{"task"', "[]", "{}", '{"costs": 3}', b"\xff\x00", "success", "pair", "steps"],
+)
+def test_a_damaged_record_is_told_and_left_out(tmp_path, damage):
+    folder = RunFolder(tmp_path)
+    folder.save(record("cola", "push_red", 0, True))
+    path = folder.episode("cola", "push_red", 0)
+    if isinstance(damage, bytes):
+        path.write_bytes(damage)
+    elif damage in ("success", "pair", "steps"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {damage: "7"}))
+    else:
+        path.write_text(damage)
+    with pytest.warns(UserWarning, match="000.json is damaged .* is played again"):
+        assert folder.load("cola", "push_red", 0) is None
+    folder.save(record("cola", "push_red", 0, True))
+    assert folder.load("cola", "push_red", 0) == record("cola", "push_red", 0, True)
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "{}", '{"common": 3, "models": {}}', "{"])
+def test_damaged_settings_and_results_are_told(tmp_path, damage):
+    for name in ("settings.json", "results.json"):
+        (tmp_path / name).write_text(damage)
+    with pytest.raises(ColaWorldError, match="settings.json is damaged: choose another out="):
+        RunFolder(tmp_path).claim({"steps": 15}, {})
+    with pytest.raises(ColaWorldError, match="results.json is damaged or holds no results"):
+        merge_results([tmp_path])

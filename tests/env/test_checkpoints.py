@@ -167,3 +167,128 @@ def test_a_mistyped_classifier_folder_is_not_the_shipped_one(tmp_path, monkeypat
     monkeypatch.setenv("HOME", str(tmp_path))
     SuccessClassifier(tasks=("stack",), width=4).save_pretrained(tmp_path / "mine")
     assert load_classifier("~/mine").tasks == ("stack",)
+
+
+def rename(folder, *pairs):
+    for before, after in pairs:
+        (folder / before).rename(folder / after)
+
+
+def test_the_one_variant_of_a_folder_is_taken(copy):
+    whole = load_model(copy, "cpu")
+    rename(copy, (WEIGHTS, "diffusion_pytorch_model.fp16.safetensors"))
+    assert [file.name for file in checkpoint_files(copy)] == [
+        "diffusion_pytorch_model.fp16.safetensors"
+    ]
+    assert all(map(torch.equal, load_model(copy, "cpu").parameters(), whole.parameters()))
+    shutil.copy(
+        copy / "diffusion_pytorch_model.fp16.safetensors",
+        copy / "diffusion_pytorch_model.ema.safetensors",
+    )
+    with pytest.raises(ColaWorldError, match="variants ema, fp16: keep the files of one only"):
+        load_model(copy, "cpu")
+
+
+def test_a_variant_in_several_files(checkpoints, tmp_path):
+    model = load_model(checkpoints["direct"])
+    model.save_pretrained(tmp_path, max_shard_size="100KB", variant="fp16")
+    assert len(checkpoint_files(tmp_path)) > 1
+    assert all(map(torch.equal, load_model(tmp_path).parameters(), model.parameters()))
+
+
+def test_bin_files_are_refused_with_the_cure(copy):
+    rename(copy, (WEIGHTS, "diffusion_pytorch_model.bin"))
+    with pytest.raises(ColaWorldError, match=r"as \.bin.*save_pretrained"):
+        load_model(copy, "cpu")
+
+
+@pytest.mark.parametrize(
+    "weight_map", [None, {}, [], 3, {"a": 3}, {"a": "../other.safetensors"}, {"a": "/etc/passwd"}]
+)
+def test_a_damaged_index(copy, weight_map):
+    (copy / f"{WEIGHTS}.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    with pytest.raises(ColaWorldError, match="names no files of this folder"):
+        load_model(copy, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (("stdit_config", "num_heads"), 0),
+        (("stdit_config", "depth"), 10**9),
+        (("stdit_config", "depth"), 5000),
+        (("stdit_config", "hidden_size"), 10**7),
+        (("stdit_config", "hidden_size"), -64),
+        (("stdit_config", "window"), "long"),
+        (("stdit_config", "position_scale"), 0),
+        (("num_inference_steps",), 0),
+        (("image_size",), 2.5),
+        (("guidance_scale",), float("nan")),
+        (("guidance_scale",), "x"),
+        (("stdit_config",), "x"),
+        (("autoencoder_config", "channels"), [0, 0]),
+        (("no_such_setting",), 10**12),
+    ],
+)
+def test_a_config_of_no_model(copy, keys, value):
+    config = json.loads((copy / "config.json").read_text())
+    place = config
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = value
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ColaWorldError, match="damaged"):
+        load_model(copy, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "revision", "subfolder"),
+    [
+        ("someone/cola@v1.0", "v1.0", ""),
+        ("someone/cola/models/mini", None, "models/mini"),
+        ("someone/cola@v1/models", "v1", "models"),
+        ("someone/cola/models@v1", "v1", "models"),
+        ("someone/cola@refs/pr/3/models", "refs/pr/3", "models"),
+    ],
+)
+def test_revisions_and_subfolders_of_the_hub(
+    checkpoints, tmp_path, monkeypatch, name, revision, subfolder
+):
+    shutil.copytree(checkpoints["direct"], tmp_path / subfolder, dirs_exist_ok=True)
+    asked = {}
+
+    def download(repo_id, **options):
+        asked.update(options, repo_id=repo_id)
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert find_checkpoint(name) == tmp_path / subfolder
+    assert (asked["repo_id"], asked["revision"]) == ("someone/cola", revision)
+    assert asked["allow_patterns"][0] == (f"{subfolder}/*.json" if subfolder else "*.json")
+
+
+def test_a_mistyped_path_is_not_looked_up_on_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    for name in ("runs/mine", "runs/mine/finetune", "a/b@c@d", "a//b"):
+        with pytest.raises(ColaWorldError, match="There is no checkpoint"):
+            find_checkpoint(name)
+
+
+def test_a_trainings_folder_is_its_last_finished_phase(copy, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(copy, run / "pretrain")
+    (run / "recipe.yaml").write_text("phases: {pretrain: {}, adapter: {}, finetune: {}}\n")
+    assert find_checkpoint(run) == run / "pretrain"
+    shutil.copytree(copy, run / "adapter")
+    assert find_checkpoint(str(run)) == run / "adapter"
+    (run / "recipe.yaml").write_text("phases: {later: {}}\n")
+    with pytest.raises(ColaWorldError, match="No phase of .*run is finished"):
+        find_checkpoint(run)
+    for damaged in ("{", "- 1", "phases: 3"):
+        (run / "recipe.yaml").write_text(damaged)
+        with pytest.raises(ColaWorldError, match=r"recipe\.yaml is damaged"):
+            find_checkpoint(run)
+    (run / "recipe.yaml").unlink()
+    with pytest.raises(ColaWorldError, match="models in .*/adapter, .*/pretrain: pass one"):
+        find_checkpoint(run)

@@ -1,4 +1,6 @@
+import lzma
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -109,3 +111,56 @@ def test_shipped_goals_are_thirty_solvable_problems_a_task():
             solved.append(successes == [False] * (pair.expert_steps - 1) + [True])
         env.close()
     assert sum(solved) >= 0.8 * len(solved)
+
+
+def wrong(**changes) -> GoalSet:
+    """A set whose second pair, or which itself, has other values."""
+    goals = make_set()
+    of_set = {k: changes.pop(k) for k in ("action_repeat", "world", "pairs") if k in changes}
+    pairs = (goals.pairs[0], replace(goals.pairs[1], **changes))
+    return replace(goals, **{"pairs": pairs} | of_set)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"initial_state": np.full(20, np.nan)}, "initial_state is not finite"),
+        ({"goal_state": np.full(20, np.inf)}, "goal_state is not finite"),
+        ({"goal_state": np.zeros(19)}, "states have other sizes"),
+        ({"goal_frame": np.zeros((32, 32, 3), np.uint8)}, "goal_frame is uint8"),
+        ({"initial_frame": np.zeros((64, 64, 3))}, "initial_frame is float64"),
+        ({"expert_actions": np.full((2, 5), np.nan)}, "expert_actions is not finite"),
+        ({"expert_actions": np.zeros((2, 7))}, r"not \(T, 5\)"),
+        ({"start_index": -1}, "start_index is -1"),
+        ({"task": "fly"}, "fly is no task of env=robodesk"),
+        ({"action_repeat": 0}, "positive action_repeat"),
+        ({"pairs": ()}, "0 pairs"),
+        ({"world": "moon"}, "no world 'moon'"),
+    ],
+)
+def test_goals_that_cannot_be_right(changes, told):
+    with pytest.raises(ColaWorldError, match=told):
+        wrong(**changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"expert_steps": [2, 3, 99]},
+        {"expert_steps": [-2, 7, 4]},
+        {"seed": [1]},
+        {"start_index": [0, 1, 2, 3]},
+        {"action_repeat": -5},
+        {"image_size": 10**6},
+        {"images": np.frombuffer(lzma.compress(bytes(10**7)), np.uint8)},
+        {"initial_state": np.full((3, 20), np.nan)},
+    ],
+)
+def test_a_file_of_goals_that_cannot_be_right(tmp_path, changes):
+    path = tmp_path / "goals.npz"
+    make_set().save(path)
+    with np.load(path) as file:
+        content = dict(file)
+    np.savez(path, **content | changes)
+    with pytest.raises(ColaWorldError, match=r"goals\.npz is damaged"):
+        load_goals(path=path)

@@ -41,9 +41,9 @@ def test_what_is_written_is_what_is_loaded(tmp_path, monkeypatch) -> None:
 
 def test_unknown_settings_are_named() -> None:
     assert Settings.of(["depth=2", "compile=true"]) == Settings(depth=2, compile=True)
-    with pytest.raises(ColaWorldError, match="Unknown dept: there are parts, depth"):
+    with pytest.raises(ColaWorldError, match="There is no setting dept: did you mean depth?"):
         Settings.of(["dept=2"])
-    with pytest.raises(ColaWorldError, match="Unknown dance"):
+    with pytest.raises(ColaWorldError, match="no part dance"):
         Settings.of(["parts=load,dance"])
 
 

@@ -61,11 +61,6 @@ def test_data_and_frame_rate_are_those_of_the_training_unless_given(run: Path) -
         data_of(run.parent / "videos")
 
 
-def test_the_run_has_to_be_named() -> None:
-    with pytest.raises(ColaWorldError, match="Give run=FOLDER"):
-        cli.show(settings())
-
-
 def test_clips_that_are_too_short_are_told(run: Path) -> None:
     with pytest.raises(ColaWorldError, match="has the 42 frames of a clip"):
         cli.show(settings(f"run={run}", "horizon=40"))

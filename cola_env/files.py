@@ -1,0 +1,59 @@
+"""Files that are either whole or not there."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from platform import node
+from typing import Any
+
+
+def write_atomically(file: Path, write: Callable[[Path], Any]) -> None:
+    """``write`` to a file of another name, which takes the place of ``file`` once all of it is on
+    disk. Nothing of a write that fails stays behind; what a killed process left in the folder goes
+    with the next write there. The folder is made where it is missing."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(file.parent)
+    target = file.with_name(f"{file.name}.{node()}.{os.getpid()}.tmp")
+    try:
+        write(target)
+        sync(target)
+        os.replace(target, file)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+    sync(file.parent)
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a text file so that a reader sees all of it or none."""
+    write_atomically(file, lambda target: target.write_text(text, encoding="utf-8"))
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes of this machine that are gone were about to write in ``folder``."""
+    mine = re.compile(rf".+\.{re.escape(node())}\.(\d+)\.tmp")
+    for name in os.listdir(folder):
+        if (found := mine.fullmatch(name)) and not _lives(int(found[1])):
+            (folder / name).unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def sync(path: Path) -> None:
+    """Returns when the file, or the folder's list of files, is on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,267 @@
+"""Commands with Hydra's ``key=value`` settings; mistakes in them are told in one sentence."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import QuotedString
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cola_env.errors import ColaWorldError
+from cola_train.ending import ending
+
+Task = Callable[[DictConfig], None]
+
+FOLDERS = {"out", "run", "init"}
+"""Settings that are one path, which is taken as it is written."""
+HYDRA = (
+    "hydra/job_logging=none",
+    "hydra/hydra_logging=none",
+    "hydra.output_subdir=null",
+    "hydra.run.dir=.",
+    "hydra.job.chdir=false",
+)
+"""Hydra's own settings: a command runs where it is given, and Hydra leaves no files there."""
+PLAIN = re.compile(r"[\w./:@+-]+")
+"""Values that Hydra reads as they are written."""
+
+
+def command(config_name: str, stopped: str = "Stopped.") -> Callable[[Task], Callable[[], None]]:
+    """Makes a function of a configuration the command of its module.
+
+    Args:
+        config_name: file in the folder ``conf`` beside the module.
+        stopped: what is said when it is interrupted.
+    """
+
+    def decorate(task: Task) -> Callable[[], None]:
+        settings = Settings(Path(task.__code__.co_filename).resolve().parent / "conf", config_name)
+        about = sys.modules[task.__module__].__doc__ or ""
+
+        @functools.wraps(task)
+        def checked(config: DictConfig) -> None:
+            with ending(stopped):
+                check_complete(config)
+                task(config)
+
+        folder = str(settings.folder)
+        start = hydra.main(version_base=None, config_path=folder, config_name=config_name)
+
+        def main() -> None:
+            with ending(stopped):
+                _run(start(checked), settings, about)
+
+        functools.update_wrapper(main, checked)
+        return main
+
+    return decorate
+
+
+def check_complete(config: DictConfig) -> None:
+    """Raises ColaWorldError where settings have to be given and are not."""
+    if missing := sorted(OmegaConf.missing_keys(config)):
+        raise ColaWorldError(f"Give {' and '.join(f'{name}=FOLDER' for name in missing)}.")
+
+
+def nearest(name: str, known: Sequence[str], where: str = "--help") -> str:
+    """The sentence on a setting that there is not, which names the most similar ``known`` one."""
+    leaf = name.rpartition(".")[2]
+    leaves = {key.rpartition(".")[2]: key for key in reversed(known)}
+    found = difflib.get_close_matches(name, known, 1, 0.7)
+    found = found or [leaves[key] for key in difflib.get_close_matches(leaf, leaves, 1, 0.7)]
+    told = f"did you mean {found[0]}?" if found else f"{where} lists those that there are."
+    return f"There is no setting {name}: {told}"
+
+
+def quoted(key: str, value: Any) -> str:
+    """The override that gives a setting the text ``value``, whatever characters it has."""
+    return f"{key}={written(value)}"
+
+
+def written(value: Any) -> str:
+    """The text ``value`` in Hydra's grammar: quoted where it has other characters than most."""
+    text = str(value)
+    return text if PLAIN.fullmatch(text) else quote(text)
+
+
+def quote(text: str) -> str:
+    """The text as Hydra's grammar writes it where it has signs of its own."""
+    escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), text)
+    return "'" + escaped.replace("${", "\\${") + "'"
+
+
+class Settings:
+    """The configuration ``folder/name.yaml`` and what it is composed of."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder, self.name = folder, name
+
+    def compose(self, overrides: Sequence[str] = ()) -> DictConfig:
+        GlobalHydra.instance().clear()
+        with hydra.initialize_config_dir(str(self.folder), version_base=None):
+            return hydra.compose(self.name, list(overrides))
+
+    def groups(self) -> dict[str, list[str]]:
+        """The parts that can be chosen, and the names of their choices."""
+        file = OmegaConf.load(self.folder / f"{self.name}.yaml")
+        listed = OmegaConf.select(file, "defaults") or []
+        keys = [str(key) for entry in listed if OmegaConf.is_dict(entry) for key in entry]
+        return {key: self._choices(key) for key in keys if (self.folder / key).is_dir()}
+
+    def _choices(self, group: str) -> list[str]:
+        return sorted(file.stem for file in (self.folder / group).glob("*.yaml"))
+
+    def keys(self) -> list[str]:
+        """All settings by their dotted names."""
+        return [*self.groups(), *self.defaults()]
+
+    def defaults(self) -> dict[str, Any]:
+        """All settings by their dotted names, and their values."""
+        return dict(_dotted(OmegaConf.to_container(self.compose())))
+
+    def help(self, overrides: Sequence[str]) -> str:
+        """All settings with their defaults, and what the file of the settings says of them."""
+        lines = (self.folder / f"{self.name}.yaml").read_text().splitlines()
+        about = {m[1]: m[2] for line in lines if (m := re.match(r"( *[\w]+:).*?\s(#.*)", line))}
+        text = OmegaConf.to_yaml(self.compose(overrides))
+        shown = [
+            f"{line}  {about[m[0]]}" if (m := re.match(r" *\w+:", line)) and m[0] in about else line
+            for line in text.splitlines()
+        ]
+        choices = [f"{key}={'|'.join(names)}" for key, names in self.groups().items()]
+        head = ["Settings, each as key=value (group.key=value), with their defaults:", ""]
+        return "\n".join([*head, *choices, *shown])
+
+    def explain(self, error: Exception) -> str:
+        """One sentence for what Hydra could not make a configuration of."""
+        told = " ".join(str(error).split())
+        if found := re.match(r"Could not override '([^']*)'", told):
+            return nearest(found[1].partition("@")[0], self.keys())
+        if found := re.match(r"Ambiguous value for argument '(.*?)=(.*?)' 1\.", told):
+            return (
+                f"{found[1]}={found[2]} is several values: write '{found[1]}=[{found[2]}]' for a "
+                f"list, or \"{found[1]}='{found[2]}'\" for one text with commas."
+            )
+        if found := re.search(r"Could not find '([^']*)/([^'/]*)'", told):
+            choices = self._choices(found[1])
+            close = difflib.get_close_matches(found[2], choices, 1)
+            meant = f"did you mean {close[0]}? " if close else ""
+            return f"There is no {found[1]}={found[2]}: {meant}Choose {', '.join(choices)}."
+        cause = error.__cause__
+        if isinstance(cause, OmegaConfBaseException):
+            told = f"{told}: {str(cause).splitlines()[0]}"
+        return told
+
+
+def _run(start: Callable[[], None], settings: Settings, about: str) -> None:
+    """Hydra's own start, with arguments that may be any paths, and errors that are one sentence."""
+    given = get_args_parser().parse_args()
+    if given.config_name:
+        settings = Settings(settings.folder, given.config_name)
+    sweeps = bool(given.multirun)
+    written = {text: written_out(text, sweeps) for text in given.overrides}
+    before = list(sys.argv), os.environ.get("HYDRA_FULL_ERROR")
+    try:
+        if given.help:
+            print(about.strip(), settings.help(list(written.values())), sep="\n\n")
+            return
+        if not given.config_dir:
+            check_given(list(written.values()), settings)
+        own = [*HYDRA, f"hydra.job.name={settings.name}"]
+        sys.argv[1:] = [*own, *(written.get(text, text) for text in sys.argv[1:])]
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and does not print
+        start()
+    except (HydraException, OmegaConfBaseException) as error:
+        if before[1] or not _of_composition(error):
+            raise
+        raise ColaWorldError(settings.explain(error)) from error
+    finally:
+        sys.argv[:] = before[0]
+        if before[1] is None:
+            os.environ.pop("HYDRA_FULL_ERROR", None)
+
+
+def _of_composition(error: Exception) -> bool:
+    """Whether the configuration itself failed, not the command that got it."""
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_name == "run_job":
+            return False
+        trace = trace.tb_next
+    return True
+
+
+def written_out(override: str, sweeps: bool) -> str:
+    """The override in Hydra's grammar, where its value is a path with characters that mean
+    something there; also a text which that grammar has no meaning for.
+
+    Raises ColaWorldError for a list or a mapping that cannot be read, and for what is no key=value.
+    """
+    key, equals, value = override.partition("=")
+    if not equals and not override.startswith("~"):
+        raise ColaWorldError(f"{override} is no setting: give each as key=value; --help has all.")
+    if not value or value[0] in "'\"" or value == "null" or "${" in value:
+        return override
+    single = key.lstrip("+") in FOLDERS and not sweeps
+    if single or (not PLAIN.fullmatch(value) and _is_path(value)):
+        return f"{key}={quote(value)}"
+    try:
+        OverridesParser.create().parse_override(override)
+        return override
+    except HydraException as error:
+        if value[0] in "[{":
+            raise ColaWorldError(
+                f"{override} cannot be read: inside a list or mapping, put texts with other "
+                "characters than letters, digits and /.:@+- into quotes."
+            ) from error
+    return f"{key}={quote(value)}"
+
+
+def _is_path(text: str) -> bool:
+    try:
+        return Path(text).expanduser().exists()
+    except (OSError, ValueError):
+        return False
+
+
+def check_given(overrides: Sequence[str], settings: Settings) -> None:
+    """Raises ColaWorldError for a ``+key=`` that no command reads, and for a text where there is a
+    number, or a broken number where there is a whole one."""
+    given = OverridesParser.create().parse_overrides(list(overrides))
+    default = settings.defaults() if given else {}
+    for each in given:
+        key = each.key_or_group
+        if each.is_delete() and key in default:
+            raise ColaWorldError(f"{key} cannot be taken away: give it another value.")
+        if each.is_add() and not re.search("[./]", key) and key not in default:
+            if not (settings.folder / key).is_dir():
+                raise ColaWorldError(nearest(key, [name for name in default if "." not in name]))
+        if each.is_sweep_override() or each.is_delete():
+            continue
+        there, value = default.get(key), each.value()
+        if isinstance(there, int | float) and (
+            (isinstance(value, str | QuotedString) and "${" not in str(each.input_line))
+            or (type(there) is int and isinstance(value, bool | float))
+        ):
+            kind = {bool: "true or false", int: "a whole number", float: "a number"}[type(there)]
+            raise ColaWorldError(f"{key} must be {kind}: {each.input_line} cannot be right.")
+
+
+def _dotted(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in settings.items():
+        yield f"{prefix}{key}", value
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{prefix}{key}.")
