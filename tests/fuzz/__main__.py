@@ -1,0 +1,120 @@
+"""Inputs by the thousand: `python -m tests.fuzz inputs=10000 [seed=0] [only=[planners]] [jobs=2]`
+
+They are tried in rounds of 100, each in a process of its own with a seed of its own: `seed`,
+`seed + 1`, ... A failure is printed with its input and with the command that repeats its round.
+`out=FILE.json` writes the figures.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from benchmarks.machine import processor
+from cola_train.progress import progress_bar
+from tests.fuzz.rounds import Failure, Figures, tried
+
+ROUND = 100
+
+
+@dataclass
+class Options:
+    inputs: int = 10000
+    seed: int = 0
+    only: list[str] = field(default_factory=list)
+    jobs: int = 1
+    out: str | None = None
+
+
+def rounds(options: Options, names: list[str]) -> list[tuple[str, int, int]]:
+    """Boundary, seed and number of inputs of each, the boundaries in turn."""
+    share, made = -(-options.inputs // len(names)), []
+    for number in range(-(-share // ROUND)):
+        count = min(ROUND, share - number * ROUND)
+        made += [(name, options.seed + number, count) for name in names]
+    return made
+
+
+def run(options: Options, names: list[str]) -> dict[str, Figures]:
+    found = {name: Figures() for name in names}
+    todo = rounds(options, names)
+    bar = progress_bar(None, "inputs", total=sum(count for *_, count in todo))
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.jobs) as pool:
+        futures = {
+            pool.submit(tried, name, seed, count, Path(folder)): (name, count)
+            for name, seed, count in todo
+        }
+        for future in as_completed(futures):
+            name, count = futures[future]
+            figures, whole = future.result(), found[name]
+            for failure in figures.failures:
+                if whole.add(failure):
+                    bar.write(told(name, failure))
+            whole.inputs += figures.inputs
+            whole.taken += figures.taken
+            whole.slowest = round(max(whole.slowest, figures.slowest), 2)
+            whole.peak_mb = max(whole.peak_mb, figures.peak_mb)
+            bar.update(count)
+    bar.close()
+    return found
+
+
+def told(name: str, failure: Failure) -> str:
+    return (
+        f"\n{name}: {failure.what}\n  at {failure.place or 'no place of ours'}\n"
+        f"  with {failure.input}\n"
+        f"  again: python -m tests.fuzz only=[{name}] seed={failure.seed} inputs={ROUND}"
+    )
+
+
+def main() -> None:
+    from tests.fuzz.boundaries import BOUNDARIES
+
+    try:
+        given = OmegaConf.merge(OmegaConf.structured(Options), OmegaConf.from_cli())
+    except OmegaConfBaseException as error:
+        sys.exit(f"error: {str(error).splitlines()[0]}\n{__doc__}")
+    options: Options = OmegaConf.to_object(given)
+    names = options.only or [*BOUNDARIES]
+    if unknown := {*names} - {*BOUNDARIES}:
+        sys.exit(f"error: {unknown} are no boundaries: choose from {', '.join(BOUNDARIES)}.")
+    begun = time.monotonic()
+    found = run(options, names)
+    print("| boundary | inputs | taken | failed | distinct | slowest, s | peak, MB |")
+    print("|---|---|---|---|---|---|---|")
+    for name, figures in found.items():
+        print(
+            f"| {name} | {figures.inputs} | {figures.taken} | {figures.failed} | "
+            f"{len(figures.failures)} | {figures.slowest} | {figures.peak_mb} |"
+        )
+    if options.out:
+        write(Path(options.out), found, time.monotonic() - begun)
+    if any(figures.failed for figures in found.values()):
+        sys.exit(1)
+
+
+def write(out: Path, found: dict[str, Figures], seconds: float) -> None:
+    import torch
+
+    results = {
+        "command": " ".join(["python -m tests.fuzz", *sys.argv[1:]]),
+        "processor": processor(),
+        "torch": torch.__version__,
+        "minutes": round(seconds / 60, 1),
+        "inputs": sum(figures.inputs for figures in found.values()),
+        "failed": sum(figures.failed for figures in found.values()),
+        "boundaries": {name: asdict(figures) for name, figures in found.items()},
+    }
+    out.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
