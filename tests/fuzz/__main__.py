@@ -2,7 +2,7 @@
 
 They are tried in rounds of 100, each in a process of its own with a seed of its own: `seed`,
 `seed + 1`, ... A failure is printed with its input and with the command that repeats its round.
-`out=FILE.json` writes the figures.
+`out=FILE.json` writes the figures and a table, FILE.md.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from benchmarks.machine import processor
+from benchmarks.vp2_protocol.records import write_text
 from cola_train.progress import progress_bar
 from tests.fuzz.rounds import Failure, Figures, tried
 
@@ -88,32 +90,40 @@ def main() -> None:
         sys.exit(f"error: {unknown} are no boundaries: choose from {', '.join(BOUNDARIES)}.")
     begun = time.monotonic()
     found = run(options, names)
-    print("| boundary | inputs | taken | failed | distinct | slowest, s | peak, MB |")
-    print("|---|---|---|---|---|---|---|")
-    for name, figures in found.items():
-        print(
-            f"| {name} | {figures.inputs} | {figures.taken} | {figures.failed} | "
-            f"{len(figures.failures)} | {figures.slowest} | {figures.peak_mb} |"
-        )
+    print(table(found))
     if options.out:
-        write(Path(options.out), found, time.monotonic() - begun)
+        results = {
+            "command": " ".join(["python -m tests.fuzz", *sys.argv[1:]]),
+            "processor": processor(),
+            "torch": torch.__version__,
+            "minutes": round((time.monotonic() - begun) / 60, 1),
+            "inputs": sum(figures.inputs for figures in found.values()),
+            "failed": sum(figures.failed for figures in found.values()),
+            "boundaries": {name: asdict(figures) for name, figures in found.items()},
+        }
+        write_text(Path(options.out), json.dumps(results, indent=1) + "\n")
+        heading = (
+            f"`{results['command']}` on {results['processor']}, {results['minutes']} minutes.\n"
+        )
+        write_text(Path(options.out).with_suffix(".md"), f"{heading}\n{table(found)}\n")
     if any(figures.failed for figures in found.values()):
         sys.exit(1)
 
 
-def write(out: Path, found: dict[str, Figures], seconds: float) -> None:
-    import torch
-
-    results = {
-        "command": " ".join(["python -m tests.fuzz", *sys.argv[1:]]),
-        "processor": processor(),
-        "torch": torch.__version__,
-        "minutes": round(seconds / 60, 1),
-        "inputs": sum(figures.inputs for figures in found.values()),
-        "failed": sum(figures.failed for figures in found.values()),
-        "boundaries": {name: asdict(figures) for name, figures in found.items()},
-    }
-    out.write_text(json.dumps(results, indent=1) + "\n")
+def table(found: dict[str, Figures]) -> str:
+    rows = [
+        f"| {name} | {of.inputs} | {of.taken} | {of.inputs - of.taken - of.failed} | {of.failed} | "
+        f"{len(of.failures)} | {of.slowest} | {of.peak_mb} |"
+        for name, of in found.items()
+    ]
+    return "\n".join(
+        [
+            "| boundary | inputs | taken | refused | failed | distinct failures | slowest, s | "
+            "peak, MB |",
+            "|---|---|---|---|---|---|---|---|",
+            *rows,
+        ]
+    )
 
 
 if __name__ == "__main__":

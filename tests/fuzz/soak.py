@@ -6,7 +6,6 @@ of its worlds; the memory that the process holds is looked at ten times.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from benchmarks.machine import processor
+from benchmarks.report import report
 from cola_train.progress import progress_bar
 from tests.fuzz.environments import PIXELS, model
 from tests.fuzz.judge import check_finite
@@ -88,10 +88,7 @@ def main() -> None:
         "resident_mb": looks,
         "growth_mb": round(looks[-1] - looks[0], 1),
     }
-    text = json.dumps(results, indent=1)
-    print(text)
-    if given.out:
-        Path(given.out).write_text(text + "\n")
+    report(results, given.out)
     if looks[-1] - looks[0] > GROWTH_MB:
         sys.exit(f"error: the process grew by more than {GROWTH_MB} MB.")
 
