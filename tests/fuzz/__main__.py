@@ -54,17 +54,14 @@ def run(options: Options, names: list[str]) -> dict[str, Figures]:
             pool.submit(tried, name, seed, count, Path(folder)): (name, count)
             for name, seed, count in todo
         }
-        for future in as_completed(futures):
-            name, count = futures[future]
-            figures, whole = future.result(), found[name]
-            for failure in figures.failures:
-                if whole.add(failure):
+        try:
+            for future in as_completed(futures):
+                name, count = futures[future]
+                for failure in found[name].join(future.result()):
                     bar.write(told(name, failure))
-            whole.inputs += figures.inputs
-            whole.taken += figures.taken
-            whole.slowest = round(max(whole.slowest, figures.slowest), 2)
-            whole.peak_mb = max(whole.peak_mb, figures.peak_mb)
-            bar.update(count)
+                bar.update(count)
+        except KeyboardInterrupt:  # the figures so far
+            pool.shutdown(cancel_futures=True)
     bar.close()
     return found
 
@@ -73,7 +70,7 @@ def told(name: str, failure: Failure) -> str:
     return (
         f"\n{name}: {failure.what}\n  at {failure.place or 'no place of ours'}\n"
         f"  with {failure.input}\n"
-        f"  again: python -m tests.fuzz only=[{name}] seed={failure.seed} inputs={ROUND}"
+        f"  again: python -m tests.fuzz only=[{name}] seed={failure.seed} inputs={failure.round}"
     )
 
 

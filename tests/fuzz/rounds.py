@@ -19,9 +19,12 @@ STUCK = 90
 
 @dataclass
 class Failure:
+    """`seed` and `round`, the number of its inputs, name the round."""
+
     what: str
     place: str
     seed: int
+    round: int
     input: str
     times: int = 1
 
@@ -52,6 +55,14 @@ class Figures:
         self.failures.append(failure)
         return True
 
+    def join(self, other: Figures) -> list[Failure]:
+        """Adds those of another round; returns its failures of new kinds."""
+        self.inputs += other.inputs
+        self.taken += other.taken
+        self.slowest = round(max(self.slowest, other.slowest), 2)
+        self.peak_mb = max(self.peak_mb, other.peak_mb)
+        return [failure for failure in other.failures if self.add(failure)]
+
 
 def play(name: str, seed: int, count: int, present: Path, result: Path) -> None:
     """One round; `present` holds the input that is being tried, `result` the Figures."""
@@ -75,9 +86,11 @@ def play(name: str, seed: int, count: int, present: Path, result: Path) -> None:
         try:
             figures.taken += attempt()
         except Fault as fault:
-            figures.add(Failure(fault.what, fault.place, seed, repr(value)))
+            figures.add(Failure(fault.what, fault.place, seed, count, repr(value)))
         except Exception as error:
-            figures.add(Failure(f"{type(error).__name__}: {error}"[:300], "", seed, repr(value)))
+            figures.add(
+                Failure(f"{type(error).__name__}: {error}"[:300], "", seed, count, repr(value))
+            )
         figures.slowest = max(figures.slowest, time.monotonic() - begun)
 
     explore(name, seed, count, visit)
@@ -88,7 +101,7 @@ def play(name: str, seed: int, count: int, present: Path, result: Path) -> None:
 def tried(name: str, seed: int, count: int, folder: Path) -> Figures:
     """A round in a process of its own, whatever becomes of that."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["tests.fuzz.boundaries"])
+    context.set_forkserver_preload(["tests.fuzz.boundaries", "tests.fuzz.rounds"])
     present, result = folder / f"{name}_{seed}.txt", folder / f"{name}_{seed}.json"
     process = context.Process(target=play, args=(name, seed, count, present, result))
     process.start()
@@ -99,5 +112,5 @@ def tried(name: str, seed: int, count: int, folder: Path) -> Figures:
         return figures
     figures = Figures(inputs=1)
     last = present.read_text() if present.exists() else "none yet"
-    figures.add(Failure(f"the process ended with {process.exitcode}", "", seed, last))
+    figures.add(Failure(f"the process ended with {process.exitcode}", "", seed, count, last))
     return figures

