@@ -95,7 +95,7 @@ def attempt(file: GoalFile) -> bool:
     check(isinstance(found.action_repeat, int) and found.action_repeat > 0, "the action repeat")
     check(found.pairs, "a set without goals")
     for pair in found.pairs:
-        check(pair.task in ROBODESK_TASKS, f"the task {pair.task!r}")
+        check(pair.task in ROBODESK_TASKS, f"the task {pair.task[:40]!r}")
         check_finite(pair, "a pair")
         for frame in (pair.initial_frame, pair.goal_frame):
             check(frame.dtype == np.uint8 and frame.ndim == 3 and frame.shape[2] == 3, "a frame")

@@ -69,9 +69,11 @@ def play(name: str, seed: int, count: int, present: Path, result: Path) -> None:
     import torch
 
     from benchmarks.machine import peak_resident
+    from cola_train.workers import end_with_parent
     from tests.fuzz.boundaries import explore
     from tests.fuzz.judge import Fault
 
+    end_with_parent()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     trace = os.dup(2)  # what else goes there are bars and the warnings of libraries
