@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from benchmarks.machine import processor
 from benchmarks.vp2_protocol.records import write_text
 from cola_train.progress import progress_bar
-from tests.fuzz.rounds import Failure, Figures, tried
+from tests.fuzz.rounds import Figures, tried
 
 ROUND = 100
 
@@ -58,20 +58,12 @@ def run(options: Options, names: list[str]) -> dict[str, Figures]:
             for future in as_completed(futures):
                 name, count = futures[future]
                 for failure in found[name].join(future.result()):
-                    bar.write(told(name, failure))
+                    bar.write(failure.told(name))
                 bar.update(count)
         except KeyboardInterrupt:  # the figures so far
             pool.shutdown(cancel_futures=True)
     bar.close()
     return found
-
-
-def told(name: str, failure: Failure) -> str:
-    return (
-        f"\n{name}: {failure.what}\n  at {failure.place or 'no place of ours'}\n"
-        f"  with {failure.input}\n"
-        f"  again: python -m tests.fuzz only=[{name}] seed={failure.seed} inputs={failure.round}"
-    )
 
 
 def main() -> None:

@@ -32,6 +32,13 @@ class Failure:
     def kind(self) -> tuple[str, str]:
         return self.place, re.sub(r"[\d.]+|/\S+|'[^']*'", "_", self.what)[:60]
 
+    def told(self, boundary: str) -> str:
+        return (
+            f"\n{boundary}: {self.what}\n  at {self.place or 'no place of ours'}\n"
+            f"  with {self.input}\n"
+            f"  again: python -m tests.fuzz only=[{boundary}] seed={self.seed} inputs={self.round}"
+        )
+
 
 @dataclass
 class Figures:
