@@ -17,7 +17,7 @@ import cola_env  # noqa: F401  (registers the environments)
 from cola_env.models.world_model import ColaWorldModel
 from tests.env.conftest import make_model
 from tests.fuzz.judge import Refused, call, check, check_finite, check_inside
-from tests.fuzz.values import made, mostly, numbers, scalars, seeds
+from tests.fuzz.values import made, mostly, numbers, odd_counts, scalars, seeds
 
 SIZE = {
     "ColaWorld-RoboDesk-v0": 5,
@@ -99,7 +99,7 @@ dream_settings = st.fixed_dictionaries(
     optional={
         "task": mostly(st.none(), scalars),
         "action_mode": mostly(st.sampled_from([None, "real", "latent", "direct"]), scalars),
-        "num_inference_steps": mostly(st.integers(1, 2), scalars),
+        "num_inference_steps": mostly(st.integers(1, 2), odd_counts),
         "guidance_scale": mostly(st.sampled_from([None, 1.0, 2.5]), scalars),
         "reward": mostly(
             st.sampled_from(["mse", "mse_sums", "vp2", "classifier", {"mse": 1.0}]),
@@ -107,7 +107,7 @@ dream_settings = st.fixed_dictionaries(
         ),
         "max_episode_steps": mostly(st.sampled_from([None, -1, 1, 2]), scalars),
         "render_mode": st.sampled_from([None, "rgb_array", "human", ""]),
-        "device": mostly(st.just("cpu"), scalars, 8),
+        "device": mostly(st.just("cpu"), st.sampled_from(["", "odd", "cuda:99", "cpu:x"]), 8),
         "odd": scalars,
     },
 ).map(lambda given: {k: v for k, v in given.items() if k != "odd" or isinstance(v, str)})
@@ -115,9 +115,9 @@ twin_settings = st.fixed_dictionaries(
     {},
     optional={
         "task": mostly(st.sampled_from(["open_slide", "push_red"]), scalars),
-        "action_repeat": mostly(st.just(1), scalars),
+        "action_repeat": mostly(st.just(1), odd_counts),
         "rendering": mostly(st.sampled_from(["fast", "vp2"]), scalars),
-        "image_size": mostly(st.just(PIXELS), scalars),
+        "image_size": mostly(st.just(PIXELS), odd_counts),
         "reward": mostly(st.sampled_from(["success", "dense", "mse"]), scalars),
         "max_episode_steps": mostly(st.sampled_from([None, -1, 2]), scalars),
         "render_mode": st.sampled_from([None, "rgb_array", "human", ""]),

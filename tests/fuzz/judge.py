@@ -76,7 +76,7 @@ def _judged(function: Callable[..., Any], ours: tuple[type, ...], args: Any, kwa
 
 def complaint_about(error: Exception, ours: tuple[type, ...]) -> str | None:
     """What is wrong with how an input was refused."""
-    text = str(error)
+    text = str(error).split(" was raised from the environment creator")[0]  # as gym.make goes on
     shown = f"{type(error).__name__}: {text[:300]}"
     if not isinstance(error, ValueError | TypeError | gymnasium.error.Error):
         return shown

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.fuzz.environments import CODES, PIXELS, model
 from tests.fuzz.judge import Refused, call, check, check_finite
-from tests.fuzz.values import Numbers, mostly, numbers, odd_numbers, seeds
+from tests.fuzz.values import Numbers, mostly, numbers, odd_counts, odd_numbers, seeds
 
 DIMS = 5
 IMAGE = (PIXELS, PIXELS, 3)
@@ -29,7 +29,7 @@ class Question:
 
 
 settings = st.fixed_dictionaries(
-    {"num_inference_steps": mostly(st.just(1), odd_numbers, 8)},
+    {"num_inference_steps": mostly(st.just(1), odd_counts, 8)},
     optional={
         "guidance_scale": mostly(st.sampled_from([None, 1.0, 2.0]), odd_numbers, 3),
         "action_mode": mostly(st.none(), st.sampled_from(["real", "latent", "direct", "odd"])),

@@ -15,7 +15,7 @@ from torch import Tensor
 import planners
 from planners import AR1Noise, ColoredNoise, WhiteNoise
 from tests.fuzz.judge import Refused, call, check, check_finite
-from tests.fuzz.values import Numbers, made, mostly, numbers, scalars, seeds
+from tests.fuzz.values import Numbers, made, mostly, numbers, odd_counts, scalars, seeds
 
 GRADIENTS = ("Gradient", "LBFGS")
 NAMES = (
@@ -92,9 +92,9 @@ bounds = mostly(
 )
 settings = st.fixed_dictionaries(
     {
-        "horizon": mostly(st.integers(1, 5), scalars, 12),
-        "num_samples": mostly(st.integers(1, 12), scalars, 12),
-        "iterations": mostly(st.integers(1, 3), scalars, 12),
+        "horizon": mostly(st.integers(1, 5), odd_counts, 12),
+        "num_samples": mostly(st.integers(1, 12), odd_counts, 12),
+        "iterations": mostly(st.integers(1, 3), odd_counts, 12),
     },
     optional={
         "std": mostly(st.sampled_from([None, 0.5, [0.1, 0.2], 0.0]), scalars, 3),
@@ -109,8 +109,8 @@ settings = st.fixed_dictionaries(
         "chunk_size": mostly(st.integers(1, 7), scalars, 3),
         "max_memory_gb": mostly(st.just(1.0), scalars, 3),
         "tolerance": mostly(st.just(0.1), scalars, 3),
-        "finalists": mostly(st.integers(1, 4), scalars, 4),
-        "reevaluations": mostly(st.integers(2, 4), scalars, 4),
+        "finalists": mostly(st.integers(1, 4), odd_counts, 4),
+        "reevaluations": mostly(st.integers(2, 4), odd_counts, 4),
     },
 )
 
@@ -139,8 +139,8 @@ def problems(draw: st.DrawFn) -> Problem:
             st.none()
             | st.fixed_dictionaries(
                 {
-                    "replan_every": mostly(st.integers(1, 3), scalars, 4),
-                    "execute": mostly(st.just(1), scalars, 4),
+                    "replan_every": mostly(st.integers(1, 3), odd_counts, 4),
+                    "execute": mostly(st.just(1), odd_counts, 4),
                 }
             )
         ),

@@ -74,6 +74,8 @@ def mostly(usual: SearchStrategy[Any], odd: SearchStrategy[Any], once_in: int = 
 odd_numbers = st.sampled_from([0, -1, 2**31, -(2**63), 2**64, 10**400]) | st.sampled_from(
     [0.0, -0.0, 0.5, 1e-30, 1e30, float("nan"), float("inf"), -float("inf")]
 )
+odd_counts = st.sampled_from([0, -1, -(2**63), 0.5, float("nan"), float("inf"), None, "2", [1]])
+"""Nothing large: who asks for 2**64 steps gets them."""
 scalars: SearchStrategy[Any] = st.one_of(
     st.sampled_from([None, True, False, 0, 1, 2]),
     odd_numbers,
