@@ -27,8 +27,8 @@ def stdit3_weights() -> dict[str, Tensor]:
 
 
 def vae_temporal_weights() -> dict[str, Tensor]:
-    """The state_dict of the VAE_Temporal: convolutions as PyTorch starts them, in the order in which
-    upstream's constructor makes them; a null name is of biases that were drawn anew later."""
+    """The state_dict of the VAE_Temporal: convolutions as PyTorch starts them, in the order of
+    upstream's constructor; a null name is of biases that were drawn anew later."""
     generator = torch.Generator().manual_seed(3)
     weights = load_file(FOLDER / "vae_temporal_given.safetensors")
     for name, shape in TENSORS["vae_temporal"]:

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from benchmarks import rollout, rollout_costs
 from benchmarks.rollout_report import draw
-from tests.models.test_world_model import small_model
+from tests.models.small import small_model
 
 
 @pytest.fixture

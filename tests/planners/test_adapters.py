@@ -21,7 +21,7 @@ def rival(name: str) -> ModuleType:
     """The package; a skip where it is not installed, an error where it is but does not import."""
     package = name.partition(".")[0]
     if find_spec(package) is None:
-        pytest.skip(f"{package} is not installed: pip install -e '.[rivals]'")
+        pytest.skip(f"{package} is not installed: make adapters")
     if package == "stable_worldmodel":
         declare_torchvision_operators()
     return importlib.import_module(name)

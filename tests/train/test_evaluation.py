@@ -17,7 +17,7 @@ from cola_train.evaluation.probe import linear_probe
 from cola_train.evaluation.quality import Networks, video_quality
 from cola_train.evaluation.transfer import action_transfer
 from cola_train.phases import FlowMatching
-from tests.train.test_trainer import moving_square, small_model
+from tests.train.small import moving_square, small_model
 
 
 @pytest.fixture(scope="module")
