@@ -1,5 +1,6 @@
-# make demo | test | lint | clean: each makes the environment it needs in .venv; a stamp file makes the next call quick.
+# make demo | test | adapters | lint | clean: each makes the environment it needs in .venv; a stamp file makes the next call quick.
 #   make demo ARGS="tasks=[open_slide] model=[direct,random]"     settings of benchmarks/vp2.py
+#   make test EXTRAS=libero                                       LIBERO's tests too, see docs/libero.md
 #   make demo TORCH="./torch-2.13.0+cpu.whl"                      any arguments of pip install that bring a torch
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -7,25 +8,35 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 JOBS ?= 2
 ARGS ?=
+EXTRAS ?=
 PYTEST_ARGS ?= -n $(JOBS) --dist loadfile
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 CONSTRAINTS := $(VENV)/constraints.txt
+# LIBERO with what it imports: its other requirements are 2 GB that it needs only for training.
+LIBERO := libero==0.1.1 robosuite==1.4.0 bddl==1.0.1
+LIBERO_NEEDS := numba easydict future termcolor opencv-python-headless
 
 ifeq ($(shell uname -s),Linux)
 export MUJOCO_GL ?= egl
 endif
 export LP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint opengl clean
+.PHONY: demo test adapters lint opengl clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo opengl
 	$(BIN)/python benchmarks/vp2.py $(ARGS)
 
-test: $(VENV)/.dev opengl
+test: $(VENV)/.dev $(if $(filter libero,$(EXTRAS)),$(VENV)/.libero) opengl
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# In an environment of its own: beside a torch for CPUs the torchvision of these packages does not
+# import, and diffusers would try to.
+adapters:
+	$(MAKE) VENV=$(VENV)-rivals $(VENV)-rivals/.rivals
+	$(VENV)-rivals/bin/python -m pytest tests/planners/test_adapters.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -53,5 +64,14 @@ $(VENV)/.dev: $(VENV)/.demo
 	$(PIP) install --quiet -c $(CONSTRAINTS) -e '.[robodesk,train,dev]'
 	@touch $@
 
+$(VENV)/.libero: $(VENV)/.dev
+	$(PIP) install --quiet --no-deps $(LIBERO)
+	$(PIP) install --quiet -c $(CONSTRAINTS) $(LIBERO_NEEDS)
+	@touch $@
+
+$(VENV)/.rivals: $(CONSTRAINTS) pyproject.toml
+	$(PIP) install --quiet -c $(CONSTRAINTS) -e '.[rivals]' pytest
+	@touch $@
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VENV)-rivals

@@ -13,8 +13,8 @@ from cola_env.simulators.robodesk import VP2_TASKS
 from cola_train.classifier import ClassifierConfig, hold_out, train_classifier
 from cola_train.data.imagined_frames import CLIPS, HORIZON
 from cola_train.data.joined import open_dataset
-from tests.env.test_classifier import write_dataset
-from tests.train.test_trainer import SMALL
+from tests.env.labelled import write_dataset
+from tests.train.small import SMALL
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,7 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 
 from benchmarks.few_steps import measure, table
-from tests.train.test_distillation import teacher_model
-from tests.train.test_trainer import moving_square
+from tests.train.small import moving_square, teacher_model
 
 CONF = Path(__file__).parents[2] / "benchmarks" / "conf"
 

@@ -11,7 +11,7 @@ from benchmarks import few_steps, obeys
 from benchmarks.obeys import measure, planning_run
 from cola_env.errors import ColaWorldError
 from tests.train.conftest import write_demos
-from tests.train.test_trainer import moving_square, small_model
+from tests.train.small import moving_square, small_model
 
 CONF = Path(__file__).parents[2] / "benchmarks" / "conf"
 KEYS = """copy own shuffled none adapter direct_own direct_shuffled utilisation max_usage entropy

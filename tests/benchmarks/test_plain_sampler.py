@@ -5,7 +5,7 @@ import torch
 
 from benchmarks.plain_sampler import plain_rollout
 from cola_env.errors import ColaWorldError
-from tests.models.test_world_model import SMALL, small_model
+from tests.models.small import SMALL, small_model
 
 
 @pytest.mark.parametrize(

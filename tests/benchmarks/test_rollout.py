@@ -8,7 +8,8 @@ from omegaconf import OmegaConf
 
 from benchmarks import rollout, rollout_costs
 from benchmarks.rollout_report import draw
-from tests.models.test_world_model import small_model
+from tests.models.small import small_model
+from tests.pictures import line_colours
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def test_results_become_a_picture(config, tmp_path, monkeypatch: pytest.MonkeyPa
     assert ratios["fast_over_plain"] == pytest.approx(factors) and factors > 0
     assert 0 < found["contestants"]["fast"]["flop_per_second"]
     draw(found, tmp_path / "rollout.png")
-    assert (tmp_path / "rollout.png").stat().st_size > 10_000
+    assert len(line_colours(tmp_path / "rollout.png")) >= 2
 
 
 def test_memory_is_measured_in_a_process_of_its_own(config) -> None:

@@ -11,6 +11,7 @@ from gymnasium.wrappers import RecordVideo
 import cola_env
 from cola_env import ColaWorldEnv, ColaWorldError
 from tests.env.dream_cases import MODES, actions_for, state_of
+from tests.pictures import read_video
 
 pytestmark = pytest.mark.usefixtures("goals")
 
@@ -226,11 +227,13 @@ def test_record_video(checkpoints, tmp_path):
         "ColaWorld-RoboDesk-v0", checkpoint=checkpoints["direct"], render_mode="rgb_array"
     )
     env = RecordVideo(env, str(tmp_path / "videos"), disable_logger=True)
-    env.reset(seed=0)
-    for _ in range(3):
-        env.step(env.action_space.sample())
+    shown = [env.reset(seed=0)[0]]
+    shown += [env.step(env.action_space.sample())[0] for _ in range(3)]
     env.close()
-    assert [path.stat().st_size > 0 for path in tmp_path.glob("videos/*.mp4")] == [True]
+    (video,) = tmp_path.glob("videos/*.mp4")
+    found = read_video(video)
+    assert found.shape == (4, 64, 64, 3)
+    assert np.abs(found.mean((1, 2, 3)) - np.mean(shown, (1, 2, 3))).max() < 12
 
 
 def test_render_is_the_observation(make):

@@ -1,4 +1,4 @@
-"""What Open-Sora v1.2's own classes computed, and small files in its published layout."""
+"""Small files in the published layout of Open-Sora v1.2."""
 
 import json
 from collections.abc import Callable
@@ -6,25 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
-PARITY = Path(__file__).resolve().parents[3] / "shared" / "opensora_parity"
-
-
-@pytest.fixture(scope="session")
-def parity() -> Path:
-    if not PARITY.is_dir():
-        pytest.skip("the tensors that Open-Sora's classes computed do not lie beside the project")
-    return PARITY
+from tests import opensora
 
 
 @pytest.fixture(scope="session")
-def published(parity, tmp_path_factory) -> Path:
+def published(tmp_path_factory) -> Path:
     """A tiny STDiT3, text parts included, as a folder with config.json and one safetensors file."""
     folder = tmp_path_factory.mktemp("stdit3")
-    config = json.loads((parity / "config.json").read_text())["config"]
-    (folder / "config.json").write_text(json.dumps(config))
-    save_file(load_file(parity / "stdit3_tiny.safetensors"), folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(opensora.TENSORS["config"]))
+    save_file(opensora.stdit3_weights(), folder / "model.safetensors")
     return folder
 
 

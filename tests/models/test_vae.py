@@ -8,6 +8,7 @@ from cola_env.errors import ColaWorldError
 from cola_env.models.opensora import load_vae
 from cola_env.models.temporal_vae import TemporalVAE, TemporalVAEConfig
 from cola_env.models.vae import OpenSoraVAE, VAEConfig, group_actions
+from tests import opensora
 
 TINY = {
     "spatial": {
@@ -25,10 +26,10 @@ def tiny(micro_frame_size: int) -> OpenSoraVAE:
 
 
 @pytest.mark.parametrize("frames", [1, 5, 17])
-def test_the_temporal_vae_equals_upstreams(frames, parity) -> None:
+def test_the_temporal_vae_equals_upstreams(frames) -> None:
     vae = TemporalVAE(TemporalVAEConfig(filters=8, num_res_blocks=1, num_groups=4))
-    vae.load_state_dict(load_file(parity / "vae_temporal_tiny.safetensors"))
-    cases = load_file(parity / "vae_temporal_tiny_cases.safetensors")
+    vae.load_state_dict(opensora.vae_temporal_weights())
+    cases = load_file(opensora.FOLDER / "vae_temporal_cases.safetensors")
     x, mean, logvar, decoded = (
         cases[f"frames{frames}.{name}"] for name in ("x", "mean", "logvar", "decoded")
     )

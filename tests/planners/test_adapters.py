@@ -1,6 +1,8 @@
 """Our planners in other libraries and theirs here, against the real packages (extra `rivals`)."""
 
+import functools
 import importlib
+from importlib.util import find_spec
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -16,11 +18,28 @@ SETTINGS = dict(
 
 
 def rival(name: str) -> ModuleType:
-    """The package, or a skip with the reason why it cannot be imported."""
+    """The package; a skip where it is not installed, an error where it is but does not import."""
+    package = name.partition(".")[0]
+    if find_spec(package) is None:
+        pytest.skip(f"{package} is not installed: make adapters")
+    if package == "stable_worldmodel":
+        declare_torchvision_operators()
+    return importlib.import_module(name)
+
+
+@functools.cache
+def declare_torchvision_operators() -> None:
+    """Lets stable-worldmodel import PyPI's torchvision, built for CUDA, beside a torch that is not.
+
+    Such a torchvision cannot load its compiled operators and fails to import, for it registers
+    shapes for two that do not exist. Declared, they exist; nothing here calls them.
+    """
     try:
-        return importlib.import_module(name)
-    except Exception as error:  # a torchvision that does not fit raises RuntimeError
-        pytest.skip(f"{name} cannot be imported here: {error}")
+        importlib.import_module("torchvision")
+    except RuntimeError:
+        for name in ("nms", "qnms"):
+            signature = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+            torch.library.define(f"torchvision::{name}", signature)
 
 
 class Model:

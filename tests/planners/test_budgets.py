@@ -4,6 +4,7 @@ import dataclasses
 import time
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -124,15 +125,23 @@ def test_the_chunk_size_bounds_the_memory_search_too():
     assert seen == [10, 10, 5] and total.shape == (2, 25)
 
 
-def test_no_iteration_begins_after_the_time_is_up(box, tracking, targets):
+def test_no_iteration_begins_after_the_time_is_up(box, tracking, targets, monkeypatch):
+    now = 0.0
+
     def slow(actions):
-        time.sleep(0.03 if actions.shape[1] > 1 else 0)
+        """Takes 0.03 s of a clock that stands still otherwise."""
+        nonlocal now
+        now += 0.03
         return tracking(targets)(actions)
 
+    for module in ("base", "evaluation"):
+        clock = SimpleNamespace(perf_counter=lambda: now)
+        monkeypatch.setattr(f"planners.{module}.time", clock)
     planner = CEM(horizon=6, iterations=50)
     limited = dataclasses.replace(planner, max_seconds=0.2).plan(slow, box(2), batch=3)
-    assert 1 <= len(limited.history) < 10
-    assert limited.cost_seconds + limited.planner_seconds < 0.4
+    assert 1 < len(limited.history) <= 7 and 0.2 <= now < 0.3
+    assert limited.cost_seconds == pytest.approx(now)
+    assert limited.planner_seconds == pytest.approx(0)
     hasty = dataclasses.replace(planner, max_seconds=1e-9).plan(slow, box(2), batch=3)
     assert len(hasty.history) == 1 and hasty.cost.isfinite().all()
     same = dataclasses.replace(planner, iterations=len(limited.history))

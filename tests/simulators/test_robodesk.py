@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 import cola_env  # noqa: F401
 from cola_env.simulators.robodesk import ROBODESK_TASKS, state_to_vector, vector_to_state
 from tests.env.dream_cases import elsewhere
+from tests.pictures import read_video
 
 Make = Callable[..., Any]
 
@@ -38,11 +39,18 @@ def test_gym_make_limits_the_episode_and_records_a_video(tmp_path: Path) -> None
         max_episode_steps=3,
     )
     recorded = RecordVideo(env, str(tmp_path / "videos"), disable_logger=True)
-    recorded.reset(seed=0)
-    ends = [recorded.step(np.zeros(5, np.float32))[3] for _ in range(3)]
+    shown = [recorded.reset(seed=0)[0]]
+    ends = []
+    for _ in range(3):
+        frame, _, _, truncated, _ = recorded.step(np.zeros(5, np.float32))
+        shown.append(frame)
+        ends.append(truncated)
     recorded.close()
     assert ends == [False, False, True]
-    assert [file.stat().st_size > 0 for file in tmp_path.glob("videos/*.mp4")] == [True]
+    (video,) = tmp_path.glob("videos/*.mp4")
+    found = read_video(video)
+    assert found.shape == (4, 64, 64, 3)
+    assert np.abs(found.astype(float) - shown).mean() < 12
 
 
 def test_same_seed_gives_identical_frames_and_leaves_numpys_global_state(

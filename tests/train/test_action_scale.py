@@ -14,7 +14,7 @@ from cola_env.errors import ColaWorldError
 from cola_train.data.training_data import DataSources, LoadingConfig
 from cola_train.runs import data_of
 from tests.train.conftest import write_demos, write_lerobot
-from tests.train.test_video_recipe import settings
+from tests.train.runs import settings
 
 LENGTHS = [9, 10, 11]
 

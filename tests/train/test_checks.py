@@ -7,7 +7,7 @@ import pytest
 from cola_env.errors import ColaWorldError
 from cola_train.phases import Adaptation, FlowMatching, ForwardDynamics, Phase
 from cola_train.trainer import Trainer, TrainerConfig
-from tests.train.test_trainer import moving_square, phases, small_model
+from tests.train.small import moving_square, phases, small_model
 
 LATENT = ["idm", "quantizer", "conditioner"]
 

@@ -5,7 +5,7 @@ import torch
 
 from cola_train.data.clips import Batch, Clips
 from cola_train.data.crops import random_crops
-from tests.train.test_trainer import moving_square, small_model
+from tests.train.small import moving_square, small_model
 
 
 def numbered(episodes: int = 3) -> Clips:

@@ -16,7 +16,7 @@ from cola_train.collapse import CollapseConfig, diagnosis
 from cola_train.phases import Adaptation, FlowMatching, Phase
 from cola_train.trainer import Trainer, TrainerConfig
 from tests.train.conftest import write_lerobot
-from tests.train.test_trainer import moving_square, small_model
+from tests.train.small import moving_square, small_model
 
 LEARNS = ["idm", "quantizer", "conditioner"]
 

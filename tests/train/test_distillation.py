@@ -15,7 +15,7 @@ from cola_train.data.clips import Clips
 from cola_train.evaluation.likeness import Sampler, likeness
 from cola_train.phases import Distillation, Phase
 from cola_train.trainer import Trainer, TrainerConfig
-from tests.train.test_trainer import SMALL, Killed, moving_square
+from tests.train.small import SMALL, Killed, moving_square, teacher_model
 
 PLAIN = {"stdit_config": SMALL["stdit_config"] | {"residual": False}}
 KINDS = {
@@ -26,15 +26,6 @@ KINDS = {
     "shifted levels": PLAIN | {"timestep_shift": True, "guidance_scale": 4.0},
 }
 QUIET = TrainerConfig(evaluate_every=1000, save_seconds=0)
-
-
-def teacher_model(**settings: object) -> ColaWorldModel:
-    """A model that acts on its actions and whose steps are not straight, without training."""
-    torch.manual_seed(0)
-    model = ColaWorldModel(**{**SMALL, **settings})
-    torch.nn.init.normal_(model.stdit.final_layer.linear.weight, std=0.2)
-    torch.nn.init.normal_(model.conditioner.to_modulation[-1].weight, std=0.2)
-    return model.eval()
 
 
 def distillation(model: ColaWorldModel, name: str, teacher: Path, **kwargs: object) -> Distillation:

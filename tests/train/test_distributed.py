@@ -18,7 +18,7 @@ from cola_env.errors import ColaWorldError
 from cola_env.models.quantizer import VectorQuantizer
 from cola_train.phases import Phase, Reconstruction
 from cola_train.trainer import Trainer, TrainerConfig
-from tests.train.test_trainer import moving_square, small_model
+from tests.train.small import moving_square, small_model
 
 Outcome = tuple[dict[str, Tensor], str]
 begin = Accelerator.__init__

@@ -1,5 +1,6 @@
 """What a run is judged by: the probe and the rollout."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,7 +18,8 @@ from cola_train.evaluation.probe import linear_probe
 from cola_train.evaluation.quality import Networks, video_quality
 from cola_train.evaluation.transfer import action_transfer
 from cola_train.phases import FlowMatching
-from tests.train.test_trainer import moving_square, small_model
+from tests.pictures import read_picture
+from tests.train.small import moving_square, small_model
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +75,13 @@ def test_rollouts_of_both_kinds_are_scored_beside_copying(clips: Clips, tmp_path
     assert set(direct) == {"copy", "own"}
     assert direct["copy"] == scores["copy"]
     rollout_picture(model, clips, tmp_path / "rollout.png", horizon=3, count=2, clip=4)
-    assert (tmp_path / "rollout.png").stat().st_size > 1000
+    picture = read_picture(tmp_path / "rollout.png")
+    assert picture.shape == (2 * 3 * 128, 4 * 128, 3), "truth and two rollouts of two clips"
+    rows = picture.reshape(2, 3, 128, 4, 128, 3).swapaxes(2, 3)
+    assert (rows[:, :, 0] == rows[:, :1, 0]).all(), "all begin with the true frame"
+    true = clips.sample(2, CONTEXT + 3, torch.Generator().manual_seed(1)).frames[:, CONTEXT - 1 :]
+    np.testing.assert_array_equal(rows[:, 0, :, ::2, ::2], true)
+    assert (rows[:, 1, 1:] != rows[:, 0, 1:]).any()
 
 
 def test_episodes_shorter_than_a_rollout_are_told(clips: Clips, tmp_path) -> None:

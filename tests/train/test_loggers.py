@@ -10,7 +10,7 @@ import pytest
 from cola_env.errors import ColaWorldError
 from cola_train.phases import Reconstruction
 from cola_train.trainer import Trainer, TrainerConfig
-from tests.train.test_trainer import moving_square, small_model
+from tests.train.small import moving_square, small_model
 
 WANDB = """
 import json, pathlib

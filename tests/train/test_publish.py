@@ -17,7 +17,7 @@ from cola_train.data.lerobot_writer import LeRobotWriter
 from cola_train.data.stream import Stream
 from cola_train.publish import publish
 from tests.train.conftest import write_demos, write_lerobot, write_videos
-from tests.train.test_trainer import small_model
+from tests.train.small import small_model
 
 FEATURES = {
     "observation.image": {"dtype": "video", "shape": [64, 64, 3]},

@@ -10,7 +10,7 @@ from cola_env.errors import ColaWorldError
 from cola_train.checkpoints import Checkpoints
 from cola_train.phases import FlowMatching, Phase
 from cola_train.trainer import Trainer, TrainerConfig
-from tests.train.test_trainer import moving_square, small_model
+from tests.train.small import moving_square, small_model
 
 
 def test_a_run_that_is_killed_many_times_loses_nothing(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from cola_env.errors import ColaWorldError
 from cola_train.runs import RECIPE
 from cola_train.same_run import check_same_run
 from tests.train.conftest import write_videos
-from tests.train.test_trainer import Killed
-from tests.train.test_video_recipe import CONF, settings, weights
+from tests.train.runs import CONF, settings, weights
+from tests.train.small import Killed
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from cola_train.data.clips import Clips
 from cola_train.evaluation.steering import hold_codes, steer, unlike
 from cola_train.runs import data_of
 from tests.train.conftest import write_videos
-from tests.train.test_trainer import moving_square, small_model
+from tests.train.small import moving_square, small_model
 
 
 def settings(*overrides: str) -> DictConfig:

@@ -13,7 +13,7 @@ from cola_env.models.sizes import MODEL_SIZES
 from cola_env.models.world_model import ColaWorldModel
 from cola_env.worlds import ROBODESK
 from cola_train.start import start_from
-from tests.train.test_trainer import SMALL, small_model
+from tests.train.small import SMALL, small_model
 
 
 def saved(tmp_path: Path) -> tuple[ColaWorldModel, str]:

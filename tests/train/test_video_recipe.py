@@ -8,31 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 import cola_train.__main__ as cli
 from cola_env.errors import ColaWorldError
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.phases import FlowMatching, Phase
 from tests.train.conftest import write_demos, write_videos
-from tests.train.test_trainer import SMALL, Killed
-
-CONF = Path(cli.__file__).parent / "conf"
-
-
-def settings(*overrides: str) -> DictConfig:
-    with initialize_config_dir(str(CONF), version_base=None):
-        config = compose("train", list(overrides))
-    OmegaConf.set_struct(config, False)
-    config.model = OmegaConf.merge(config.get("model", {}), SMALL)
-    for name in config.order:
-        config.phases[name].update(steps=2, batch_size=2, clip=4, lr_warmup=1)
-    config.phases.warm_up.update(continuous_steps=1, restart_steps=1, restart_every=1)
-    return config
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return ColaWorldModel.from_pretrained(folder).state_dict()
+from tests.train.runs import CONF, settings, weights
+from tests.train.small import Killed
 
 
 @pytest.mark.filterwarnings("ignore:.*damaged and skipped")
