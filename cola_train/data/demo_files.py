@@ -53,6 +53,7 @@ class DemoFiles:
     def actions(self, episode: int, start: int, stop: int) -> NDArray[np.float32]:
         entry = self.entries[episode]
         with _demo(entry) as demo:
+            assert demo.actions is not None, "its entry has an action_dim"
             first = demo.first_action
             actions = demo.actions[start + first : stop + first].astype(np.float32)
         if len(actions) != stop - start:
@@ -134,9 +135,9 @@ def _entries(file: str, key: str, layout: Layout, fps: float, split: str | None)
         yield Entry(file, key, 0, fps, 0, 0, damage=_reason(error))
         return
     for camera, pictures in demo.cameras.items():
-        frames, size, action_dim, damage = 0, (0, 0), None, ""
+        frames, height, width, action_dim, damage = 0, 0, 0, None, ""
         try:
-            frames, size = len(pictures), pictures.size()
+            frames, (height, width) = len(pictures), pictures.size()
             pictures.check_values()
             action_dim = _check_actions(demo, frames)
         except (*READING, ColaWorldError) as error:
@@ -146,7 +147,8 @@ def _entries(file: str, key: str, layout: Layout, fps: float, split: str | None)
             key,
             frames,
             fps,
-            *map(int, size),
+            int(height),
+            int(width),
             action_dim,
             split,
             layout.rendering,
