@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 PLAY, RANDOM, UNSTEERED = "play", "random", "unsteered"
+PLANNED = "planned:"
+"""Before the checkpoint that it plans in, e.g. "planned:cola"."""
 
 
 class Policy(Protocol):
@@ -31,7 +33,8 @@ class WorldSpec:
 
 
 class World(Protocol):
-    """What collection needs of a simulator; `policy` also knows "play", "random", "unsteered"."""
+    """What collection needs of a simulator; `policy` also knows "play", "random", "unsteered"
+    and "planned:CHECKPOINT"."""
 
     @property
     def spec(self) -> WorldSpec: ...
@@ -58,7 +61,7 @@ class Mixture:
     """Share of episodes that follow a script."""
     free: tuple[str, ...] = (PLAY, RANDOM, UNSTEERED)
     """What the others follow: targets at random, smooth random actions inside the workspace, or
-    without bounds, as a planner's candidates are."""
+    without bounds, as a planner's candidates are; "planned:CHECKPOINT" plans in a world model."""
     noise: tuple[float, ...] = (0.0, 0.1, 0.2, 0.4, 0.7)
     """Standard deviations of a script's action noise; an episode draws one."""
     warm_start: float = 0.5

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cola_env.worlds import WorldInfo, find_world
+from cola_train.controllers.planned import Planned
 from cola_train.controllers.random import SmoothRandom
-from cola_train.episodes import PLAY, RANDOM, UNSTEERED, Policy, World, WorldSpec
+from cola_train.episodes import PLANNED, PLAY, RANDOM, UNSTEERED, Policy, World, WorldSpec
 
 
 def controllers(world: WorldInfo) -> ModuleType:
@@ -57,6 +58,8 @@ class SimulatedWorld:
         policy: Policy
         if name == PLAY:
             policy = policies.Play(self._env, rng)
+        elif name.startswith(PLANNED):
+            policy = Planned(self._env, self._world, name.removeprefix(PLANNED), rng)
         elif name in (RANDOM, UNSTEERED):
             policy = SmoothRandom(policies.Scene(self._env), rng, steered=name == RANDOM)
         else:

@@ -20,7 +20,9 @@ SCRIPTS = CORE | {"tqdm", "hydra", "omegaconf", "av", "h5py", "pyarrow", "rich"}
 ALLOWED = {
     "planners": {"torch", "numpy"},
     "cola_env": CORE | SIMULATORS | {"h5py"},
-    "cola_train": SCRIPTS | SIMULATORS | {"accelerate", "tensorboard", "lpips", "cola_env"},
+    "cola_train": SCRIPTS
+    | SIMULATORS
+    | {"accelerate", "tensorboard", "lpips", "planners", "cola_env"},
     "benchmarks": SCRIPTS
     | SIMULATORS
     | {"lpips", "matplotlib", "scipy", "planners", "cola_env", "cola_train"},

@@ -10,6 +10,7 @@ from diffusers.models.embeddings import get_2d_sincos_pos_embed, get_timestep_em
 from einops import rearrange
 from torch import Tensor, nn
 
+from cola_env.errors import ColaWorldError
 from cola_env.models.attention import Attention, KeyValue, SharedPast, TemporalContext
 from cola_env.models.checkpointed import Checkpointed
 
@@ -21,6 +22,7 @@ class STDiTConfig:
     ``residual``: it sees the clean latent of the frame before as further input channels and
     predicts the change from it (our mini model); otherwise it predicts the velocity from the noised
     frames alone, as Open-Sora and the paper do.
+    ``temporal_every``: a temporal block after every so many spatial ones (Open-Sora: every one).
     ``pred_sigma``: the output has as many channels again, which nothing uses (Open-Sora).
     ``fps``: frames per second of the clips, embedded beside the noise level; None: not embedded.
     ``position_scale``: what the positions of the patches are divided by; in Open-Sora the side of
@@ -32,6 +34,7 @@ class STDiTConfig:
     patch_size: int = 2
     hidden_size: int = 192
     depth: int = 4
+    temporal_every: int = 1
     num_heads: int = 6
     mlp_ratio: float = 4.0
     window: int = 8
@@ -39,6 +42,13 @@ class STDiTConfig:
     pred_sigma: bool = False
     fps: float | None = None
     position_scale: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.temporal_every <= self.depth:
+            raise ColaWorldError(
+                f"stdit_config.temporal_every={self.temporal_every} leaves no temporal block in a "
+                f"network of depth={self.depth}: choose 1 to {self.depth}."
+            )
 
     @property
     def out_channels(self) -> int:
@@ -149,7 +159,8 @@ class STDiT(Checkpointed):
             self.fps_embedder = TimestepEmbedder(dim)
         self.t_block = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
         self.spatial_blocks = nn.ModuleList([STDiTBlock(config) for _ in range(config.depth)])
-        self.temporal_blocks = nn.ModuleList([STDiTBlock(config) for _ in range(config.depth)])
+        temporal = config.depth // config.temporal_every
+        self.temporal_blocks = nn.ModuleList([STDiTBlock(config) for _ in range(temporal)])
         self.final_layer = FinalLayer(config)
         self.pos_embed: Tensor
         self.register_buffer("pos_embed", position_table(config, grid, grid), persistent=False)
@@ -199,12 +210,13 @@ class STDiT(Checkpointed):
         if action_modulation is not None:
             modulation = modulation + action_modulation
         modulation = modulation.unflatten(-1, (6, -1))
-        kept = []
-        for i, (spatial, temporal) in enumerate(
-            zip(self.spatial_blocks, self.temporal_blocks, strict=True)
-        ):
+        kept: list[KeyValue] = []
+        for i, spatial in enumerate(self.spatial_blocks, start=1):
             tokens, _ = self.run_block(spatial, tokens, modulation)
-            before = past[i] if past else None
+            layer, between = divmod(i, self.config.temporal_every)
+            if between:
+                continue
+            temporal, before = self.temporal_blocks[layer - 1], past[layer - 1] if past else None
             tokens, cache = self.run_block(temporal, tokens, modulation, time, before)
             if not self.recomputes:
                 kept.append(cache)

@@ -33,6 +33,8 @@ class FlowMatching(LatentActionPhase):
             clip, shifted by its size and length, as Open-Sora trains.
         pure_noise: with ``levels="frame"``, the share of the frames at noise level 1,
             where few-step sampling starts.
+        max_context: with ``levels="frame"``, the most frames that are left clean; None: all but
+            one. What dreams begin behind is short, and clean frames teach nothing.
         action_dropout: share of the actions that are masked to zero.
         motion_weight: how much more moving latents weigh in the loss.
     """
@@ -42,6 +44,7 @@ class FlowMatching(LatentActionPhase):
     adapter_share: float = 0.0
     levels: str = "frame"
     pure_noise: float = 0.5
+    max_context: int | None = None
     action_dropout: float = 0.1
     motion_weight: float = 2.0
 
@@ -114,7 +117,7 @@ class FlowMatching(LatentActionPhase):
         """Levels (batch, frames) in [0, 1] to learn at."""
         if self.levels == "clip":
             return sample_clip_levels(batch, frames, model.noise_shift(frames), generator)
-        return sample_noise_levels(batch, frames, self.pure_noise, generator)
+        return sample_noise_levels(batch, frames, self.pure_noise, generator, self.max_context)
 
     def target(self, model: ColaWorldModel, clip: NoisedClip, straight: Tensor) -> Tensor:
         """The velocity to learn; ``straight`` is that from the clip's noise to its frames."""

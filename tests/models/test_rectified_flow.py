@@ -46,6 +46,13 @@ def test_noise_levels_have_clean_context_and_the_asked_share_of_pure_noise() -> 
     assert abs(rest.std() - 1) < 0.05
 
 
+def test_the_context_is_as_long_as_asked() -> None:
+    levels = sample_noise_levels(4000, 6, 0.9, torch.Generator().manual_seed(0), max_context=2)
+    clean = (levels == 0).sum(1)
+    assert set(clean.tolist()) == {1, 2}
+    assert abs((clean == 1).float().mean() - 0.75) < 0.03
+
+
 def test_the_shift_is_open_soras_for_the_real_number_of_latent_frames() -> None:
     assert shift_factor(512, 512, 1) == 1
     assert math.isclose(shift_factor(256, 256, 8), math.sqrt(256 * 256 / 512**2) * math.sqrt(8))

@@ -25,9 +25,12 @@ def small_model(**kwargs: object) -> ColaWorldModel:
     return model
 
 
-@pytest.fixture(params=[True, False], ids=["residual", "velocity"])
+@pytest.fixture(
+    params=[{"residual": True}, {"residual": False}, {"temporal_every": 2, "depth": 3}],
+    ids=["residual", "velocity", "fewer_temporal_blocks"],
+)
 def model(request: pytest.FixtureRequest) -> ColaWorldModel:
-    return small_model(stdit_config=SMALL["stdit_config"] | {"residual": request.param})
+    return small_model(stdit_config=SMALL["stdit_config"] | request.param)
 
 
 def clip(model: ColaWorldModel, frames: int = 5) -> dict[str, torch.Tensor]:

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from cola_env.worlds import ROBODESK
 from cola_train.controllers import CorrelatedNoise, SmoothRandom
+from cola_train.controllers.planned import Planned
 from cola_train.controllers.robodesk import (
     SCRIPTED_TASKS,
     Controller,
@@ -79,6 +81,17 @@ def test_actions_are_bounded_and_repeatable(env: RoboDeskEnv, policy: str) -> No
     assert np.abs(actions).max() <= 1
     np.testing.assert_array_equal(actions, actions_of(env, policy, noise=0.5, seed=1))
     assert not np.array_equal(actions, actions_of(env, policy, noise=0.5, seed=2))
+
+
+def test_a_planner_in_a_dream_is_bounded_and_repeatable(env: RoboDeskEnv) -> None:
+    def plan(seed: int) -> np.ndarray:
+        env.reset(seed=1)
+        return Planned(env, ROBODESK, "direct", np.random.default_rng(seed)).act()
+
+    action = plan(0)
+    assert action.shape == (5,) and action.dtype == np.float32 and np.abs(action).max() <= 1
+    np.testing.assert_array_equal(action, plan(0))
+    assert not np.array_equal(action, plan(1))
 
 
 def test_script_without_noise_does_not_depend_on_the_generator(env: RoboDeskEnv) -> None:
