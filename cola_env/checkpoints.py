@@ -112,12 +112,18 @@ def load_weights(model_class: type[Model], folder: Path) -> Model:
         wrong = sorted({*info["missing_keys"], *info["unexpected_keys"]})
         if wrong:
             raise ValueError(f"missing or unexpected: {', '.join(wrong[:6])}")
-        return model
     except (RuntimeError, ValueError, TypeError, OSError, SafetensorError) as error:
         raise ColaWorldError(
             f"The weights in {folder} do not fit its config.json ({error}); the checkpoint is "
             "from another version or damaged."
         ) from error
+    weights = model.state_dict().items()
+    if broken := [name for name, weight in weights if not weight.isfinite().all()]:
+        raise ColaWorldError(
+            f"The weights in {folder} are NaN or infinite ({', '.join(broken[:3])}): the training "
+            "that made them had diverged; choose an earlier checkpoint."
+        )
+    return model
 
 
 def load_model(

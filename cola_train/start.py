@@ -13,8 +13,9 @@ from cola_env.errors import ColaWorldError
 from cola_env.models.components import COMPONENTS
 from cola_env.models.world_model import ColaWorldModel
 
-OF_TRAINING = {"commitment_weight", "codebook_weight", "kl_weight", "gradient", "zero_start"}
-"""Settings of components that change how their weights are learned or begin, not what they mean."""
+OF_TRAINING = {"commitment_weight", "codebook_weight", "kl_weight", "gradient", "zero_start", "fps"}
+"""Settings of components that change how their weights are learned or begin, or are an input of
+theirs, not what they mean."""
 
 READS_ACTIONS = {"adapter", "action_in"}
 """Components whose weights are of one kind of real actions."""
