@@ -208,7 +208,7 @@ def load_weights(model_class: type[Model], folder: Path) -> Model:
         if wrong := [name for name in shapes if shapes[name] != weights[name]]:
             told = f"{wrong[0]} is {weights[wrong[0]]} there, {shapes[wrong[0]]} in config.json"
             raise ValueError(told)
-        return model_class.from_pretrained(
+        model: Model = model_class.from_pretrained(
             folder, variant=_variant(folder), low_cpu_mem_usage=False, local_files_only=True
         )
     except Exception as error:  # whatever a model's classes make of a config that is damaged
@@ -217,6 +217,13 @@ def load_weights(model_class: type[Model], folder: Path) -> Model:
             f"The weights in {folder} do not fit its config.json ({type(error).__name__}: {told}); "
             "the checkpoint is from another version or damaged."
         ) from error
+    loaded = model.state_dict().items()
+    if broken := [name for name, weight in loaded if not weight.isfinite().all()]:
+        raise ColaWorldError(
+            f"The weights in {folder} are NaN or infinite ({', '.join(broken[:3])}): the training "
+            "that made them had diverged; choose an earlier checkpoint."
+        )
+    return model
 
 
 def _check_numbers(config: Any, tensors: int, folder: Path, key: str = "") -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from cola_env.dream_model import choose_mode, matching_classifier, open_model
 from cola_env.errors import ColaWorldError
 from cola_env.forks import compute_alone_in_a_fork
-from cola_env.inputs import as_actions, as_frames, check_count, real_actions
+from cola_env.inputs import as_actions, as_frames, check_count, check_number, real_actions
 from cola_env.models.dream_state import DreamState
 from cola_env.models.pictures import to_bytes
 from cola_env.models.precision import fast_dtype
@@ -96,6 +96,8 @@ class Dream:
             )
         if num_inference_steps is not None:
             check_count("num_inference_steps", num_inference_steps)
+        if guidance_scale is not None:
+            check_number("guidance_scale", guidance_scale, least=0)
         self.model, folder = open_model(checkpoint, self.world, device)
         self.action_mode = choose_mode(self.model, action_mode, self.world)
         self.task = task

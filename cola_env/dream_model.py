@@ -1,5 +1,6 @@
 """The model that a dream is dreamt with, its actions and its judge, checked against the world."""
 
+import copy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ def open_model(
 ) -> "tuple[ColaWorldModel, Path | None]":
     """The model on its device, and the folder that it was loaded from.
 
+    A loaded model is left as it is: on another device a copy dreams, and on a CPU one in float32.
+
     Raises ColaWorldError when there is no such checkpoint, or none is named and none shipped.
     """
     if checkpoint is None and world is OWN:
@@ -26,8 +29,11 @@ def open_model(
     if checkpoint is None or isinstance(checkpoint, str | Path):
         folder = find_checkpoint(checkpoint, world)
         return load_model(folder, device), folder
-    own = checkpoint.device if device == "auto" else pick_device(device)
-    return checkpoint.eval().to(own), None
+    where = checkpoint.device if device == "auto" else pick_device(device)
+    precision = torch.float32 if where.type == "cpu" else checkpoint.dtype
+    if (where, precision) == (checkpoint.device, checkpoint.dtype):
+        return checkpoint, None
+    return copy.deepcopy(checkpoint).to(where, precision), None
 
 
 def choose_mode(model: "ColaWorldModel", action_mode: str | None, world: WorldInfo) -> str:

@@ -1,5 +1,6 @@
 """Checks at the public boundary: a caller's actions and images become a model's tensors."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -89,6 +90,15 @@ def check_count(name: str, count: int) -> int:
     if not isinstance(count, int | np.integer) or count < 1:
         raise ColaWorldError(f"{name} must be a whole number of at least 1, not {count!r}.")
     return int(count)
+
+
+def check_number(name: str, number: float, least: float = -math.inf) -> float:
+    """`number` if it is finite and at least `least`; ColaWorldError, which names it, otherwise."""
+    real = not isinstance(number, bool) and isinstance(number, int | float | np.number)
+    if not real or not math.isfinite(number) or number < least:
+        bound = "" if least == -math.inf else f" of at least {least:g}"
+        raise ColaWorldError(f"{name} must be a finite number{bound}, not {number!r}.")
+    return float(number)
 
 
 def as_frames(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cola_env.classifier import TaskClassifier, check_task, load_classifier
 from cola_env.errors import ColaWorldError
+from cola_env.inputs import check_number
 from cola_env.lpips_distance import ALEXNET, LPIPS
 from cola_env.worlds import world_of
 
@@ -146,8 +147,9 @@ class VP2Reward:
     ) -> None:
         self.mse = MSEReward(sums=sums)
         self.classifier = ClassifierReward(task, checkpoint)
-        self.mse_weight = mse_weight
-        self.classifier_weight = classifier_weight if sums else classifier_weight / VP2_PIXELS
+        self.mse_weight = check_number("mse_weight", mse_weight)
+        logit_weight = check_number("classifier_weight", classifier_weight)
+        self.classifier_weight = logit_weight if sums else logit_weight / VP2_PIXELS
 
     def __call__(self, frames: Tensor, goal: Tensor) -> Tensor:
         logit = self.classifier.logit(frames)
@@ -160,7 +162,7 @@ class WeightedReward:
     def __init__(self, parts: Sequence[tuple[float, Reward]]) -> None:
         if not parts:
             raise ColaWorldError("A weighted reward needs at least one part, e.g. {mse: 1}.")
-        self.parts = list(parts)
+        self.parts = [(check_number("The weight of a reward", w), part) for w, part in parts]
 
     def __call__(self, frames: Tensor, goal: Tensor) -> Tensor:
         terms = [weight * reward(frames, goal) for weight, reward in self.parts]
@@ -181,8 +183,7 @@ def check_reward(reward: RewardName) -> dict[str, float]:
     for name, weight in parts.items():
         if name not in REWARDS:
             raise ColaWorldError(f"Unknown reward '{name}'; choose one of {', '.join(REWARDS)}.")
-        if isinstance(weight, bool) or not isinstance(weight, int | float):
-            raise ColaWorldError(f"The weight of reward '{name}' must be a number, not {weight!r}.")
+        check_number(f"The weight of reward '{name}'", weight)
     return parts
 
 

@@ -30,17 +30,22 @@ COUNTED = {"steps", "lr_warmup", "continuous_steps", "restart_steps"}
 """Settings of a phase that ``steps_scale`` scales."""
 
 
-def build_model(cfg: DictConfig, rendering: str, action_dim: int | None = None) -> ColaWorldModel:
+def build_model(
+    cfg: DictConfig, rendering: str, action_dim: int | None = None, fps: float | None = None
+) -> ColaWorldModel:
     """The recipe's model: ``cfg.size`` with what ``cfg.model`` says otherwise.
 
     ``cfg.opensora`` gives it Open-Sora's weights, ``cfg.init`` (a model folder) those of
-    ``cfg.init_components``; ``action_dim`` is that of the data. Raises ColaWorldError for an
-    unknown size.
+    ``cfg.init_components``; ``action_dim`` and ``fps`` are those of the data, the latter for a
+    model that embeds it. Raises ColaWorldError for an unknown size.
     """
     if cfg.size not in MODEL_SIZES:
         raise ColaWorldError(f"size must be one of {', '.join(MODEL_SIZES)}, not {cfg.size}.")
-    of_data = {} if action_dim is None else {"action_dim": action_dim}
-    merged = OmegaConf.merge(MODEL_SIZES[cfg.size], of_data, cfg.model, {"rendering": rendering})
+    size = MODEL_SIZES[cfg.size]
+    of_data: dict[str, Any] = {} if action_dim is None else {"action_dim": action_dim}
+    if fps is not None and size.get("stdit_config", {}).get("fps") is not None:
+        of_data["stdit_config"] = {"fps": fps}
+    merged = OmegaConf.merge(size, of_data, cfg.model, {"rendering": rendering})
     settings: dict[str, Any] = OmegaConf.to_container(merged)  # type: ignore[assignment]
     if cfg.opensora:
         model = ColaWorldModel.from_opensora(cfg.opensora, cfg.opensora_vae, **settings)
@@ -136,7 +141,8 @@ def train(cfg: DictConfig, sources: DataSources | None = None) -> None:
     require_actions(phases, sources.has_actions)
     if needs := any(phase.needs_actions for phase in phases):
         sources.check_actions()
-    model = build_model(cfg, sources.rendering, sources.action_dim if needs else None)
+    action_dim = sources.action_dim if needs else None
+    model = build_model(cfg, sources.rendering, action_dim, sources.fps)
     data, held_out = split_data(cfg, sources, model.config.image_size)
     out.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(

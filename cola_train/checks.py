@@ -9,7 +9,7 @@ from cola_env.models.components import COMPONENTS
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import TrainingData
 from cola_train.data.mixture import check_length
-from cola_train.phases import Phase
+from cola_train.phases import FlowMatching, Phase
 
 
 def require_actions(phases: Sequence[Phase], has_actions: bool) -> None:
@@ -31,10 +31,26 @@ def check_data(phase: Phase, data: TrainingData) -> None:
         check_length(data.with_actions() if phase.needs_actions else data, phase.clip)
 
 
+def check_clip(phase: Phase, model: ColaWorldModel) -> None:
+    """Raises ColaWorldError when the world model would dream over more latents than a clip has, or
+    over others than those by whose number its noise levels are shifted in training."""
+    if not isinstance(phase, FlowMatching):
+        return
+    latents = (phase.clip - 1) // model.frames_per_latent + 1
+    if latents < model.window or (model.config.timestep_shift and latents != model.window):
+        frames = (model.window - 1) * model.frames_per_latent + 1
+        raise ColaWorldError(
+            f"phases.{phase.name}.clip={phase.clip} trains on clips of {latents} latents, but the "
+            f"model dreams over a window of {model.window}: give phases.{phase.name}.clip={frames} "
+            f"or model.stdit_config.window={latents}."
+        )
+
+
 def check_components(phases: Sequence[Phase], model: ColaWorldModel) -> None:
     """Raises ColaWorldError, naming the phases, when some need what the model does not have."""
     there = [name for name, _ in model.named_children()]
     for phase in phases:
+        check_clip(phase, model)
         if unknown := sorted(set(phase.learns) - set(COMPONENTS)):
             raise ColaWorldError(
                 f"phases.{phase.name}.learns names {' and '.join(unknown)}; this model has "

@@ -112,7 +112,7 @@ def describe(settings: dict[str, Any], batch: int, frames: int) -> dict[str, Cos
         for part in model.children():
             part.to(torch.bfloat16)
         size = model.config.image_size
-        clip = torch.rand(batch, frames, size, size, 3)
+        clip = torch.zeros(batch, frames, size, size, 3, dtype=torch.uint8)
         with torch.no_grad():
             latents = model.encode(clip)
             vectors = torch.rand(*latents.shape[:2], model.conditioner.embed.in_features)

@@ -73,6 +73,7 @@ def settings(model: ColaWorldModel, component: str) -> dict[str, Any]:
     own = config.get(f"{component}_config") or {}
     found = {f"{component}_config.{k}": v for k, v in own.items() if k not in OF_TRAINING}
     if component == "stdit":
+        found["stdit_config.fps"] = None if own["fps"] is None else "of the data"
         found["timestep_shift"] = config["timestep_shift"]
     return found
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from cola_env.errors import ColaWorldError
 from cola_env.inputs import check_actions, check_codes
 from cola_env.models.latent_action_diffusion import LatentActionDiffusion
+
+ROUNDING = 1e-3
+"""By how much numbers may miss their range: half precision and resampling do."""
 
 
 def check_frames(model: LatentActionDiffusion, frames: Tensor) -> None:
@@ -24,13 +29,20 @@ def check_frames(model: LatentActionDiffusion, frames: Tensor) -> None:
 def check_moves(
     model: LatentActionDiffusion, actions: Tensor, mode: str, *leading: int | str
 ) -> None:
-    """Raises ColaWorldError unless actions have the shape (*leading, *action_shape(mode)), codes
-    those of the codebook. Waits for a GPU only where the codes lie on one."""
+    """Raises ColaWorldError unless actions have the shape (*leading, *action_shape(mode)) and are
+    codes of the codebook, finite vectors where latent actions are continuous, or real actions in
+    [-1, 1]. Waits for a GPU where the actions lie on one."""
     latent = mode == "latent"
     check_actions(actions.shape, leading, model.action_shape(mode), latent)
     if latent and not model.continuous:
         entries = torch.tensor([model.quantizer.config.num_codes], device=actions.device)
         check_codes(actions, entries)
+        return
+    most = math.inf if latent else 1 + ROUNDING
+    largest = float(actions.abs().amax())
+    if not largest < most:
+        wanted = "finite" if latent else "in [-1, 1]"
+        raise ColaWorldError(f"Actions are numbers {wanted}; the largest of these is {largest:g}.")
 
 
 def check_noise(noise: Tensor, *shape: int) -> None:

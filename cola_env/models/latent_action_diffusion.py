@@ -21,7 +21,7 @@ from cola_env.models.components import component_builders
 from cola_env.models.fdm import FDMConfig, ForwardDynamicsModel
 from cola_env.models.idm import IDMConfig, InverseDynamicsModel
 from cola_env.models.opensora import build_from_opensora
-from cola_env.models.pictures import resized
+from cola_env.models.pictures import resized, unit_range
 from cola_env.models.quantizer import Quantized, QuantizerConfig, VectorQuantizer
 from cola_env.models.rectified_flow import shift_factor, velocity_to_clean
 from cola_env.models.stdit import STDiT, STDiTConfig
@@ -177,9 +177,9 @@ class LatentActionDiffusion(ModelMixin, ConfigMixin):
         """frames (..., S, S, 3), uint8 or float in [0, 1] -> latents (..., C, h, w) float32.
 
         Under compression in time (..., T, S, S, 3) -> (..., (T - 1) / 4 + 1, C, h, w).
+        Raises ColaWorldError for floats outside of [0, 1] or NaN.
         """
-        if frames.dtype == torch.uint8:
-            frames = frames.float() / 255
+        frames = unit_range(frames)
         if self.frames_per_latent > 1:
             clips = frames.flatten(0, -5).movedim(-1, 1)
             latents = self.vae.encode_clip(clips).transpose(1, 2)
@@ -207,7 +207,7 @@ class LatentActionDiffusion(ModelMixin, ConfigMixin):
         """Latent actions between the frames of a clip (IDM, then quantizer).
 
         frames (B, T, S, S, 3), uint8 or float in [0, 1] -> Quantized with vectors
-        (B, T - 1, tokens, code_size) and codes (B, T - 1, tokens).
+        (B, T - 1, tokens, code_size) and codes (B, T - 1, tokens). Errors: see ``encode``.
         """
         return self.quantizer(self.action_tokens(frames, self.encode(frames)))
 

@@ -6,15 +6,35 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from cola_env.errors import ColaWorldError
+
+ROUNDING = 1e-3
+"""By how much floats may miss [0, 1]: resampling does."""
+
 
 def to_bytes(frames: Tensor) -> Tensor:
     """frames (...) float in [0, 1] -> uint8."""
     return (frames * 255).round().to(torch.uint8)
 
 
+def unit_range(frames: Tensor) -> Tensor:
+    """frames (...), uint8 or float in [0, 1] -> float32 in [0, 1].
+
+    Raises ColaWorldError for floats that are not, or NaN.
+    """
+    if frames.dtype == torch.uint8:
+        return frames.float() / 255
+    low, high = (float(x) for x in frames.aminmax())
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING):
+        raise ColaWorldError(
+            f"Frames are uint8, or floats in [0, 1]; these floats reach from {low:g} to {high:g}."
+        )
+    return frames.float()
+
+
 def resized(frames: Tensor, size: int) -> Tensor:
     """frames (B, T, S, S, 3), uint8 or float in [0, 1] -> float32 (B, T, size, size, 3)."""
-    frames = frames.float() / (255 if frames.dtype == torch.uint8 else 1)
+    frames = unit_range(frames)
     if frames.shape[-2] == size:
         return frames
     images = frames.flatten(0, 1).movedim(-1, 1)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cola_env.errors import ColaWorldError
-from cola_env.inputs import check_count
+from cola_env.inputs import check_count, check_number
 from cola_env.models.candidates import Candidates
 from cola_env.models.checks import check_frames, check_moves, check_noise
 from cola_env.models.denoising import Sampling, denoise, keep
@@ -137,9 +137,10 @@ class ColaWorldModel(LatentActionDiffusion):
     def _sampling(self, steps: int | None, scale: float | None, frames: int) -> Sampling:
         """As asked for, or else as the checkpoint says, for clips of ``frames`` latents."""
         steps = self.config.num_inference_steps if steps is None else steps
+        scale = self.config.guidance_scale if scale is None else scale
         return Sampling(
             check_count("num_inference_steps", steps),
-            self.config.guidance_scale if scale is None else scale,
+            check_number("guidance_scale", scale, least=0),
             self.noise_shift(frames),
         )
 

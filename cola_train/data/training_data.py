@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -98,6 +99,15 @@ class DataSources:
                 "on real actions of one kind at a time."
             )
         return dims.pop() if dims else None
+
+    @property
+    def fps(self) -> float:
+        """Frames a second of the clips; where sources differ, of most of their frames."""
+        frames: Counter[float] = Counter()
+        for entry in self.entries:
+            stride = entry.stride(self.config.fps)
+            frames[entry.fps / stride] += entry.frames // stride
+        return frames.most_common(1)[0][0]
 
     @property
     def has_actions(self) -> bool:

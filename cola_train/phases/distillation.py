@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -52,6 +53,9 @@ class Distillation(FlowMatching):
     _teacher: ColaWorldModel | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        scale = self.guidance_scale
+        self.check("guidance_scale", 0 <= scale < math.inf, "a finite number of at least 0")
         if not 1 <= self.to_steps <= self.from_steps:
             raise ColaWorldError(
                 f"Phase {self.name} cannot go from {self.from_steps} sampling steps to "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,9 @@ from cola_train.data.clips import Batch, TrainingData
 from cola_train.evaluation.obedience import obedience
 from cola_train.phases.latent_actions import LatentActionPhase
 from cola_train.phases.phase import Logs
+
+ACTIONS = ("none", "latent", "direct")
+LEVELS = ("frame", "clip")
 
 
 @dataclass
@@ -29,8 +33,9 @@ class FlowMatching(LatentActionPhase):
             reference).
         adapted: the model has a trained adapter, which is measured too.
         adapter_share: share of the clips whose latent actions are the adapter's, from real ones.
-        levels: "frame": noise levels independent for every frame; "clip": one for all frames of a
-            clip, shifted by its size and length, as Open-Sora trains.
+        levels: "frame": noise levels independent for every frame, and the loss the mean over all
+            noised frames of the batch; "clip": one for all frames of a clip, shifted by its size
+            and length, and the loss the mean over the clips of theirs, as Open-Sora trains.
         pure_noise: with ``levels="frame"``, the share of the frames at noise level 1,
             where few-step sampling starts.
         max_context: with ``levels="frame"``, the most frames that are left clean; None: all but
@@ -47,6 +52,16 @@ class FlowMatching(LatentActionPhase):
     max_context: int | None = None
     action_dropout: float = 0.1
     motion_weight: float = 2.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, known in (("actions", ACTIONS), ("levels", LEVELS)):
+            self.check(name, getattr(self, name) in known, " or ".join(known))
+        self.check_shares("adapter_share", "pure_noise", "action_dropout")
+        weight = self.motion_weight
+        self.check("motion_weight", 0 <= weight < math.inf, "a number of at least 0")
+        context = self.max_context
+        self.check("max_context", context is None or context >= 1, "at least 1, or null")
 
     @property
     def uses(self) -> set[str]:
@@ -109,6 +124,8 @@ class FlowMatching(LatentActionPhase):
             error = error * t[..., None, None].square()
         weight = 1 + self.motion_weight * (moved / moved.mean().clamp_min(1e-6)).clamp(max=10)
         weight = weight * (t > 0)[..., None, None]
+        if self.levels == "clip":
+            return ((weight * error).sum((1, 2, 3)) / weight.sum((1, 2, 3))).mean()
         return (weight * error).sum() / weight.sum().clamp_min(1)
 
     def noise_levels(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +26,11 @@ class ForwardDynamics(LatentActionPhase):
     """
 
     motion_weight: float = 2.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        weight = self.motion_weight
+        self.check("motion_weight", 0 <= weight < math.inf, "a number of at least 0")
 
     @property
     def uses(self) -> set[str]:

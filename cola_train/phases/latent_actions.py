@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -43,11 +44,14 @@ class LatentActionPhase(Phase):
     _seen: list[Tensor] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not 0 < self.crop_scale <= 1:
-            raise ColaWorldError(
-                f"phases.{self.name}.crop_scale={self.crop_scale} is no share of a frame: give one "
-                "above 0, and 1 for whole frames."
-            )
+        super().__post_init__()
+        for name in ("continuous_steps", "restart_steps", "probe_clips"):
+            self.check(name, getattr(self, name) >= 0, "at least 0")
+        self.check("restart_every", self.restart_every >= 1, "at least 1")
+        weight = self.quantizer_weight
+        self.check("quantizer_weight", 0 <= weight < math.inf, "a number of at least 0")
+        share = "a share of a frame above 0, and 1 for whole frames"
+        self.check("crop_scale", 0 < self.crop_scale <= 1, share)
         if self.fit_codes and self.continuous_steps >= self.steps:
             name = f"phases.{self.name}"
             raise ColaWorldError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from cola_env.errors import ColaWorldError
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Batch, TrainingData
 
@@ -32,6 +34,9 @@ class Phase(ABC):
         lr_scale: factor on ``lr`` by component name.
         ema_decay: of the moving average of the weights that the phase hands on.
         codes: (N, tokens) of the actions of the last step; None without any.
+
+    Raises:
+        ColaWorldError: a setting that cannot be.
     """
 
     on_latents: ClassVar[bool] = True
@@ -49,6 +54,26 @@ class Phase(ABC):
     weight_decay: float = 0.01
     ema_decay: float = 0.999
     codes: Tensor | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for name, least in (("steps", 1), ("batch_size", 1), ("clip", 2), ("lr_warmup", 0)):
+            self.check(name, getattr(self, name) >= least, f"at least {least}")
+        self.check("lr", 0 < self.lr < math.inf, "a positive number")
+        scales = self.lr_scale.values()
+        self.check("lr_scale", all(0 <= s < math.inf for s in scales), "numbers of at least 0")
+        self.check("weight_decay", 0 <= self.weight_decay < math.inf, "a number of at least 0")
+        self.check("ema_decay", 0 <= self.ema_decay < 1, "at least 0 and below 1")
+        self.check_shares("lr_end")
+
+    def check(self, name: str, right: bool, wanted: str) -> None:
+        """Raises ColaWorldError, which names the setting, unless it is ``right``."""
+        if not right:
+            given = getattr(self, name)
+            raise ColaWorldError(f"phases.{self.name}.{name}={given} must be {wanted}.")
+
+    def check_shares(self, *names: str) -> None:
+        for name in names:
+            self.check(name, 0 <= getattr(self, name) <= 1, "a share, 0 to 1")
 
     def components(self, model: ColaWorldModel) -> dict[str, nn.Module]:
         return {name: model.get_submodule(name) for name in self.learns}

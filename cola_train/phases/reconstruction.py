@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -28,6 +29,12 @@ class Reconstruction(Phase):
     latent_noise: float = 0.05
     latent_penalty: float = 1e-3
     _background: Tensor | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("object_weight", "latent_noise", "latent_penalty"):
+            value = getattr(self, name)
+            self.check(name, 0 <= value < math.inf, "a number of at least 0")
 
     def start(self, data: TrainingData) -> None:
         stills = some_frames(data, 0)

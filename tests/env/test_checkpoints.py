@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from cola_env.checkpoints import WEIGHTS, checkpoint_files, find_checkpoint, load_model, pick_device
 from cola_env.classifier import SuccessClassifier, find_classifier, load_classifier
@@ -292,3 +293,12 @@ def test_a_trainings_folder_is_its_last_finished_phase(copy, tmp_path):
     (run / "recipe.yaml").unlink()
     with pytest.raises(ColaWorldError, match="models in .*/adapter, .*/pretrain: pass one"):
         find_checkpoint(run)
+
+
+def test_weights_that_are_nan_are_refused(copy):
+    weights = load_file(copy / WEIGHTS)
+    name = next(iter(weights))
+    weights[name] = torch.full_like(weights[name], float("nan"))
+    save_file(weights, copy / WEIGHTS, {"format": "pt"})
+    with pytest.raises(ColaWorldError, match="NaN or infinite"):
+        load_model(copy, "cpu")

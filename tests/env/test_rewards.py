@@ -4,7 +4,14 @@ import torch
 from cola_env.classifier import SuccessClassifier
 from cola_env.errors import ColaWorldError
 from cola_env.lpips_distance import CONVOLUTIONS, LPIPS
-from cola_env.rewards import ClassifierReward, LPIPSReward, MSEReward, VP2Reward, make_reward
+from cola_env.rewards import (
+    ClassifierReward,
+    LPIPSReward,
+    MSEReward,
+    VP2Reward,
+    WeightedReward,
+    make_reward,
+)
 
 
 @pytest.fixture
@@ -125,7 +132,7 @@ def test_bad_rewards_say_what_to_do(classifier):
         make_reward("joy", "push_red")
     with pytest.raises(ColaWorldError, match="Unknown reward 'joy'"):
         make_reward({"mse": 1, "joy": 2}, "push_red")
-    with pytest.raises(ColaWorldError, match="weight of reward 'mse' must be a number"):
+    with pytest.raises(ColaWorldError, match="weight of reward 'mse' must be a finite number"):
         make_reward({"mse": "much"}, "push_red")
     with pytest.raises(ColaWorldError, match="at least one part"):
         make_reward({}, "push_red")
@@ -145,3 +152,15 @@ def test_goals_of_another_size_or_number_of_axes_are_refused():
         MSEReward()(frames, goal[:, :32])
     with pytest.raises(ColaWorldError, match="one goal image per problem"):
         MSEReward()(goal, frames)
+
+
+def test_weights_of_rewards_are_finite(classifier):
+    nan = float("nan")
+    for make in (
+        lambda: make_reward({"mse": nan}, "push_red", classifier),
+        lambda: WeightedReward([(nan, MSEReward())]),
+        lambda: VP2Reward(classifier.tasks[0], classifier, mse_weight=nan),
+        lambda: VP2Reward(classifier.tasks[0], classifier, classifier_weight=float("inf")),
+    ):
+        with pytest.raises(ColaWorldError, match="must be a finite number"):
+            make()

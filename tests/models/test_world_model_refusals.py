@@ -1,11 +1,15 @@
 """What a world model refuses, in a sentence each, in place of other frames than were asked for."""
 
+import copy
+
 import pytest
 import torch
 
+from cola_env.dream_model import open_model
 from cola_env.errors import ColaWorldError
 from cola_env.models.dream_state import DreamState
 from cola_env.models.world_model import ColaWorldModel
+from cola_env.worlds import OWN
 
 NOISE = (16, 8, 8)
 
@@ -89,3 +93,47 @@ def test_a_dream_goes_to_a_device_whole(state: DreamState) -> None:
     gone = state.to(torch.device("meta"), torch.float32)
     tensors = [gone.latents, gone.seen, *(x for kv in gone.cache for x in (kv.key, kv.value))]
     assert {tensor.device.type for tensor in tensors} == {"meta"}
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e30])
+def test_actions_that_are_none_are_refused(
+    model: ColaWorldModel, state: DreamState, bad: float
+) -> None:
+    frames = torch.zeros(2, 1, 64, 64, 3, dtype=torch.uint8)
+    action = torch.full((2, model.config.action_dim), bad)
+    for call in (
+        lambda: model.step(state, action, action_mode="real"),
+        lambda: model.rollout(state, action[:, None, None], action_mode="real"),
+        lambda: model.predict(frames, action[:, None], action_mode="real"),
+    ):
+        with pytest.raises(ColaWorldError, match="NaN|must lie"):
+            call()
+
+
+@pytest.mark.parametrize("scale", [float("nan"), float("inf")])
+def test_guidance_is_finite(model: ColaWorldModel, state: DreamState, scale: float) -> None:
+    codes = torch.zeros(2, 2, dtype=torch.long)
+    with pytest.raises(ColaWorldError, match="guidance_scale must be a finite"):
+        model.step(state, codes, action_mode="latent", guidance_scale=scale)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), 255.0])
+def test_float_frames_lie_between_0_and_1(model: ColaWorldModel, bad: float) -> None:
+    frames = torch.full((1, 2, 64, 64, 3), bad)
+    for call in (model.encode, model.infer_actions):
+        with pytest.raises(ColaWorldError, match="floats in \\[0, 1\\]"):
+            call(frames)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_half_precision_model_dreams_and_stays_as_it_is(
+    model: ColaWorldModel, dtype: torch.dtype
+) -> None:
+    half = copy.deepcopy(model).to(dtype).train()
+    opened, _ = open_model(half, OWN, "cpu")
+    assert (opened.dtype, opened.training) == (torch.float32, False)
+    assert (half.dtype, half.training) == (dtype, True)
+    state = opened.begin(torch.zeros(2, 1, 64, 64, 3, dtype=torch.uint8))
+    codes = torch.zeros(2, 2, dtype=torch.long)
+    assert torch.isfinite(opened.step(state, codes, action_mode="latent").latents).all()
+    assert open_model(opened, OWN, "cpu")[0] is opened

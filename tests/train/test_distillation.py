@@ -255,3 +255,8 @@ def test_what_cannot_be_distilled_is_said(tmp_path: Path) -> None:
         Distillation("distill", 1, ["idm", "stdit"])
     with pytest.raises(ColaWorldError, match="init=FOLDER"):
         Distillation("distill", 1, ["stdit"]).start(moving_square(episodes=1))
+
+
+def test_a_distillation_is_checked_as_every_phase_is() -> None:
+    with pytest.raises(ColaWorldError, match="crop_scale"):
+        Distillation(name="one", steps=1, learns=["stdit"], crop_scale=5.0)

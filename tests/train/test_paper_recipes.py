@@ -12,6 +12,7 @@ import cola_train.__main__ as cli
 from cola_env.errors import ColaWorldError
 from cola_env.models.sizes import PAPER
 from cola_env.models.world_model import ColaWorldModel
+from cola_train.checks import check_clips
 from cola_train.data.damage import Ledger
 from cola_train.phases import FlowMatching
 from cola_train.phases.latent_actions import LatentActionPhase
@@ -28,7 +29,13 @@ TINY = {
         },
         "temporal": {"filters": 4, "num_res_blocks": 1, "num_groups": 2},
     },
-    "stdit_config": {"input_size": 8, "hidden_size": 32, "depth": 1, "num_heads": 2},
+    "stdit_config": {
+        "input_size": 8,
+        "hidden_size": 32,
+        "depth": 1,
+        "num_heads": 2,
+        "window": 4,
+    },
     "conditioner_config": {"hidden_size": 32, "num_layers": 1, "num_heads": 2},
     "idm_config": {"input_size": 28, "hidden_size": 32, "depth": 1, "num_heads": 2},
 }
@@ -151,3 +158,13 @@ def test_open_soras_noise_levels_are_one_a_clip(tmp_path: Path, monkeypatch) -> 
 def test_an_unknown_size_is_told(tmp_path: Path) -> None:
     with pytest.raises(ColaWorldError, match="size must be one of mini, paper, paper_two_stage"):
         cli.train(settings("joint_paper", tmp_path, "size=huge"))
+
+
+def test_clips_are_as_long_as_the_window_of_the_dreams() -> None:
+    model = SimpleNamespace(
+        config=SimpleNamespace(timestep_shift=True), window=8, frames_per_latent=1
+    )
+    assert PAPER["stdit_config"]["window"] == 8
+    check_clips([FlowMatching(name="flow", steps=1, learns=["stdit"])], model)
+    with pytest.raises(ColaWorldError, match=r"phases\.flow\.clip=6 .* window of 8"):
+        check_clips([FlowMatching(name="flow", steps=1, learns=["stdit"], clip=6)], model)

@@ -74,7 +74,7 @@ def test_a_model_of_another_size_is_told_apart(tmp_path: Path) -> None:
         ),
         ("adapter_config.soft: True there, False", {"adapter_config": {"soft": False}}),
         ("stdit_config.window: 4 there, 8", {"stdit_config": {"window": 8}}),
-        ("stdit_config.fps: None there, 10.0", {"stdit_config": {"fps": 10.0}}),
+        ("stdit_config.fps: None there, of the data", {"stdit_config": {"fps": 10.0}}),
         ("timestep_shift: False there, True", {"timestep_shift": True}),
     ],
 )  # fmt: skip
