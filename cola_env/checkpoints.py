@@ -270,12 +270,11 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=device)
+        return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:
         raise ColaWorldError(
             f"Device '{device}' cannot be used here; pass device='auto' or device='cpu'."
         ) from error
-    return torch.device(device)
 
 
 def download(hub_id: str, patterns: Sequence[str], revision: str | None = None) -> Path:
