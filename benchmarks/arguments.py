@@ -37,6 +37,7 @@ def read_arguments(kind: type[T], arguments: Sequence[str], about: str | None) -
     types = {field.name: str(field.type) for field in fields(kind)}  # type: ignore[arg-type]
     try:
         merged = OmegaConf.structured(kind)
+        OmegaConf.set_readonly(merged, False)  # a frozen dataclass's is
         for name, value in given.items():
             merged[name] = None if value == "null" and "None" in types[name] else value
         found: T = OmegaConf.to_object(merged)  # type: ignore[assignment]

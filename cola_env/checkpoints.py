@@ -128,12 +128,12 @@ def checkpoint_files(folder: Path) -> list[Path]:
     if not index.is_file():
         return [folder / name]
     shards = _read_json(index).get("weight_map")
-    files = set(shards.values()) if isinstance(shards, dict) else set()
+    files = list(shards.values()) if isinstance(shards, dict) else []
     if not files or not all(isinstance(n, str) and n and Path(n).name == n for n in files):
         raise ColaWorldError(
             f"{index} names no files of this folder; copy or download the checkpoint again."
         )
-    return [folder / name for name in sorted(files)]
+    return [folder / name for name in sorted(set(files))]
 
 
 def _variant(folder: Path) -> str | None:
@@ -217,6 +217,8 @@ def load_weights(model_class: type[Model], folder: Path) -> Model:
             f"The weights in {folder} do not fit its config.json ({type(error).__name__}: {told}); "
             "the checkpoint is from another version or damaged."
         ) from error
+    if len({weight.dtype for weight in model.parameters()}) > 1:
+        model.float()
     loaded = model.state_dict().items()
     if broken := [name for name, weight in loaded if not weight.isfinite().all()]:
         raise ColaWorldError(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from cola_env.checkpoints import find_checkpoint, load_model, pick_device
 from cola_env.classifier import TaskClassifier, check_frames, find_classifier, load_classifier
@@ -20,7 +21,8 @@ def open_model(
 ) -> "tuple[ColaWorldModel, Path | None]":
     """The model on its device, and the folder that it was loaded from.
 
-    A loaded model is left as it is: on another device a copy dreams, and on a CPU one in float32.
+    A loaded model is left as it is: for another device, in training, and in half precision on a CPU
+    a copy dreams.
 
     Raises ColaWorldError when there is no such checkpoint, or none is named and none shipped.
     """
@@ -31,9 +33,10 @@ def open_model(
         return load_model(folder, device), folder
     where = checkpoint.device if device == "auto" else pick_device(device)
     precision = torch.float32 if where.type == "cpu" else checkpoint.dtype
-    if (where, precision) == (checkpoint.device, checkpoint.dtype):
-        return checkpoint, None
-    return copy.deepcopy(checkpoint).to(where, precision), None
+    here = (where, precision) == (checkpoint.device, checkpoint.dtype)
+    if not here or checkpoint.training:
+        checkpoint = nn.Module.to(copy.deepcopy(checkpoint), where, precision).eval()
+    return checkpoint, None
 
 
 def choose_mode(model: "ColaWorldModel", action_mode: str | None, world: WorldInfo) -> str:

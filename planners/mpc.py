@@ -11,6 +11,7 @@ from torch import Tensor
 
 from planners.bounds import ActionSpace, Bounds
 from planners.evaluation import Cost
+from planners.noise import whole_seed
 from planners.protocol import Planner
 from planners.result import PlanResult, checked_actions
 
@@ -117,7 +118,8 @@ class MPC:
         """A seed for the next plan, different for every plan of the episode."""
 
         def mixed(seed: int) -> int:
-            return int(np.random.SeedSequence((seed, self._plans)).generate_state(1)[0])
+            entropy = whole_seed(seed), self._plans
+            return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
         if isinstance(self._seeds, Sequence):
             return [mixed(seed) for seed in self._seeds]

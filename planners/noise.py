@@ -7,6 +7,7 @@ the filters of VP2 (std 0.577 at beta 0.5) and of common iCEM code (1.19 at expo
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -168,12 +169,21 @@ def problem_seeds(seed: int | Sequence[int] | torch.Generator, batch: int) -> li
     elif isinstance(seed, Sequence):
         if len(seed) != batch:
             raise ValueError(f"{len(seed)} seeds for {batch} problems: give one each, or one int")
-        pairs = [(int(s), 0) for s in seed]
+        pairs = [(whole_seed(s), 0) for s in seed]
     else:
-        pairs = [(int(seed), b) for b in range(batch)]
-    if any(s < 0 for s, _ in pairs):
-        raise ValueError(f"seeds must not be negative: {seed}")
+        pairs = [(whole_seed(seed), b) for b in range(batch)]
     return [_mixed(_mixed(s) + row) >> 1 for s, row in pairs]
+
+
+def whole_seed(seed: object) -> int:
+    """`seed` as an int; TypeError or ValueError unless it is a whole number, not negative."""
+    try:
+        number = operator.index(seed)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"a seed is a whole number, not {seed!r}") from None
+    if number < 0:
+        raise ValueError(f"seeds must not be negative: {number}")
+    return number
 
 
 def _mixed(number: int) -> int:

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import ClassVar, Literal
 
 from planners.noise import AR1Noise, Noise
+
+
+def check_whole(name: str, value: object, least: int) -> None:
+    """Raises ValueError, which names it, unless `value` is a whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
+
+
+def as_number(name: str, value: object) -> float:
+    """`value` as a float; ValueError, which names it, unless it is a finite number."""
+    try:
+        number = math.nan if isinstance(value, bool | str) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be a finite number, not {value!r}")
+    return number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,18 +83,20 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name in ("horizon", "num_samples", "iterations", "finalists"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.reevaluations < 2:
-            raise ValueError(f"reevaluations must be at least 2, not {self.reevaluations}")
-        if self.chunk_size is not None and self.chunk_size < 1:
-            raise ValueError(f"chunk_size must be at least 1, not {self.chunk_size}")
+            check_whole(name, getattr(self, name), 1)
+        check_whole("reevaluations", self.reevaluations, 2)
+        if self.chunk_size is not None:
+            check_whole("chunk_size", self.chunk_size, 1)
         for name in ("max_memory_gb", "max_seconds", "tolerance"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
+            if value is not None and not 0 < as_number(name, value):
                 raise ValueError(f"{name} must be positive, not {value}")
-        if not 0 < self.elite_fraction <= 1:
+        if not 0 < as_number("elite_fraction", self.elite_fraction) <= 1:
             raise ValueError(f"elite_fraction must be in (0, 1], not {self.elite_fraction}")
+        if not callable(getattr(self.noise, "matrix", None)):
+            raise TypeError(
+                f"noise must be one of planners' noises, e.g. AR1Noise(0.5), not {self.noise!r}"
+            )
         if self.returns not in ("mean", "best", "finalist"):
             raise ValueError(f"returns must be 'mean', 'best' or 'finalist', not {self.returns!r}")
         if self.common_noise not in ("plan", "iteration"):
@@ -83,9 +104,10 @@ class Settings:
                 f"common_noise must be 'plan' or 'iteration', not {self.common_noise!r}"
             )
         if self.std is not None:
-            values = self.std if isinstance(self.std, Iterable) else [self.std]
-            std = tuple(float(value) for value in values)
-            if not all(0 <= value < float("inf") for value in std):
+            several = isinstance(self.std, Iterable) and not isinstance(self.std, str)
+            values = self.std if several else [self.std]
+            std = tuple(as_number("std", value) for value in values)
+            if not all(value >= 0 for value in std):
                 raise ValueError(f"std must be finite and not negative, not {self.std}")
             object.__setattr__(self, "std", std)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,7 +32,15 @@ def initial_mean(warm_start: Any, bounds: Bounds, batch: int) -> Tensor:
     if warm_start is None:
         return bounds.centre.expand(batch, horizon, dims)
     actions = warm_start.actions if isinstance(warm_start, PlanResult) else warm_start
-    actions = torch.as_tensor(actions, dtype=torch.float32, device=bounds.low.device)
+    if not isinstance(actions, Tensor):
+        try:
+            actions = torch.from_numpy(np.array(actions, np.float32))
+        except (TypeError, ValueError):
+            raise TypeError(
+                "the warm start must be a PlanResult, or numbers (B, h, A), not "
+                f"{type(actions).__name__}"
+            ) from None
+    actions = actions.to(bounds.low.device, torch.float32)
     if actions.ndim != 3 or actions.shape[::2] != (batch, dims) or not actions.shape[1]:
         raise ValueError(
             f"the warm start has shape {tuple(actions.shape)}: it must be (B, h, A) "

@@ -38,11 +38,15 @@ def check_moves(
         entries = torch.tensor([model.quantizer.config.num_codes], device=actions.device)
         check_codes(actions, entries)
         return
-    most = math.inf if latent else 1 + ROUNDING
-    largest = float(actions.abs().amax())
-    if not largest < most:
-        wanted = "finite" if latent else "in [-1, 1]"
-        raise ColaWorldError(f"Actions are numbers {wanted}; the largest of these is {largest:g}.")
+    if actions.is_complex():
+        raise ColaWorldError("Actions are real numbers, not complex ones.")
+    largest = float(actions.detach().double().abs().amax())
+    if not largest < math.inf:
+        raise ColaWorldError("The actions contain NaN or infinity; give finite numbers.")
+    if not latent and largest > 1 + ROUNDING:
+        raise ColaWorldError(
+            f"Actions must lie in [-1, 1], but one is of size {largest:g}: scale or clip them."
+        )
 
 
 def check_noise(noise: Tensor, *shape: int) -> None:

@@ -177,9 +177,12 @@ class LatentActionDiffusion(ModelMixin, ConfigMixin):
         """frames (..., S, S, 3), uint8 or float in [0, 1] -> latents (..., C, h, w) float32.
 
         Under compression in time (..., T, S, S, 3) -> (..., (T - 1) / 4 + 1, C, h, w).
-        Raises ColaWorldError for floats outside of [0, 1] or NaN.
+        Raises ColaWorldError for frames of another shape or type, floats outside of [0, 1] or NaN.
         """
         frames = unit_range(frames)
+        size = self.config.image_size
+        if frames.shape[-2] != size:
+            raise ColaWorldError(f"This model's frames are of {size} px, not {frames.shape[-2]}.")
         if self.frames_per_latent > 1:
             clips = frames.flatten(0, -5).movedim(-1, 1)
             latents = self.vae.encode_clip(clips).transpose(1, 2)

@@ -18,12 +18,17 @@ def to_bytes(frames: Tensor) -> Tensor:
 
 
 def unit_range(frames: Tensor) -> Tensor:
-    """frames (...), uint8 or float in [0, 1] -> float32 in [0, 1].
+    """frames (..., S, S, 3), uint8 or float in [0, 1] -> float32 in [0, 1].
 
-    Raises ColaWorldError for floats that are not, or NaN.
+    Raises ColaWorldError for floats that are not, or NaN, other types and other shapes.
     """
+    shape = tuple(frames.shape)
+    if len(shape) < 3 or shape[-1] != 3 or shape[-2] != shape[-3] or not frames.numel():
+        raise ColaWorldError(f"Frames have the shape (..., S, S, 3), not {shape}.")
     if frames.dtype == torch.uint8:
         return frames.float() / 255
+    if not frames.is_floating_point():
+        raise ColaWorldError(f"Frames are uint8, or floats in [0, 1], not {frames.dtype}.")
     low, high = (float(x) for x in frames.aminmax())
     if not (low >= -ROUNDING and high <= 1 + ROUNDING):
         raise ColaWorldError(

@@ -58,7 +58,7 @@ PROFILES = {
 
 def get_profile(name: str) -> RenderingProfile:
     """The profile called `name`; raises ColaWorldError when there is none."""
-    if name not in PROFILES:
+    if not isinstance(name, str) or name not in PROFILES:
         known = " or ".join(repr(profile) for profile in PROFILES)
         raise ColaWorldError(f"Unknown rendering profile {name!r}: choose {known}.")
     return PROFILES[name]

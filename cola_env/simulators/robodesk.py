@@ -150,7 +150,7 @@ class RoboDeskEnv(SimulatorEnv):
             if original.shape != (len(OBJECTS), 3):
                 raise ValueError(f"original_positions of shape {original.shape}")
             self._desk.set_state(state["simulation"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, IndexError) as error:
             raise ColaWorldError(
                 "This is no snapshot of RoboDesk: pass what snapshot() or vector_to_state(vector) "
                 f"returned ({error})."

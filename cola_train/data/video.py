@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cola_env.errors import ColaWorldError
+from cola_train.data.video_clock import describe_video as describe_video
 
 try:
     import av

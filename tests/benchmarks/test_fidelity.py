@@ -16,6 +16,7 @@ from benchmarks.fidelity_report import draw, write_page
 from benchmarks.vp2_protocol.dynamics import SimulatorDynamics
 from benchmarks.vp2_protocol.fidelity import Problem, calibration, foresee, pose, summary
 from benchmarks.vp2_protocol.simulation import SimulatorPool
+from cola_env.checkpoints import load_model
 from cola_env.classifier import SuccessClassifier
 from cola_env.errors import ColaWorldError
 from cola_env.models.world_model import ColaWorldModel
@@ -227,9 +228,12 @@ def test_a_classifier_is_needed_by_the_rewards_that_ask_one(
     monkeypatch.setattr("cola_env.worlds.ASSETS", tmp_path / "nothing")
     file = tmp_path / "libero.npz"
     task = "libero_goal/put_the_bowl_on_the_plate"
-    pairs = tuple(replace(pair, task=task) for pair in goals.pairs)
+    actions = np.zeros((4, 7), np.float32)
+    pairs = tuple(replace(pair, task=task, expert_actions=actions) for pair in goals.pairs)
     replace(goals, world="libero", pairs=pairs).save(file)
-    given = [f"model={checkpoints / 'fast'}", f"goals={file}", f"out={tmp_path}", "env=libero"]
+    config = dict(load_model(checkpoints / "fast", "cpu").config) | {"action_dim": 7}
+    ColaWorldModel.from_config(config).save_pretrained(tmp_path / "seven")
+    given = [f"model={tmp_path / 'seven'}", f"goals={file}", f"out={tmp_path}", "env=libero"]
     given.append("tasks=all")
     with pytest.raises(ColaWorldError, match="LIBERO has no shipped value function"):
         fidelity.measure(configure(*given))

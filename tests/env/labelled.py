@@ -23,7 +23,7 @@ def write_dataset(folder, episodes=40, steps=10):
             place = 8 * (episode % len(VP2_TASKS))
             frames[since:, place : place + 8, place : place + 8] = [220, 40, 40]
             successes[since - 1 :, ROBODESK_TASKS.index(task)] = True
-            actions = np.stack([np.full(steps + 1, episode), np.arange(steps + 1)], 1)
+            actions = np.stack([np.full(steps + 1, episode), np.arange(steps + 1)], 1) / 100
             columns = {"action": actions.astype(np.float32), "next.successes": successes}
             writer.add_episode(task, {"observation.image": frames, **columns})
         writer.close(tasks=list(ROBODESK_TASKS), rendering="fast")

@@ -18,7 +18,7 @@ from tests.fuzz.files import Files, bytes_of, damage, damaged, read_folder, writ
 from tests.fuzz.judge import Refused, check, check_finite, read
 from tests.fuzz.values import made, mostly, numbers, scalars
 
-SIDE = 16
+SIDE = 64
 NAMES = (
     "rendering", "action_repeat", "source", "world", "task", "initial_state", "goal_state",
     "actions", "expert_steps", "start_index", "seed", "images", "image_size",

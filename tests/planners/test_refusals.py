@@ -13,10 +13,10 @@ from planners import CEM, ICEM, LBFGS, MPPI, VP2CEM, Chain, Gradient, RandomShoo
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: CEM(horizon=0), "horizon must be at least 1"),
-        (lambda: CEM(num_samples=0), "num_samples must be at least 1"),
-        (lambda: CEM(iterations=0), "iterations must be at least 1"),
-        (lambda: CEM(chunk_size=0), "chunk_size must be at least 1"),
+        (lambda: CEM(horizon=0), "horizon must be a whole number of at least 1"),
+        (lambda: CEM(num_samples=0), "num_samples must be a whole number of at least 1"),
+        (lambda: CEM(iterations=0), "iterations must be a whole number of at least 1"),
+        (lambda: CEM(chunk_size=0), "chunk_size must be a whole number of at least 1"),
         (lambda: CEM(elite_fraction=0), "elite_fraction must be in"),
         (lambda: CEM(smoothing=1), "smoothing must be in"),
         (lambda: CEM(std=[0.5, -1]), "std must be finite"),

@@ -12,7 +12,7 @@ import cola_train.__main__ as cli
 from cola_env.errors import ColaWorldError
 from cola_env.models.sizes import PAPER
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.checks import check_clips
+from cola_train.checks import check_clip
 from cola_train.data.damage import Ledger
 from cola_train.phases import FlowMatching
 from cola_train.phases.latent_actions import LatentActionPhase
@@ -58,6 +58,7 @@ def settings(recipe: str, out: Path, *overrides: str, **model: object):
 def data(monkeypatch: pytest.MonkeyPatch) -> None:
     clips = moving_square(episodes=4, steps=4)
     sources = SimpleNamespace(
+        fps=10.0,
         rendering="fast", action_dim=5, has_actions=True, ledger=Ledger(),
         split=lambda name, size: clips, check_actions=lambda: None,
     )  # fmt: skip
@@ -165,6 +166,6 @@ def test_clips_are_as_long_as_the_window_of_the_dreams() -> None:
         config=SimpleNamespace(timestep_shift=True), window=8, frames_per_latent=1
     )
     assert PAPER["stdit_config"]["window"] == 8
-    check_clips([FlowMatching(name="flow", steps=1, learns=["stdit"])], model)
+    check_clip(FlowMatching(name="flow", steps=1, learns=["stdit"]), model)
     with pytest.raises(ColaWorldError, match=r"phases\.flow\.clip=6 .* window of 8"):
-        check_clips([FlowMatching(name="flow", steps=1, learns=["stdit"], clip=6)], model)
+        check_clip(FlowMatching(name="flow", steps=1, learns=["stdit"], clip=6), model)
