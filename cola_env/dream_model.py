@@ -34,9 +34,9 @@ def open_model(
     where = checkpoint.device if device == "auto" else pick_device(device)
     precision = torch.float32 if where.type == "cpu" else checkpoint.dtype
     here = (where, precision) == (checkpoint.device, checkpoint.dtype)
-    if not here or checkpoint.training:
-        checkpoint = nn.Module.to(copy.deepcopy(checkpoint), where, precision).eval()
-    return checkpoint, None
+    if here and not checkpoint.training:
+        return checkpoint, None
+    return nn.Module.to(copy.deepcopy(checkpoint), where, precision).eval(), None
 
 
 def choose_mode(model: "ColaWorldModel", action_mode: str | None, world: WorldInfo) -> str:

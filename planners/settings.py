@@ -104,8 +104,7 @@ class Settings:
                 f"common_noise must be 'plan' or 'iteration', not {self.common_noise!r}"
             )
         if self.std is not None:
-            several = isinstance(self.std, Iterable) and not isinstance(self.std, str)
-            values = self.std if several else [self.std]
+            values = self.std if isinstance(self.std, Iterable) else [self.std]
             std = tuple(as_number("std", value) for value in values)
             if not all(value >= 0 for value in std):
                 raise ValueError(f"std must be finite and not negative, not {self.std}")
