@@ -22,7 +22,7 @@ from cola_train.command import command
 from cola_train.data.clips import TrainingData
 from cola_train.data.encoding import encoded
 from cola_train.evaluation.horizon import multi_step_psnr
-from cola_train.evaluation.likeness import Sampler, likeness
+from cola_train.evaluation.likeness import likeness
 from cola_train.runs import data_of, held_out_of
 
 Rows = dict[str, dict[str, float]]
@@ -33,13 +33,13 @@ def measure(
 ) -> Rows:
     """By sampler: PSNR (dB) of the first and the last imagined frame under its own latent actions
     (a "direct" model: its real ones) and the adapter's, and the distance to the teacher."""
-    best = Sampler(teacher, config.steps, config.guidance)
+    best = teacher.sampler(config.steps, config.guidance)
     samplers = {f"teacher, {config.steps} steps, guidance {config.guidance}": best}
     for steps in config.fewer:
-        samplers[f"teacher, {steps} step(s)"] = Sampler(teacher, steps)
+        samplers[f"teacher, {steps} step(s)"] = teacher.sampler(steps, 1.0)
     if student is not None:
         steps = student.config.num_inference_steps
-        samplers[f"student, {steps} step(s)"] = Sampler(student, steps)
+        samplers[f"student, {steps} step(s)"] = student.sampler(steps, 1.0)
     rows = {}
     for name, sampler in samplers.items():
         sampler.model.register_to_config(

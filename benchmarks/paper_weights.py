@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from cola_env.models.attention import rotary_frequencies
+from cola_env.models.past import rotary_frequencies
 from cola_env.models.stdit import STDiT, STDiTConfig
 from cola_env.models.vae import SCALE, SHIFT, OpenSoraVAE, VAEConfig
 

@@ -1,12 +1,18 @@
-"""What rollouts are compared with: whole sequences without a cache, as Open-Sora's loop does."""
+"""What rollouts are compared with: whole sequences without a cache, as Open-Sora's loop does.
+
+It checks `cola_env.models.sampler` and so shares no code with it: guidance and Euler's method are
+written out again, on purpose.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from cola_env.models.precision import autocast
-from cola_env.models.rectified_flow import euler_scheduler, sample
 from cola_env.models.world_model import ColaWorldModel
 
 
@@ -54,13 +60,12 @@ def plain_rollout(
         for t in range(0, horizon, at_once):
             now = actions[:, t : t + at_once]
             latest = latents[:, -1] if frame_by_frame else None
-            led, _ = model.condition(now.flatten(0, 1), latest, model.action_modes[0])
-            vectors = torch.cat([vectors, led.unflatten(0, now.shape[:2])], dim=1)
+            acting, _ = model.condition(now.flatten(0, 1), latest, model.action_modes[0])
+            vectors = torch.cat([vectors, acting.unflatten(0, now.shape[:2])], dim=1)
             start = torch.cat([seen, noise[:, t : t + at_once]], dim=1)
             previous = torch.cat([latents[:, :1], latents, start[:, known + t + 1 :]], dim=1)
             velocity = GuidedVelocity(model, vectors, previous, levels, guidance_scale)
-            scheduler = euler_scheduler(num_inference_steps, shift)
-            found = sample(velocity, start, velocity.noised, scheduler)
+            found = euler(velocity, start, velocity.noised, num_inference_steps, shift)
             latents = torch.cat([latents, found[:, known + t :]], dim=1)
             seen, levels = velocity.input, velocity.level
             if not model.residual:
@@ -97,5 +102,28 @@ class GuidedVelocity:
             self.previous,
             self.time,
         )
-        with_action, without = found.chunk(2)
-        return without + self.scale * (with_action - without)
+        conditional, unconditional = found.chunk(2)
+        return unconditional + self.scale * (conditional - unconditional)
+
+
+def euler(
+    velocity: Callable[[Tensor, Tensor], Tensor],
+    start: Tensor,
+    noised: Tensor,
+    steps: int,
+    shift: float,
+) -> Tensor:
+    """Denoise the frames of clips together, around clean frames that stay as they are.
+
+    Args:
+        velocity: of clips (B, T, C, H, W) at noise levels (B, T) in [0, 1].
+        start: noise (B, T, C, H, W), and clean latents where ``noised`` (B, T) is False.
+        steps: on levels 1 - i / N, then shifted.
+    """
+    even = [1 - i / steps for i in range(steps + 1)]
+    levels = [shift * t / (1 + (shift - 1) * t) for t in even]
+    latents, mask = start, noised[:, :, None, None, None]
+    for now, after in pairwise(levels):
+        moved = latents + (now - after) * velocity(latents, noised * now)
+        latents = torch.where(mask, moved, start)
+    return latents

@@ -21,7 +21,7 @@ from cola_env.dream_model import choose_mode, matching_classifier, open_model
 from cola_env.errors import ColaWorldError
 from cola_env.forks import compute_alone_in_a_fork
 from cola_env.inputs import as_actions, as_frames, check_count, check_number, real_actions
-from cola_env.models.dream_state import DreamState
+from cola_env.models.past import DreamState
 from cola_env.models.pictures import to_bytes
 from cola_env.models.precision import fast_dtype
 from cola_env.rewards import ClassifierReward, Reward, RewardName, is_judged, make_reward

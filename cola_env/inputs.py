@@ -14,6 +14,8 @@ from cola_env.errors import ColaWorldError
 
 Space = spaces.Box | spaces.MultiDiscrete
 COMMON_FLOATS = (torch.float16, torch.float32, torch.float64)
+ROUNDING = 1e-3
+"""By how much numbers may miss their range: half precision and resampling do."""
 
 
 def real_actions(size: int) -> spaces.Box:
@@ -82,6 +84,37 @@ def check_codes(codes: Tensor, entries: Tensor) -> None:
     if ((codes != codes.long()) | (codes < 0) | (codes >= entries)).any():
         raise ColaWorldError(
             f"Latent actions are codes: whole numbers from 0 to {int(entries.max()) - 1}."
+        )
+
+
+def check_range(actions: Tensor, most: float) -> None:
+    """Raises ColaWorldError unless the actions are numbers in [-most, most], or finite ones where
+    that is infinity. Waits for a GPU where the actions lie on one."""
+    if actions.is_complex():
+        raise ColaWorldError("Actions are real numbers, not complex ones.")
+    largest = float(actions.detach().double().abs().amax())
+    if not largest < math.inf:
+        raise ColaWorldError("The actions contain NaN or infinity; give finite numbers.")
+    if largest > most + ROUNDING:
+        raise ColaWorldError(
+            f"Actions must lie in [-{most:g}, {most:g}], but one is of size {largest:g}: scale or "
+            "clip them."
+        )
+
+
+def check_noise(noise: Tensor, *shape: int) -> None:
+    """Raises ColaWorldError unless noise has this shape."""
+    if tuple(noise.shape) != shape:
+        raise ColaWorldError(f"The noise must have shape {shape}, not {tuple(noise.shape)}.")
+
+
+def check_context(frames: Tensor, size: int) -> None:
+    """Raises ColaWorldError unless frames are uint8 (B, C, size, size, 3), none of them 0."""
+    fits = frames.ndim == 5 and tuple(frames.shape[2:]) == (size, size, 3) and frames.numel() > 0
+    if frames.dtype != torch.uint8 or not fits:
+        raise ColaWorldError(
+            f"A model takes frames of shape (B, C, {size}, {size}, 3) as uint8, "
+            f"not {tuple(frames.shape)} as {str(frames.dtype).removeprefix('torch.')}."
         )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from cola_env.models.attention import KeyValue, SharedPast, TemporalContext
+from cola_env.models.past import KeyValue, SharedPast, TemporalContext
 from cola_env.models.transformer import TransformerBlock
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 from torch import nn
 
+from cola_env.errors import ColaWorldError
 from cola_env.models.action_conditioner import ActionConditioner, ActionConditionerConfig
 from cola_env.models.adapter import Adapter, AdapterConfig
 from cola_env.models.autoencoder import Autoencoder, AutoencoderConfig
@@ -32,6 +34,34 @@ COMPONENTS = (
     "fdm",
 )
 """All that a model can have; no model has all of them."""
+
+CONFIGS: dict[str, type] = {
+    "autoencoder_config": AutoencoderConfig,
+    "stdit_config": STDiTConfig,
+    "conditioner_config": ActionConditionerConfig,
+    "quantizer_config": QuantizerConfig,
+    "idm_config": IDMConfig,
+    "adapter_config": AdapterConfig,
+    "fdm_config": FDMConfig,
+    "vae_config": VAEConfig,
+}
+OPTIONAL = ("fdm_config", "vae_config")
+
+
+def complete_configs(**given: dict[str, Any] | None) -> dict[str, dict[str, Any] | None]:
+    """The components' configs with their defaults filled in; those of ``OPTIONAL`` can be None.
+
+    Raises:
+        ColaWorldError: settings that do not fit each other.
+    """
+    configs: dict[str, Any] = {
+        name: None if settings is None and name in OPTIONAL else CONFIGS[name](**settings or {})
+        for name, settings in given.items()
+    }
+    network, actions = configs["stdit_config"], configs["conditioner_config"]
+    if actions.hidden_size // actions.num_heads != network.hidden_size // network.num_heads:
+        raise ColaWorldError("stdit and conditioner must have the same size per attention head.")
+    return {name: None if config is None else asdict(config) for name, config in configs.items()}
 
 
 def component_builders(config: Any) -> Builders:

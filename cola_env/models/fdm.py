@@ -9,8 +9,7 @@ from diffusers.models.embeddings import get_2d_sincos_pos_embed
 from einops import rearrange
 from torch import Tensor, nn
 
-from cola_env.models.checkpointed import Checkpointed
-from cola_env.models.transformer import TransformerBlock
+from cola_env.models.transformer import Checkpointed, TransformerBlock
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from diffusers.models.embeddings import get_2d_sincos_pos_embed
 from einops import rearrange
 from torch import Tensor, nn
 
-from cola_env.models.attention import Attention, TemporalContext, temporal_context
-from cola_env.models.checkpointed import Checkpointed
+from cola_env.models.past import TemporalContext, temporal_context
+from cola_env.models.transformer import Attention, Checkpointed
 
 
 @dataclass(frozen=True)

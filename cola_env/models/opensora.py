@@ -10,23 +10,21 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
+from diffusers import ModelMixin
 from torch import Tensor, nn
 
 from cola_env.errors import ColaWorldError
-from cola_env.models.attention import rotary_frequencies
 from cola_env.models.components import component_builders
+from cola_env.models.past import rotary_frequencies
 from cola_env.models.published import fill, find_published, read_json, read_tensors
 from cola_env.models.sizes import PAPER
 from cola_env.models.stdit import STDiT, STDiTConfig, position_table
 from cola_env.models.vae import SCALE, SHIFT, OpenSoraVAE, VAEConfig
 
-if TYPE_CHECKING:
-    from cola_env.models.world_model import ColaWorldModel
-
-Model = TypeVar("Model", bound="ColaWorldModel")
+Model = TypeVar("Model", bound=ModelMixin)
 logger = logging.getLogger(__name__)
 
 TEXT = re.compile(r"(^|\.)(cross_attn|y_embedder)\.")

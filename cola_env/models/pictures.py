@@ -7,9 +7,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from cola_env.errors import ColaWorldError
-
-ROUNDING = 1e-3
-"""By how much floats may miss [0, 1]: resampling does."""
+from cola_env.inputs import ROUNDING
 
 
 def to_bytes(frames: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from cola_env.errors import ColaWorldError
-from cola_env.models.attention import Attention, KeyValue, SharedPast, TemporalContext
-from cola_env.models.checkpointed import Checkpointed
+from cola_env.models.past import KeyValue, SharedPast, TemporalContext
+from cola_env.models.transformer import Attention, Checkpointed
 
 
 @dataclass(frozen=True)

@@ -1,27 +1,332 @@
-"""CoLA-World: what the model imagines from real frames on, frame by frame or in whole clips."""
+"""CoLA-World: a video diffusion model under latent actions, which is trained and dreamt with."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
 import torch
-from torch import Tensor
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
 
 from cola_env.errors import ColaWorldError
-from cola_env.inputs import check_count, check_number
-from cola_env.models.candidates import Candidates
-from cola_env.models.checks import check_frames, check_moves, check_noise
-from cola_env.models.denoising import Sampling, denoise, keep
-from cola_env.models.dream_state import DreamState
-from cola_env.models.latent_action_diffusion import LatentActionDiffusion
-from cola_env.models.pictures import to_bytes
+from cola_env.inputs import (
+    check_actions,
+    check_codes,
+    check_context,
+    check_count,
+    check_noise,
+    check_number,
+    check_range,
+)
+from cola_env.models.action_conditioner import ActionConditioner
+from cola_env.models.adapter import Adapter
+from cola_env.models.autoencoder import Autoencoder
+from cola_env.models.components import complete_configs, component_builders
+from cola_env.models.fdm import ForwardDynamicsModel
+from cola_env.models.idm import InverseDynamicsModel
+from cola_env.models.opensora import build_from_opensora
+from cola_env.models.past import (
+    Candidates,
+    DreamState,
+    KeyValue,
+    SharedPast,
+    TemporalContext,
+    temporal_context,
+)
+from cola_env.models.pictures import resized, to_bytes, unit_range
 from cola_env.models.precision import inference
-from cola_env.models.vae import group_actions
+from cola_env.models.quantizer import Quantized, VectorQuantizer
+from cola_env.models.sampler import NoisedClip, Sampler, shift_factor, velocity_to_clean
+from cola_env.models.stdit import STDiT, STDiTConfig
+from cola_env.models.vae import OpenSoraVAE, VAEConfig, group_actions
 
 
-class ColaWorldModel(LatentActionDiffusion):
+class ColaWorldModel(ModelMixin, ConfigMixin):
     """The world model p(o_{t+1} | o_<=t, z_<=t) with its latent action model (arXiv 2510.26433).
 
-    Arguments, components and ``from_opensora`` are those of ``LatentActionDiffusion``.
+    Args:
+        conditioning: "latent": latent actions of the IDM (the paper); "direct": real actions enter
+            in their place (the reference model; it has no IDM, quantizer and adapter).
+        action_dim: size A of a real action; 0: there are none, nor an adapter for them.
+        image_size: side of the square frames in pixels.
+        rendering: rendering profile of the frames it was trained on.
+        num_inference_steps: default number of sampling steps.
+        guidance_scale: default classifier-free guidance; 1 switches it off.
+        timestep_shift: sample, and train, on noise levels that are shifted by the size and length
+            of the clip, as Open-Sora does.
+        autoencoder_config, ..., adapter_config: keyword arguments of the components' configs, e.g.
+            ``stdit_config={"hidden_size": 192}``.
+        fdm_config: of the forward dynamics model that the two-stage baseline trains its latent
+            actions with; None for a model without one.
+        vae_config: of Open-Sora's VAE, which then takes the place of the small autoencoder.
+
+    Raises:
+        ColaWorldError: settings that do not fit each other.
     """
+
+    config_name = "config.json"
+    _supports_gradient_checkpointing = True
+    _repeated_blocks = ["STDiTBlock", "TransformerBlock", "IDMBlock", "ResidualBlock"]
+
+    autoencoder: Autoencoder
+    vae: OpenSoraVAE
+    stdit: STDiT
+    conditioner: ActionConditioner
+    action_in: nn.Linear
+    quantizer: VectorQuantizer  # or a GaussianBottleneck, which has no codes
+    idm: InverseDynamicsModel
+    adapter: Adapter
+    fdm: ForwardDynamicsModel
+
+    @register_to_config
+    def __init__(
+        self,
+        conditioning: str = "latent",
+        action_dim: int = 5,
+        image_size: int = 64,
+        rendering: str = "vp2",
+        num_inference_steps: int = 1,
+        guidance_scale: float = 1.0,
+        autoencoder_config: dict[str, Any] | None = None,
+        stdit_config: dict[str, Any] | None = None,
+        conditioner_config: dict[str, Any] | None = None,
+        idm_config: dict[str, Any] | None = None,
+        quantizer_config: dict[str, Any] | None = None,
+        adapter_config: dict[str, Any] | None = None,
+        fdm_config: dict[str, Any] | None = None,
+        vae_config: dict[str, Any] | None = None,
+        timestep_shift: bool = False,
+    ) -> None:
+        super().__init__()
+        if conditioning not in ("latent", "direct"):
+            raise ColaWorldError(
+                f"conditioning must be 'latent' or 'direct', not {conditioning!r}."
+            )
+        configs = complete_configs(
+            autoencoder_config=autoencoder_config,
+            stdit_config=stdit_config,
+            conditioner_config=conditioner_config,
+            quantizer_config=quantizer_config,
+            idm_config=idm_config,
+            adapter_config=adapter_config,
+            fdm_config=fdm_config,
+            vae_config=vae_config,
+        )
+        self.register_to_config(**configs)
+        network = STDiTConfig(**self.config.stdit_config)
+        self.window = network.window
+        self.residual = network.residual
+        self.head_dim = network.hidden_size // network.num_heads
+        for name, build in component_builders(self.config).items():
+            self.add_module(name, build())
+
+    @classmethod
+    def from_opensora(
+        cls,
+        source: str | Path,
+        vae: str | Path | None = None,
+        *,
+        torch_dtype: torch.dtype | None = None,
+        **settings: Any,
+    ) -> Self:
+        """The paper's model on Open-Sora's published weights; what these lack starts fresh.
+
+        Args:
+            source: the network, e.g. "hpcai-tech/OpenSora-STDiT-v3": a hub id, or a folder with its
+                config.json and weights (safetensors or .bin, sharded or not).
+            vae: the VAE, e.g. "hpcai-tech/OpenSora-VAE-v1.2"; None: random weights.
+            torch_dtype: of all parameters; None: as published, float32 for the fresh ones.
+            settings: arguments of the class, where they differ from ``cola_env.models.sizes.PAPER``
+                and from the published sizes of the network.
+
+        Raises:
+            ColaWorldError: no or damaged weights, or others than Open-Sora's; missing, unexpected
+                and mismatched keys are named.
+        """
+        return build_from_opensora(cls, source, vae, torch_dtype, settings)
+
+    @property
+    def action_modes(self) -> tuple[str, ...]:
+        """The kinds of actions that ``step`` takes; the first is the default."""
+        if self.config.conditioning == "direct":
+            return ("direct",)
+        return ("real", "latent") if hasattr(self, "adapter") else ("latent",)
+
+    @property
+    def continuous(self) -> bool:
+        """Whether latent actions are vectors, for which there are no codes."""
+        return bool(self.config.quantizer_config["kind"] == "gaussian")
+
+    def action_shape(self, mode: str) -> tuple[int, ...]:
+        """Shape of one action in a mode: (A,), (tokens,) codes, or (tokens, code_size) vectors."""
+        if mode != "latent":
+            return (self.config.action_dim,)
+        tokens, size = self.quantizer.config.num_tokens, self.quantizer.config.code_size
+        return (tokens, size) if self.continuous else (tokens,)
+
+    @property
+    def frames_per_latent(self) -> int:
+        """Frames that a latent stands for: 1, or 4 under the VAE's compression in time."""
+        config = self.config.vae_config
+        return 1 if config is None else VAEConfig(**config).frames_per_latent
+
+    def compile_repeated_blocks(self, *args: Any, **kwargs: Any) -> None:
+        """As of diffusers, with room for a graph for each length of past and future."""
+        torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
+        super().compile_repeated_blocks(*args, **kwargs)
+
+    # Frames and latents
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """frames (..., S, S, 3), uint8 or float in [0, 1] -> latents (..., C, h, w) float32.
+
+        Under compression in time (..., T, S, S, 3) -> (..., (T - 1) / 4 + 1, C, h, w).
+        Raises ColaWorldError for frames of another shape or type, floats outside of [0, 1] or NaN.
+        """
+        frames, size = unit_range(frames), self.config.image_size
+        if frames.shape[-2] != size:
+            raise ColaWorldError(f"This model's frames are of {size} px, not {frames.shape[-2]}.")
+        if self.frames_per_latent > 1:
+            clips = frames.flatten(0, -5).movedim(-1, 1)
+            latents = self.vae.encode_clip(clips).transpose(1, 2)
+            return latents.unflatten(0, frames.shape[:-4])
+        images = frames.flatten(0, -4).movedim(-1, 1)
+        coder = self.autoencoder if self.config.vae_config is None else self.vae
+        return coder.encode(images).float().unflatten(0, frames.shape[:-3])
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """latents (..., C, h, w) -> frames (..., S, S, 3) float32 in [0, 1]."""
+        if self.frames_per_latent > 1:
+            clips = latents.flatten(0, -5).transpose(1, 2)
+            frames = self.frames_per_latent * (clips.shape[2] - 1) + 1
+            images = self.vae.decode_clip(clips, frames).clamp(0, 1)
+            return images.movedim(1, -1).unflatten(0, latents.shape[:-4])
+        coder = self.autoencoder if self.config.vae_config is None else self.vae
+        at_once = 64 if latents.device.type == "cpu" else 4096  # as many as a CPU's caches hold
+        parts = latents.flatten(0, -4).split(at_once)
+        images = torch.cat([coder.decode(part).float().clamp(0, 1) for part in parts])
+        return images.movedim(1, -1).unflatten(0, latents.shape[:-3])
+
+    # Actions
+
+    def infer_actions(self, frames: Tensor) -> Quantized:
+        """Latent actions between the frames of a clip (IDM, then quantizer).
+
+        frames (B, T, S, S, 3), uint8 or float in [0, 1] -> Quantized with vectors
+        (B, T - 1, tokens, code_size) and codes (B, T - 1, tokens). Errors: see ``encode``.
+        """
+        return self.quantizer(self.action_tokens(frames, self.encode(frames)))
+
+    def action_tokens(self, frames: Tensor, latents: Tensor) -> Tensor:
+        """The IDM's continuous tokens (B, T - 1, tokens, code_size) of a clip."""
+        if self.idm.config.space == "latents":
+            return self.idm(latents)
+        return self.idm(resized(frames, self.idm.config.input_size).movedim(-1, 2))
+
+    def condition(
+        self, actions: Tensor, latents: Tensor | None, mode: str
+    ) -> tuple[Tensor, Tensor | None]:
+        """What conditions the world model on the given actions.
+
+        Args:
+            actions: (B, A) in [-1, 1] for "real" and "direct"; for "latent" (B, tokens) codes, or
+                (B, tokens, code_size) vectors where actions are continuous.
+            latents: the frames that the actions start from (B, C, h, w), for an adapter that sees
+                them.
+            mode: one of ``action_modes``.
+
+        Returns:
+            Vectors (B, tokens * code_size) and codes (B, tokens), None for "direct".
+        """
+        if mode == "direct":
+            return self.action_in(actions.float()), None
+        if mode == "latent" and self.continuous:
+            return actions.float().flatten(-2), actions.new_zeros(len(actions), 0).long()
+        if mode == "latent":
+            codes = actions.long()
+            return self.quantizer.lookup(codes).flatten(-2), codes
+        logits = self.adapter(actions.float(), latents)
+        vectors = self.adapter.vectors(logits, self.quantizer.code_vectors)
+        return vectors.flatten(-2), self.adapter.codes(logits)
+
+    # Diffusion
+
+    def velocity(
+        self,
+        noised: Tensor,
+        t: Tensor,
+        actions: Tensor,
+        previous: Tensor,
+        time: TemporalContext,
+        past: Sequence[SharedPast] | None = None,
+    ) -> tuple[Tensor, tuple[KeyValue, ...]]:
+        """Velocity from noise to data of every frame, and their keys and values in time.
+
+        Args:
+            noised: latents (B, T, C, h, w) at noise levels ``t`` (B, T) in [0, 1].
+            actions: vectors (B, T, tokens * code_size) that led to each frame; zero: no action.
+            previous: clean latents of the frame before each frame (B, T, C, h, w).
+            time, past: temporal context, and what each temporal layer attends to beside them.
+        """
+        layers = len(self.conditioner.blocks)
+        modulation, action_cache = self.conditioner(actions, time, past[:layers] if past else None)
+        out, frame_cache = self.stdit(
+            noised,
+            t,
+            previous=previous,
+            action_modulation=modulation,
+            time=time,
+            past=past[layers:] if past else None,
+        )
+        velocity = out[:, :, : noised.shape[2]].float()
+        if self.residual:
+            velocity = velocity_to_clean(previous + velocity, noised, t)
+        return velocity, (*action_cache, *frame_cache)
+
+    def clip_context(self, frames: int) -> TemporalContext:
+        """The temporal context of a fresh clip."""
+        start = torch.zeros(1, dtype=torch.long, device=self.device)
+        return temporal_context(frames, start, self.window, self.head_dim)
+
+    def noise_shift(self, frames: int) -> float:
+        """The factor by which noise levels of clips of ``frames`` latents are shifted."""
+        size = self.config.image_size
+        return shift_factor(size, size, frames) if self.config.timestep_shift else 1.0
+
+    def sampler(
+        self,
+        steps: int | None = None,
+        guidance_scale: float | None = None,
+        frames: int | None = None,
+    ) -> Sampler[Self]:
+        """As asked for, or else as the checkpoint says; ``frames``: latents of the clips that are
+        sampled, by default as many as the window."""
+        steps = self.config.num_inference_steps if steps is None else steps
+        scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
+        return Sampler(
+            self,
+            check_count("num_inference_steps", steps),
+            check_number("guidance_scale", scale, least=0),
+            self.noise_shift(frames or self.window),
+        )
+
+    def predict_next(self, latents: Tensor, actions: Tensor, noise: Tensor) -> Tensor:
+        """Teacher-forced prediction of every next frame of a clip, in one sampling step.
+
+        Args:
+            latents: clean frames (B, T, C, h, w); noise: of the same shape.
+            actions: vectors (B, T - 1, tokens * code_size) between them.
+
+        Returns:
+            Latents (B, T - 1, C, h, w) of the frames 1 to T - 1.
+        """
+        return self.sampler(1, 1.0).next_frames(latents, actions, noise)
+
+    # Dreams
 
     @inference
     def begin(self, frames: Tensor, actions: Tensor | None = None) -> DreamState:
@@ -35,7 +340,7 @@ class ColaWorldModel(LatentActionDiffusion):
         Raises:
             ColaWorldError: frames of another shape or type, missing or misshapen actions.
         """
-        check_frames(self, frames)
+        check_context(frames, self.config.image_size)
         if self.frames_per_latent > 1:
             raise ColaWorldError(
                 "A dream takes one action a step, but this model's latents stand for "
@@ -45,36 +350,6 @@ class ColaWorldModel(LatentActionDiffusion):
         latents = self.encode(frames)
         vectors, codes = self.context_actions(frames, latents, actions)
         return self._begin(latents, vectors, codes)
-
-    def _begin(self, latents: Tensor, vectors: Tensor, codes: Tensor | None) -> DreamState:
-        """From latents (B, C, c, h, w), vectors (B, C - 1, D) and codes of the actions between."""
-        batch, length = latents.shape[:2]
-        vectors = torch.cat([vectors.new_zeros(batch, 1, vectors.shape[2]), vectors], dim=1)
-        clean = torch.zeros(batch, length, device=self.device)
-        previous = torch.cat([latents[:, :1], latents[:, :-1]], dim=1)
-        _, cache = self.velocity(latents, clean, vectors, previous, self.clip_context(length))
-        cache = tuple(kv.between(length + 1 - self.window, length) for kv in cache)
-        seen = torch.full((batch,), length, device=self.device)
-        return DreamState(latents[:, -1], cache, seen, None if codes is None else codes[:, -1])
-
-    def context_actions(
-        self, frames: Tensor, latents: Tensor, actions: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Vectors (B, C - 1, tokens * code_size) and codes of the actions between C frames."""
-        between = frames.shape[1] - 1
-        if not between:
-            size = self.conditioner.embed.in_features // self.frames_per_latent
-            return torch.zeros(len(frames), 0, size, device=self.device), None
-        if self.config.conditioning == "latent":
-            quantized = self.quantizer(self.action_tokens(frames, latents))
-            return quantized.vectors.flatten(-2), quantized.codes
-        if actions is None or actions.shape[1] < between:
-            raise ColaWorldError(
-                f"A model conditioned on real actions needs the {between} actions between "
-                f"its {between + 1} context frames: pass actions of shape (B, {between}, A)."
-            )
-        check_moves(self, actions, "direct", len(frames), "C - 1")
-        return self.action_in(actions.to(self.device)[:, -between:].float()), None
 
     @inference
     def step(
@@ -103,8 +378,8 @@ class ColaWorldModel(LatentActionDiffusion):
                 step, or an action mode that this model does not offer.
         """
         mode = self._mode(action_mode)
-        check_moves(self, actions, mode, state.batch_size)
-        sampling = self._sampling(num_inference_steps, guidance_scale, self.window)
+        self._check_actions(actions, mode, state.batch_size)
+        sampler = self.sampler(num_inference_steps, guidance_scale)
         shape = state.latents.shape
         if isinstance(noise, Tensor):
             check_noise(noise, *shape)
@@ -112,46 +387,9 @@ class ColaWorldModel(LatentActionDiffusion):
             source = noise.device if noise is not None else self.device
             noise = torch.randn(shape, generator=noise, device=source)
         vectors, codes = self.condition(actions.to(self.device), state.latents, mode)
-        candidates = Candidates.of(state, 1, 1, self.window, sampling.guided)
-        latents = self._next(candidates, 0, state.latents, vectors, noise.to(self.device), sampling)
-        if sampling.guided:
-            candidates = candidates.led()
-        cache = candidates.caches(self.window - 1)
-        return DreamState(latents, cache, state.seen + 1, codes)
-
-    def _next(
-        self,
-        candidates: Candidates,
-        frame: int,
-        latents: Tensor,
-        vectors: Tensor,
-        noise: Tensor,
-        sampling: Sampling,
-    ) -> Tensor:
-        """Latents (R, C, h, w) of ``frame`` of the horizon, after ``latents``; later see it."""
-        given = (latents[:, None], vectors[:, None])
-        found = denoise(self, candidates, frame, noise[:, None], *given, sampling)
-        keep(self, candidates, frame, found, *given, sampling)
-        return found[:, 0]
-
-    def _sampling(self, steps: int | None, scale: float | None, frames: int) -> Sampling:
-        """As asked for, or else as the checkpoint says, for clips of ``frames`` latents."""
-        steps = self.config.num_inference_steps if steps is None else steps
-        scale = self.config.guidance_scale if scale is None else scale
-        return Sampling(
-            check_count("num_inference_steps", steps),
-            check_number("guidance_scale", scale, least=0),
-            self.noise_shift(frames),
-        )
-
-    def _mode(self, action_mode: str | None) -> str:
-        mode = action_mode or self.action_modes[0]
-        if mode not in self.action_modes:
-            raise ColaWorldError(
-                f"This checkpoint takes action_mode {' or '.join(map(repr, self.action_modes))}, "
-                f"not {mode!r}."
-            )
-        return mode
+        candidates = Candidates.of(state, 1, 1, self.window, sampler.guided)
+        latents = sampler.next_frame(candidates, 0, state.latents, vectors, noise.to(self.device))
+        return DreamState(latents, candidates.caches(), state.seen + 1, codes)
 
     @inference
     def frames(self, state: DreamState) -> Tensor:
@@ -194,16 +432,17 @@ class ColaWorldModel(LatentActionDiffusion):
                 has to see the clean frame before each frame.
         """
         mode = self._mode(action_mode)
-        check_moves(self, actions, mode, state.batch_size, "N", "H")
+        self._check_actions(actions, mode, state.batch_size, "N", "H")
         batch, samples, horizon = actions.shape[:3]
         actions = actions.to(self.device).flatten(0, 1)
         if noise is None:
             noise = self._noise(seed, horizon, *state.latents.shape)
         check_noise(noise, horizon, *state.latents.shape)
         noise = noise.to(self.device).repeat_interleave(samples, dim=1)
-        frames = state.cached + horizon if together else self.window
-        sampling = self._sampling(num_inference_steps, guidance_scale, frames)
-        candidates = Candidates.of(state, samples, horizon, self.window, sampling.guided)
+        sampler = self.sampler(
+            num_inference_steps, guidance_scale, state.cached + horizon if together else self.window
+        )
+        candidates = Candidates.of(state, samples, horizon, self.window, sampler.guided)
         if together:
             if self.sees_frames(mode):
                 raise ColaWorldError(
@@ -211,42 +450,16 @@ class ColaWorldModel(LatentActionDiffusion):
                     "its rollouts go frame by frame, together=False."
                 )
             vectors, noise = self._conditions(actions, mode), noise.transpose(0, 1)
-            latents = denoise(self, candidates, 0, noise, noise, vectors, sampling)
+            latents = sampler.denoise(candidates, 0, noise, vectors, previous=noise)
         else:
-            latents = self._one_by_one(candidates, state, actions, noise, mode, sampling)
+            current, imagined = state.latents.repeat_interleave(samples, dim=0), []
+            for t in range(horizon):
+                vectors, _ = self.condition(actions[:, t], current, mode)
+                current = sampler.next_frame(candidates, t, current, vectors, noise[t])
+                imagined.append(current)
+            latents = torch.stack(imagined, dim=1)
         found = self.decode(latents) if decoded else latents
         return found.unflatten(0, (batch, samples))
-
-    def _one_by_one(
-        self,
-        candidates: Candidates,
-        state: DreamState,
-        actions: Tensor,
-        noise: Tensor,
-        mode: str,
-        sampling: Sampling,
-    ) -> Tensor:
-        """Latents (R, H, C, h, w) under actions (R, H, ...) from noise (H, R, C, h, w)."""
-        current = state.latents.repeat_interleave(len(actions) // state.batch_size, dim=0)
-        imagined = []
-        for t, frame_noise in enumerate(noise):
-            vectors, _ = self.condition(actions[:, t], current, mode)
-            current = self._next(candidates, t, current, vectors, frame_noise, sampling)
-            imagined.append(current)
-        return torch.stack(imagined, dim=1)
-
-    def sees_frames(self, mode: str) -> bool:
-        """Whether a frame needs the clean frame before it."""
-        return self.residual or (mode == "real" and self.adapter.config.frame)
-
-    def _noise(self, seed: int | None, *shape: int) -> Tensor:
-        generator = None if seed is None else torch.Generator(self.device).manual_seed(seed)
-        return torch.randn(shape, generator=generator, device=self.device)
-
-    def _conditions(self, actions: Tensor, mode: str) -> Tensor:
-        """actions (B, H, ...) -> vectors (B, H, tokens * code_size), without seeing the frames."""
-        vectors, _ = self.condition(actions.flatten(0, 1), None, mode)
-        return vectors.unflatten(0, actions.shape[:2])
 
     @inference
     def predict(
@@ -282,9 +495,9 @@ class ColaWorldModel(LatentActionDiffusion):
                 in time other than 4k + 1 <= 33 frames in all, or a model that has to see the clean
                 frame before each frame.
         """
-        check_frames(self, frames)
+        check_context(frames, self.config.image_size)
         mode = self._mode(action_mode)
-        check_moves(self, actions, mode, len(frames), "H")
+        self._check_actions(actions, mode, len(frames), "H")
         if self.frames_per_latent == 1:
             return self.rollout(
                 self.begin(frames, context_actions),
@@ -309,7 +522,71 @@ class ColaWorldModel(LatentActionDiffusion):
         state = self._begin(clean, vectors[:, : known - 1], None)
         vectors = vectors[:, known - 1 :]
         noise = self._noise(seed, *vectors.shape[:2], *clean.shape[2:])
-        sampling = self._sampling(num_inference_steps, guidance_scale, known + noise.shape[1])
-        candidates = Candidates.of(state, 1, noise.shape[1], self.window, sampling.guided)
-        latents = denoise(self, candidates, 0, noise, noise, vectors, sampling)
+        sampler = self.sampler(num_inference_steps, guidance_scale, known + noise.shape[1])
+        candidates = Candidates.of(state, 1, noise.shape[1], self.window, sampler.guided)
+        latents = sampler.denoise(candidates, 0, noise, vectors, previous=noise)
         return self.decode(torch.cat([clean, latents], dim=1))[:, frames.shape[1] :]
+
+    def sees_frames(self, mode: str) -> bool:
+        """Whether a frame needs the clean frame before it."""
+        return self.residual or (mode == "real" and self.adapter.config.frame)
+
+    # What they share
+
+    def _begin(self, latents: Tensor, vectors: Tensor, codes: Tensor | None) -> DreamState:
+        """From latents (B, C, c, h, w), vectors (B, C - 1, D) and codes of the actions between."""
+        batch, length = latents.shape[:2]
+        clean = torch.zeros(batch, length, device=self.device)
+        clip, time = NoisedClip.of(latents, latents, clean, vectors), self.clip_context(length)
+        _, cache = self.velocity(clip.latents, clip.t, clip.actions, clip.previous, time)
+        cache = tuple(kv.between(length + 1 - self.window, length) for kv in cache)
+        seen = torch.full((batch,), length, device=self.device)
+        return DreamState(latents[:, -1], cache, seen, None if codes is None else codes[:, -1])
+
+    def context_actions(
+        self, frames: Tensor, latents: Tensor, actions: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Vectors (B, C - 1, tokens * code_size) and codes of the actions between C frames."""
+        between = frames.shape[1] - 1
+        if not between:
+            size = self.conditioner.embed.in_features // self.frames_per_latent
+            return torch.zeros(len(frames), 0, size, device=self.device), None
+        if self.config.conditioning == "latent":
+            quantized = self.quantizer(self.action_tokens(frames, latents))
+            return quantized.vectors.flatten(-2), quantized.codes
+        if actions is None or actions.shape[1] < between:
+            raise ColaWorldError(
+                f"A model conditioned on real actions needs the {between} actions between "
+                f"its {between + 1} context frames: pass actions of shape (B, {between}, A)."
+            )
+        self._check_actions(actions, "direct", len(frames), "C - 1")
+        return self.action_in(actions.to(self.device)[:, -between:].float()), None
+
+    def _conditions(self, actions: Tensor, mode: str) -> Tensor:
+        """actions (B, H, ...) -> vectors (B, H, tokens * code_size), without seeing the frames."""
+        vectors, _ = self.condition(actions.flatten(0, 1), None, mode)
+        return vectors.unflatten(0, actions.shape[:2])
+
+    def _noise(self, seed: int | None, *shape: int) -> Tensor:
+        generator = None if seed is None else torch.Generator(self.device).manual_seed(seed)
+        return torch.randn(shape, generator=generator, device=self.device)
+
+    def _mode(self, action_mode: str | None) -> str:
+        mode = action_mode or self.action_modes[0]
+        if mode not in self.action_modes:
+            raise ColaWorldError(
+                f"This checkpoint takes action_mode {' or '.join(map(repr, self.action_modes))}, "
+                f"not {mode!r}."
+            )
+        return mode
+
+    def _check_actions(self, actions: Tensor, mode: str, *leading: int | str) -> None:
+        """Raises ColaWorldError unless actions have the shape (*leading, *action_shape(mode)) and
+        are codes of the codebook, finite vectors, or real actions in [-1, 1]."""
+        latent = mode == "latent"
+        check_actions(actions.shape, leading, self.action_shape(mode), latent)
+        if latent and not self.continuous:
+            num_codes = self.quantizer.config.num_codes
+            check_codes(actions, torch.tensor([num_codes], device=actions.device))
+        else:
+            check_range(actions, math.inf if latent else 1)

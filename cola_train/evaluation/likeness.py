@@ -2,45 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
-from torch import Tensor
 
-from cola_env.models.noised_clip import NoisedClip
 from cola_env.models.precision import autocast
+from cola_env.models.sampler import Sampler
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import TrainingData
 from cola_train.evaluation.obedience import condition_vectors
 from cola_train.evaluation.pixels import moving_pixels, psnr
 
 
-@dataclass(frozen=True)
-class Sampler:
-    """A model and how it is sampled."""
-
-    model: ColaWorldModel
-    steps: int
-    guidance_scale: float = 1.0
-
-    def next_frames(self, latents: Tensor, vectors: Tensor, noise: Tensor) -> Tensor:
-        """Latents (B, T - 1, C, h, w) of every next frame of clips, teacher-forced as far as the
-        model sees clean frames.
-
-        latents, noise (B, T, C, h, w), vectors (B, T - 1, D).
-        """
-        t = torch.ones(latents.shape[:2], device=latents.device)
-        t[:, 0] = 0
-        clip = NoisedClip.of(latents, noise, t, vectors)
-        shift = self.model.noise_shift(self.model.window)
-        end = torch.zeros_like(t)
-        velocity = clip.mean_velocity(self.model, end, self.steps, shift, self.guidance_scale)
-        return (clip.latents + velocity)[:, 1:]
-
-
 @torch.no_grad()
 def likeness(
-    student: Sampler, teacher: Sampler, clips: TrainingData, length: int, count: int = 96
+    student: Sampler[ColaWorldModel],
+    teacher: Sampler[ColaWorldModel],
+    clips: TrainingData,
+    length: int,
+    count: int = 96,
 ) -> dict[str, float]:
     """Next frames by the student, by its teacher (same noise, own actions), and by the teacher's
     weights sampled as the student is (``undistilled``).
@@ -58,7 +38,7 @@ def likeness(
     samplers = {
         "student": student,
         "teacher": teacher,
-        "undistilled": Sampler(teacher.model, student.steps, student.guidance_scale),
+        "undistilled": replace(teacher, steps=student.steps, guidance_scale=student.guidance_scale),
     }
     with autocast(model.device):
         vectors, _ = condition_vectors(

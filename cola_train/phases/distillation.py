@@ -10,11 +10,10 @@ from torch import Tensor
 
 from cola_env.checkpoints import load_model
 from cola_env.errors import ColaWorldError
-from cola_env.models.noised_clip import NoisedClip
-from cola_env.models.rectified_flow import shift_levels
+from cola_env.models.sampler import NoisedClip, shift_levels
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import TrainingData
-from cola_train.evaluation.likeness import Sampler, likeness
+from cola_train.evaluation.likeness import likeness
 from cola_train.phases.flow_matching import FlowMatching
 from cola_train.phases.phase import Logs
 
@@ -102,8 +101,8 @@ class Distillation(FlowMatching):
     def evaluate(self, model: ColaWorldModel, held_out: TrainingData) -> Logs:
         teacher = self._frozen(model)
         return likeness(
-            Sampler(model, self.to_steps),
-            Sampler(teacher, self.from_steps, self.guidance_scale),
+            model.sampler(self.to_steps, 1.0),
+            teacher.sampler(self.from_steps, self.guidance_scale),
             held_out,
             self.clip,
         )

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cola_env.models.noised_clip import NoisedClip
-from cola_env.models.rectified_flow import sample_clip_levels, sample_noise_levels
+from cola_env.models.sampler import NoisedClip, sample_clip_levels, sample_noise_levels
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Batch, TrainingData
 from cola_train.evaluation.obedience import obedience

@@ -9,10 +9,10 @@ from omegaconf import OmegaConf
 
 import cola_train.__main__ as cli
 from cola_env.errors import ColaWorldError
-from cola_env.models.noised_clip import NoisedClip
+from cola_env.models.sampler import NoisedClip
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Clips
-from cola_train.evaluation.likeness import Sampler, likeness
+from cola_train.evaluation.likeness import likeness
 from cola_train.phases import Distillation, Phase
 from cola_train.trainer import Trainer, TrainerConfig
 from tests.train.small import SMALL, Killed, moving_square, teacher_model
@@ -94,7 +94,7 @@ def test_one_step_of_a_sampler_is_the_models_own_prediction() -> None:
     batch = moving_square().encode(model).sample(2, 4, torch.Generator().manual_seed(0))
     noise, vectors = torch.randn(batch.latents.shape), torch.randn(2, 3, 64)
     expected = model.predict_next(batch.latents, vectors, noise)
-    found = Sampler(model, 1).next_frames(batch.latents, vectors, noise)
+    found = model.sampler(1, 1.0).next_frames(batch.latents, vectors, noise)
     torch.testing.assert_close(found, expected)
 
 
@@ -137,7 +137,7 @@ def test_the_student_learns_at_the_levels_at_which_it_dreams(monkeypatch) -> Non
         dreamt = levels()
         assert len(dreamt) == steps
         vectors, noise = torch.zeros(2, 3, 64), torch.randn(2, 4, 16, 8, 8)
-        Sampler(model, steps).next_frames(noise, vectors, noise)
+        model.sampler(steps, 1.0).next_frames(noise, vectors, noise)
         assert levels() == dreamt, "measured"
         if steps < 4:
             t = phase.noise_levels(model, 64, 4, torch.Generator().manual_seed(0))
@@ -178,7 +178,7 @@ def test_a_student_comes_near_to_its_guided_teacher_in_one_step(kind: str, tmp_p
         if name.split(".")[0] not in ("stdit", "conditioner"):
             assert torch.equal(student.state_dict()[name], weight), name
     found = likeness(
-        Sampler(student, 1), Sampler(before, 4, 2.0), trainer.data.held_out, 4, count=24
+        student.sampler(1, 1.0), before.sampler(4, 2.0), trainer.data.held_out, 4, count=24
     )
     assert found["to_teacher"] < 0.7 * found["undistilled_to_teacher"], found
     near, far = (imagination_error(model, before) for model in (student, before))

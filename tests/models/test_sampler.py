@@ -1,14 +1,15 @@
-"""The flow's conventions against its formulas and diffusers' sampler."""
+"""The sampler's conventions against its formulas and diffusers' sampler."""
 
 import math
+from types import SimpleNamespace
 
 import torch
 from diffusers.training_utils import compute_density_for_timestep_sampling
 
-from cola_env.models.rectified_flow import (
+from cola_env.models.sampler import (
+    NoisedClip,
     add_noise,
     euler_scheduler,
-    sample,
     sample_clip_levels,
     sample_noise_levels,
     shift_factor,
@@ -88,14 +89,14 @@ def test_the_levels_of_training_clips_are_logit_normal_shifted_and_one_a_clip() 
 def test_sampling_leads_the_noised_frames_to_the_data_and_leaves_the_clean_ones() -> None:
     clean, noise = torch.randn(2, 4, 3, 2, 2), torch.randn(2, 4, 3, 2, 2)
     noised = torch.tensor([[False, True, True, True], [False, False, True, True]])
-    start = torch.where(noised[:, :, None, None, None], noise, clean)
-    levels = []
+    clip, levels = NoisedClip.of(clean, noise, noised.float(), torch.zeros(2, 3, 1)), []
 
-    def velocity(latents: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+    def velocity(latents: torch.Tensor, level: torch.Tensor, *others: object) -> tuple:
         levels.append(level)
-        return torch.where(noised[:, :, None, None, None], clean - noise, torch.inf)
+        return clean - noise, ()
 
-    found = sample(velocity, start, noised, euler_scheduler(5, 1.7))
+    model = SimpleNamespace(velocity=velocity, clip_context=lambda frames: None)
+    found = clip.latents + clip.mean_velocity(model, torch.zeros(2, 4), 5, shift=1.7)
     torch.testing.assert_close(found, clean, rtol=1e-5, atol=1e-5)
     assert torch.equal(found[~noised], clean[~noised])
     assert len(levels) == 5 and all((level > 0).equal(noised) for level in levels)
