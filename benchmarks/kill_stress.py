@@ -68,7 +68,7 @@ class Report:
 class Flow(FlowMatching):
     """With an evaluation that is quick, so that most kills hit training and saving."""
 
-    def evaluate(self, model: ColaWorldModel, held_out: TrainingData) -> dict[str, float]:
+    def evaluate(self, model: ColaWorldModel, held_out: TrainingData, *_: Any) -> dict[str, float]:
         return obedience(model, held_out, self.clip, adapter=False, count=4)
 
 

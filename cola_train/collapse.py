@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cola_train.phases import FlowMatching, ForwardDynamics, Phase
-from cola_train.phases.latent_actions import LatentActionPhase
+from cola_train.phases.phase import LatentActionPhase
 
 
 @dataclass

@@ -116,7 +116,7 @@ def test_a_phase_probes_its_latent_actions_where_it_is_asked_to(clips: Clips) ->
     plain = FlowMatching("p", 1, ["idm"], actions="latent", clip=5)
     probed = FlowMatching("p", 1, ["idm"], actions="latent", clip=5, probe_clips=8)
     assert probed.needs_actions and not plain.needs_actions
-    probed.start(clips)
-    measures = probed.evaluate(model, clips)
-    assert measures.keys() - plain.evaluate(model, clips).keys() == {"probe_l1"}
+    prepared = probed.prepare(clips)
+    measures = probed.evaluate(model, clips, prepared)
+    assert measures.keys() - plain.evaluate(model, clips, prepared).keys() == {"probe_l1"}
     assert 0 < measures["probe_l1"] < 2

@@ -91,10 +91,10 @@ def test_a_killed_training_says_where_it_goes_on(
 ) -> None:
     evaluate = cli.Trainer._evaluate
 
-    def killed(self, phase, step, bar):
+    def killed(self, phase, *rest):
         if phase.name == "warm_up":
             raise Killed
-        return evaluate(self, phase, step, bar)
+        return evaluate(self, phase, *rest)
 
     monkeypatch.setattr(cli.Trainer, "_evaluate", killed)
     with pytest.raises(Killed):
