@@ -74,6 +74,7 @@ class Learner:
         # Compiled for a CPU, a block that gradients pass through is twice as slow without gradients
         # of its weights (the layouts then make matrix products copy), so that all get them.
         self.learning.requires_grad_(compiled and accelerator.device.type == "cpu")
+        self.upkeep = codebook_upkeep(phase, self.learning)
         groups = []
         for name, component in phase.components(self.learning).items():
             component.requires_grad_(True)
@@ -82,7 +83,6 @@ class Learner:
         optimizer = torch.optim.AdamW(
             groups, weight_decay=phase.weight_decay, betas=(0.9, 0.99), fused=True
         )
-        self.upkeep = codebook_upkeep(phase, self.learning)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: learning_rate(step, phase)
         )

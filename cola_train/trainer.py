@@ -17,7 +17,7 @@ from tqdm import tqdm
 from cola_env.errors import ColaWorldError
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.checkpoints import Checkpoints
+from cola_train.checkpoints import Checkpoints, write_folder
 from cola_train.checks import check_components, check_data
 from cola_train.codebook_upkeep import CodebookUsage
 from cola_train.collapse import CollapseConfig, diagnosis
@@ -26,7 +26,6 @@ from cola_train.data.damage import Unreadable
 from cola_train.data.encoding import encoded
 from cola_train.data.loader import batches
 from cola_train.distributed import agreed, make_accelerator, one_by_one
-from cola_train.files import write_folder
 from cola_train.history import History, check_logger, summary
 from cola_train.learner import Learner, micro_size
 from cola_train.phases.phase import Phase, Prepared

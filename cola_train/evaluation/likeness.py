@@ -11,7 +11,7 @@ from cola_env.models.noised_clip import NoisedClip
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import TrainingData
-from cola_train.evaluation.obedience import condition_vectors
+from cola_train.evaluation.controllability import condition_vectors
 from cola_train.evaluation.pixels import moving_pixels, psnr
 
 

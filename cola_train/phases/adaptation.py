@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Batch, TrainingData
-from cola_train.evaluation.obedience import obedience
+from cola_train.evaluation.controllability import controllability
 from cola_train.phases.phase import Logs, Loss, Phase, Prepared
 
 
@@ -49,4 +49,4 @@ class Adaptation(Phase):
         batch = held_out.sample(256, self.clip, torch.Generator().manual_seed(0))
         with autocast(model.device):
             found = self._classify(model, batch.to(model.device).encoded(model))
-        return found.logs | obedience(model, held_out, self.clip, adapter=True)
+        return found.logs | controllability(model, held_out, self.clip, adapter=True)

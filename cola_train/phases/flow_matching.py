@@ -12,7 +12,7 @@ from cola_env.models.noised_clip import NoisedClip
 from cola_env.models.rectified_flow import sample_clip_levels, sample_noise_levels
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Batch, TrainingData
-from cola_train.evaluation.obedience import obedience
+from cola_train.evaluation.controllability import controllability
 from cola_train.phases.phase import ActionVectors, LatentActionPhase, Logs, Loss, Prepared
 
 ACTIONS = ("none", "latent", "direct")
@@ -151,5 +151,5 @@ class FlowMatching(LatentActionPhase):
         return straight
 
     def evaluate(self, model: ColaWorldModel, held_out: TrainingData, prepared: Prepared) -> Logs:
-        measures = obedience(model, held_out, self.clip, adapter=self.adapted)
+        measures = controllability(model, held_out, self.clip, adapter=self.adapted)
         return measures | self.probe(model, prepared.train, held_out)

@@ -9,8 +9,7 @@ from omegaconf import OmegaConf
 
 import cola_train.__main__ as cli
 from cola_env.errors import ColaWorldError
-from cola_train.runs import RECIPE
-from cola_train.same_run import check_same_run
+from cola_train.runs import RECIPE, check_same_run
 from tests.train.conftest import write_videos
 from tests.train.runs import CONF, settings, weights
 from tests.train.small import Killed

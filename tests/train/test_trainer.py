@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.evaluation.obedience import obedience
+from cola_train.evaluation.controllability import controllability
 from cola_train.phases import (
     Adaptation,
     FlowMatching,
@@ -79,7 +79,7 @@ def test_a_warm_up_freezes_the_world_model_and_teaches_the_latent_actions(
     assert changed == {"idm", "conditioner"}
 
 
-def test_a_model_of_real_actions_learns_to_obey_them(tmp_path: Path) -> None:
+def test_a_model_of_real_actions_learns_to_follow_them(tmp_path: Path) -> None:
     clips = moving_square(episodes=64)
     model = small_model(conditioning="direct")
     recipe: list[Phase] = [
@@ -92,11 +92,11 @@ def test_a_model_of_real_actions_learns_to_obey_them(tmp_path: Path) -> None:
     config = TrainerConfig(evaluate_every=1000)
     trainer = Trainer(model, recipe, clips, clips, tmp_path, seed=0, config=config)
     trainer.run()
-    result = obedience(model, trainer.data.held_out, 4, adapter=False)
+    result = controllability(model, trainer.data.held_out, 4, adapter=False)
     assert result["gap"] > 1.0, result
 
 
-def test_a_latent_action_model_learns_actions_that_its_fdm_obeys(tmp_path: Path) -> None:
+def test_a_latent_action_model_learns_actions_that_its_fdm_follows(tmp_path: Path) -> None:
     clips = moving_square(episodes=64)
     model = small_model(fdm_config={"hidden_size": 32, "depth": 2, "num_heads": 2})
     phase = ForwardDynamics(
