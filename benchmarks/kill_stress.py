@@ -31,7 +31,7 @@ from cola_env.files import write_text
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.command import command
 from cola_train.data.clips import Clips, TrainingData
-from cola_train.evaluation.obedience import obedience
+from cola_train.evaluation.controllability import controllability
 from cola_train.phases import FlowMatching, Phase, Reconstruction
 from cola_train.progress import progress_bar
 from cola_train.trainer import Trainer, TrainerConfig
@@ -68,8 +68,8 @@ class Report:
 class Flow(FlowMatching):
     """With an evaluation that is quick, so that most kills hit training and saving."""
 
-    def evaluate(self, model: ColaWorldModel, held_out: TrainingData) -> dict[str, float]:
-        return obedience(model, held_out, self.clip, adapter=False, count=4)
+    def evaluate(self, model: ColaWorldModel, held_out: TrainingData, *_: Any) -> dict[str, float]:
+        return controllability(model, held_out, self.clip, adapter=False, count=4)
 
 
 def phases() -> list[Phase]:

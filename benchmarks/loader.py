@@ -114,11 +114,12 @@ def trained_clips_a_second(data: TrainingData, model: ColaWorldModel, phase: Flo
     optimizer = torch.optim.AdamW(parameters, fused=True)
     batch = phase.draw(data, torch.Generator().manual_seed(0), phase.batch_size)
     batch = batch.to(model.device).encoded(model)
-    times = []
+    prepared, times = phase.prepare(data), []
     for step in range(4):
         start = time.perf_counter()
         with autocast(model.device):
-            loss, _ = phase.loss(model, batch, step, torch.Generator().manual_seed(step))
+            generator = torch.Generator().manual_seed(step)
+            loss = phase.loss(model, batch, step, generator, prepared).value
         model.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

@@ -32,8 +32,8 @@ from cola_env.models.world_model import ColaWorldModel
 from cola_train.command import command
 from cola_train.data.clips import TrainingData
 from cola_train.data.encoding import encoded
+from cola_train.evaluation.controllability import controllability
 from cola_train.evaluation.horizon import multi_step_psnr, rollout_picture
-from cola_train.evaluation.obedience import obedience
 from cola_train.evaluation.probe import linear_probe
 from cola_train.evaluation.quality import Networks, video_quality
 from cola_train.runs import data_of, held_out_of
@@ -53,8 +53,8 @@ def measure(
 ) -> dict[str, Any]:
     """The flat keys of docs/results/obeys.json, PSNR in dB on moving pixels."""
     clips, of_reference = (encoded(test, each, cache=None) for each in (model, reference))
-    cola = obedience(model, clips, config.length, adapter=True, count=config.clips)
-    direct = obedience(reference, of_reference, config.length, False, config.clips)
+    cola = controllability(model, clips, config.length, adapter=True, count=config.clips)
+    direct = controllability(reference, of_reference, config.length, False, config.clips)
     probed = encoded(train.first(PROBE_EPISODES), model, cache=None)
     probe = linear_probe(model, probed, clips, config.length, 2 * config.clips)
     networks = Networks.of_files(config.lpips, config.fvd)

@@ -132,13 +132,13 @@ def train(settings: Settings) -> Result:
     frames = torch.randint(0, 256, (1, settings.frames, size, size, 3), dtype=torch.uint8)
     clips = Clips(frames, torch.zeros(1, settings.frames - 1, model.config.action_dim))
     clips = clips.encode(model)
-    generator = torch.Generator().manual_seed(0)
+    prepared, generator = phase.prepare(clips), torch.Generator().manual_seed(0)
 
     def step(batch: int) -> None:
         phase.batch_size, phase.clip = batch, settings.frames
         with torch.autocast(model.device.type, dtype=torch.bfloat16):
             drawn = phase.draw(clips, generator, phase.batch_size).to(model.device)
-            loss, _ = phase.loss(model, drawn, 0, generator)
+            loss = phase.loss(model, drawn, 0, generator, prepared).value
         loss.backward()
         if not torch.isfinite(loss):
             raise ColaWorldError("The loss of the training step is not finite.")

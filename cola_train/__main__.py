@@ -21,8 +21,7 @@ from cola_train.command import command
 from cola_train.data.clips import TrainingData
 from cola_train.data.training_data import DataSources, LoadingConfig
 from cola_train.phases import Distillation, Phase
-from cola_train.runs import has_codes
-from cola_train.same_run import check_same_run, phases_to_run
+from cola_train.runs import check_same_run, has_codes, phases_to_run
 from cola_train.start import start_from
 from cola_train.trainer import Trainer, TrainerConfig
 

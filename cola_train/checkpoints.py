@@ -1,8 +1,14 @@
-"""Checkpoints to resume from: written atomically, thinned out, read from the newest good one."""
+"""What a training writes, so that it may be killed at any moment.
+
+Checkpoints to resume from are written atomically, thinned out, and read from the newest good one. A
+model's folder that has a ``config.json`` is whole.
+"""
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +18,9 @@ from zipfile import ZipFile
 import torch
 
 from cola_env.errors import ColaWorldError
-from cola_env.files import write_atomically
+from cola_env.files import sync, write_atomically
+
+UNFINISHED = "unfinished.tmp"
 
 
 @dataclass(frozen=True)
@@ -84,3 +92,26 @@ def place(path: Path) -> tuple[str, int]:
     """The phase and step that a checkpoint's name tells."""
     phase, _, step = path.stem.rpartition("-")
     return phase, int(step)
+
+
+def write_folder(out: Path, write: Callable[[Path], Any]) -> None:
+    """``write`` files to a folder of their own, from where they move into ``out`` once all of them
+    are on disk. Nothing of a write that fails stays behind."""
+    partial = out / UNFINISHED
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        write(partial)
+        replace_files(partial, out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def replace_files(source: Path, out: Path) -> None:
+    """Move the files of ``source`` into ``out``, each atomically, ``config.json`` last."""
+    files = sorted(source.iterdir(), key=lambda file: file.name == "config.json")
+    for file in files:
+        sync(file)
+    for file in files:
+        os.replace(file, out / file.name)
+    sync(out)

@@ -31,26 +31,27 @@ def check_data(phase: Phase, data: TrainingData) -> None:
         check_length(data.with_actions() if phase.needs_actions else data, phase.clip)
 
 
-def check_clip(phase: Phase, model: ColaWorldModel) -> None:
+def check_clips(phases: Sequence[Phase], model: ColaWorldModel) -> None:
     """Raises ColaWorldError when the world model would dream over more latents than a clip has, or
     over others than those by whose number its noise levels are shifted in training."""
-    if not isinstance(phase, FlowMatching):
-        return
-    latents = (phase.clip - 1) // model.frames_per_latent + 1
-    if latents < model.window or (model.config.timestep_shift and latents != model.window):
-        frames = (model.window - 1) * model.frames_per_latent + 1
-        raise ColaWorldError(
-            f"phases.{phase.name}.clip={phase.clip} trains on clips of {latents} latents, but the "
-            f"model dreams over a window of {model.window}: give phases.{phase.name}.clip={frames} "
-            f"or model.stdit_config.window={latents}."
-        )
+    for phase in phases:
+        if not isinstance(phase, FlowMatching):
+            continue
+        latents = (phase.clip - 1) // model.frames_per_latent + 1
+        if latents < model.window or (model.config.timestep_shift and latents != model.window):
+            frames = (model.window - 1) * model.frames_per_latent + 1
+            raise ColaWorldError(
+                f"phases.{phase.name}.clip={phase.clip} trains on clips of {latents} latents, but "
+                f"the model dreams over a window of {model.window}: give "
+                f"phases.{phase.name}.clip={frames} or model.stdit_config.window={latents}."
+            )
 
 
 def check_components(phases: Sequence[Phase], model: ColaWorldModel) -> None:
     """Raises ColaWorldError, naming the phases, when some need what the model does not have."""
+    check_clips(phases, model)
     there = [name for name, _ in model.named_children()]
     for phase in phases:
-        check_clip(phase, model)
         if unknown := sorted(set(phase.learns) - set(COMPONENTS)):
             raise ColaWorldError(
                 f"phases.{phase.name}.learns names {' and '.join(unknown)}; this model has "

@@ -28,12 +28,12 @@ from cola_env.classifier import SuccessClassifier
 from cola_env.errors import ColaWorldError
 from cola_env.models.precision import autocast
 from cola_env.worlds import find_world
+from cola_train.checkpoints import write_folder
 from cola_train.command import command
 from cola_train.data.imagined_frames import imagine_frames
 from cola_train.data.joined import JoinedDataset, open_dataset
 from cola_train.data.labelled_frames import LabelledFrames, augment, load_labelled_frames
 from cola_train.evaluation.detection import Measures, as_json, measure, table
-from cola_train.files import write_folder
 from cola_train.progress import progress_bar
 
 MODEL_CARD = "model_card.json"

@@ -1,4 +1,4 @@
-"""`python -m cola_train.codebook run=runs/mine`: is the codebook healthy, and obeyed?
+"""`python -m cola_train.codebook run=runs/mine`: is the codebook healthy, and followed?
 
 Utilisation, maximum usage and entropy of the codes that a model infers on held-out clips, jointly
 and by token, and what they are worth to its world model.
@@ -18,14 +18,14 @@ from cola_env.files import write_text
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.collapse import CollapseConfig, symptom
 from cola_train.command import command
-from cola_train.evaluation.obedience import obedience
+from cola_train.evaluation.controllability import controllability
 from cola_train.runs import coded_model, data_of, held_out_of
 
 SOURCES = {"lam": "inferred", "adapter": "adapter's"}
 
 
 def measure(config: DictConfig) -> tuple[ColaWorldModel, dict[str, float]]:
-    """The model and its measures on held-out clips (see ``obedience``).
+    """The model and its measures on held-out clips (see ``controllability``).
 
     Raises ColaWorldError for a model without codes, and data that does not fit.
     """
@@ -33,7 +33,7 @@ def measure(config: DictConfig) -> tuple[ColaWorldModel, dict[str, float]]:
     model = coded_model(run, config.device)
     data: Any = OmegaConf.to_object(config).get("data")  # type: ignore[union-attr]
     held_out = held_out_of(data_of(run, data, config.fps), model, with_actions=config.adapter)
-    return model, obedience(model, held_out, config.length, config.adapter, config.clips)
+    return model, controllability(model, held_out, config.length, config.adapter, config.clips)
 
 
 def table(measures: dict[str, float], tokens: int, num_codes: int) -> str:
@@ -59,7 +59,7 @@ def main(config: DictConfig) -> None:
     torch.set_num_threads(config.threads)
     model, measures = measure(config)
     quantizer = model.quantizer.config
-    verdict = symptom(measures, CollapseConfig()) or "the codebook is healthy and obeyed"
+    verdict = symptom(measures, CollapseConfig()) or "the codebook is healthy and followed"
     print(table(measures, quantizer.num_tokens, quantizer.num_codes))
     print(f"Verdict: {verdict}.")
     if config.out:

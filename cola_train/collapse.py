@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cola_train.phases import FlowMatching, ForwardDynamics, Phase
-from cola_train.phases.latent_actions import LatentActionPhase
+from cola_train.phases.phase import LatentActionPhase
 
 
 @dataclass
@@ -51,7 +51,7 @@ def diagnosis(
 
 
 def symptom(measures: Mapping[str, float], config: CollapseConfig) -> str | None:
-    """What is wrong, by the measures of ``obedience`` or of ForwardDynamics; None: nothing."""
+    """What is wrong, by ``controllability`` or ForwardDynamics's measures; None: nothing."""
     if found := collapsed(measures, config):
         return found
     if "lam_entropy" in measures and (gap := measures["gap"]) < config.gap:

@@ -23,11 +23,16 @@ from cola_env.files import write_atomically
 from cola_env.worlds import find_world
 from cola_train.command import command
 from cola_train.data.lerobot_info import INFO
-from cola_train.ending import GOES_ON
-from cola_train.episodes import Mixture, World, record_episode
-from cola_train.parts import merge_parts, part_file, save_part
+from cola_train.ending import GOES_ON, deaths_told, end_with_parent
+from cola_train.episodes import (
+    EpisodeMixture,
+    World,
+    merge_parts,
+    part_file,
+    record_episode,
+    save_part,
+)
 from cola_train.progress import progress_bar
-from cola_train.workers import deaths_told, end_with_parent
 from cola_train.worlds import make_world
 
 MakeWorld = Callable[[str, str, int], World]
@@ -51,7 +56,7 @@ class CollectConfig:
     """Share of the episodes, the last ones, that make the "test" split."""
     keep_parts: bool = False
     """Keep the episode files after the end, so that a larger `episodes` can extend the dataset."""
-    mixture: Mixture = field(default_factory=Mixture)
+    mixture: EpisodeMixture = field(default_factory=EpisodeMixture)
 
 
 ConfigStore.instance().store(name="collect_config", node=CollectConfig)
@@ -162,7 +167,7 @@ def _start_worker(make: MakeWorld, env: str, rendering: str, action_repeat: int)
     _world = make(env, rendering, action_repeat)
 
 
-def _record_part(file: Path, mixture: Mixture, seed: int, number: int) -> None:
+def _record_part(file: Path, mixture: EpisodeMixture, seed: int, number: int) -> None:
     save_part(file, record_episode(_world, mixture, seed, number), _world.spec)
 
 

@@ -1,10 +1,23 @@
-"""One episode of collected data: drawn from (seed, number) alone, recorded in a simulator."""
+"""One episode of collected data: drawn from (seed, number) alone, recorded in a simulator, and kept
+in a file of its own, written atomically, until all are merged into a dataset.
+"""
 
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cola_env.errors import ColaWorldError
+from cola_env.files import write_atomically
+from cola_train.data.lerobot_writer import LeRobotWriter
+
+Part = dict[str, NDArray[Any]]
 
 PLAY, RANDOM, UNSTEERED = "play", "random", "unsteered"
 PLANNED = "planned:"
@@ -53,7 +66,7 @@ class World(Protocol):
 
 
 @dataclass
-class Mixture:
+class EpisodeMixture:
     """How episodes differ from each other."""
 
     steps: int = 20
@@ -80,7 +93,9 @@ class EpisodePlan:
     reset_seed: int
 
 
-def draw_plan(mixture: Mixture, scripted: tuple[str, ...], rng: np.random.Generator) -> EpisodePlan:
+def draw_plan(
+    mixture: EpisodeMixture, scripted: tuple[str, ...], rng: np.random.Generator
+) -> EpisodePlan:
     follows_script = rng.random() < mixture.scripted
     policy = str(rng.choice(scripted if follows_script else mixture.free))
     noise = float(rng.choice(mixture.noise)) if follows_script else 0.0
@@ -94,7 +109,7 @@ def draw_plan(mixture: Mixture, scripted: tuple[str, ...], rng: np.random.Genera
     )
 
 
-def record_episode(world: World, mixture: Mixture, seed: int, number: int) -> dict[str, Any]:
+def record_episode(world: World, mixture: EpisodeMixture, seed: int, number: int) -> dict[str, Any]:
     """Runs episode `number`; the same (seed, number) gives the same episode on any worker.
 
     Returns frames uint8 (T + 1, H, W, 3), actions float32 (T, A), rewards float32 (T,) (1 where
@@ -137,4 +152,80 @@ def record_episode(world: World, mixture: Mixture, seed: int, number: int) -> di
         "successes": table,
         "states": np.stack(states),
         "plan": asdict(plan),
+    }
+
+
+def part_file(folder: Path, number: int) -> Path:
+    return folder / f"episode-{number:06d}.npz"
+
+
+def save_part(file: Path, episode: dict[str, Any], spec: WorldSpec) -> None:
+    """Writes what `record_episode` returned and the simulator that it comes from."""
+    about = {"plan": episode["plan"], "spec": asdict(spec)}
+    arrays = {name: value for name, value in episode.items() if name != "plan"}
+
+    def write(target: Path) -> None:
+        with target.open("wb") as stream:
+            np.savez_compressed(stream, about=np.array(json.dumps(about)), **arrays)
+
+    write_atomically(file, write)
+
+
+def load_part(file: Path) -> tuple[Part, dict[str, Any], WorldSpec]:
+    """The arrays, the plan and the simulator; raises ColaWorldError for a damaged file."""
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            part = dict(stored)
+        about = json.loads(str(part.pop("about")))
+        return part, about["plan"], WorldSpec(**about["spec"])
+    except Exception as error:
+        raise ColaWorldError(
+            f"The episode file {file} is damaged ({error}): delete it and run the command again."
+        ) from error
+
+
+def merge_parts(
+    files: Iterable[Path], out: Path, splits: dict[str, str], settings: dict[str, Any]
+) -> None:
+    """Makes the LeRobot v3 dataset `out` of episode files; `settings` go into its info.json.
+
+    An episode of T steps becomes T + 1 rows: the last one holds the final frame and state, a zero
+    action, and again the reward and successes of the row before.
+    """
+    iterator = iter(files)
+    part, plan, spec = load_part(next(iterator))
+    with LeRobotWriter(
+        out,
+        features=_features(part, spec),
+        fps=spec.fps,
+        robot_type=spec.robot_type,
+        overwrite=True,
+    ) as writer:
+        writer.add_episode(plan["policy"], _columns(part), plan)
+        for file in iterator:
+            part, plan, _ = load_part(file)
+            writer.add_episode(plan["policy"], _columns(part), plan)
+        writer.close(splits, **settings, tasks=list(spec.tasks))
+
+
+def _features(part: Part, spec: WorldSpec) -> dict[str, dict[str, Any]]:
+    def vector(dtype: str, size: int, names: tuple[str, ...] | None = None) -> dict[str, Any]:
+        return {"dtype": dtype, "shape": [size], "names": names and list(names)}
+
+    return {
+        "observation.image": {"dtype": "video", "shape": list(part["frames"].shape[1:])},
+        "observation.state": vector("float64", part["states"].shape[1]),
+        "action": vector("float32", part["actions"].shape[1], spec.actions),
+        "next.reward": vector("float32", 1),
+        "next.successes": vector("bool", len(spec.tasks), spec.tasks),
+    }
+
+
+def _columns(part: Part) -> Part:
+    return {
+        "observation.image": part["frames"],
+        "observation.state": part["states"],
+        "action": np.concatenate([part["actions"], np.zeros_like(part["actions"][:1])]),
+        "next.reward": np.concatenate([part["rewards"], part["rewards"][-1:]]),
+        "next.successes": np.concatenate([part["successes"], part["successes"][-1:]]),
     }

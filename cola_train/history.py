@@ -75,3 +75,9 @@ class History:
 
     def end(self) -> None:
         self.accelerator.end_training()
+
+
+def summary(measures: dict[str, float]) -> str:
+    """The measures in one line; those of the codes of single tokens are left to the logs."""
+    shown = {key: value for key, value in measures.items() if "token_" not in key}
+    return "  ".join(f"{key} {value:.3g}" for key, value in shown.items())

@@ -14,17 +14,18 @@ from torch.distributed.fsdp import FSDPModule
 
 from cola_env.errors import ColaWorldError
 from cola_env.from_diffusers import from_diffusers
+from cola_env.models.quantizer import VectorQuantizer
 from cola_env.models.world_model import ColaWorldModel
+from cola_train.codebook_upkeep import CodebookUpkeep
 from cola_train.data.clips import Batch
 from cola_train.data.loader import step_generator
-from cola_train.phases import Phase
-from cola_train.phases.phase import Logs
-from cola_train.sharding import shardable_copy, sharded_like, whole, whole_state
+from cola_train.distributed import shardable_copy, sharded_like, whole, whole_state
+from cola_train.phases.phase import LatentActionPhase, Logs, Loss, Phase, Prepared
 
 T = TypeVar("T")
 
 
-class Through(nn.Module):
+class ModelCall(nn.Module):
     """A model whose forward is any function of it, so that the wrappers of DDP and FSDP2 see all
     that a phase does with it."""
 
@@ -32,8 +33,8 @@ class Through(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, use: Callable[..., T], *args: Any) -> T:
-        return use(self.model, *args)
+    def forward(self, function: Callable[..., T], *args: Any) -> T:
+        return function(self.model, *args)
 
 
 class Learner:
@@ -58,11 +59,13 @@ class Learner:
         accelerator: Accelerator,
         model: ColaWorldModel,
         phase: Phase,
+        prepared: Prepared,
         seed: int,
         max_gradient_norm: float,
         compiled: bool,
     ) -> None:
-        self.accelerator, self.model, self.phase = accelerator, model, phase
+        self.accelerator, self.model = accelerator, model
+        self.phase, self.prepared = phase, prepared
         self.seed, self.max_gradient_norm = seed, max_gradient_norm
         processes, accumulated = accelerator.num_processes, accelerator.gradient_accumulation_steps
         self.micros = range(accelerator.process_index, processes * accumulated, processes)
@@ -71,6 +74,7 @@ class Learner:
         # Compiled for a CPU, a block that gradients pass through is twice as slow without gradients
         # of its weights (the layouts then make matrix products copy), so that all get them.
         self.learning.requires_grad_(compiled and accelerator.device.type == "cpu")
+        self.upkeep = codebook_upkeep(phase, self.learning)
         groups = []
         for name, component in phase.components(self.learning).items():
             component.requires_grad_(True)
@@ -82,17 +86,17 @@ class Learner:
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: learning_rate(step, phase)
         )
-        self.module, self.optimizer = accelerator.prepare(Through(self.learning), optimizer)
+        self.module, self.optimizer = accelerator.prepare(ModelCall(self.learning), optimizer)
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.ema = from_diffusers("training_utils").EMAModel(
             self.parameters, decay=phase.ema_decay, inv_gamma=1.0, use_ema_warmup=False
         )
 
-    def step(self, step: int, batches: Sequence[Batch]) -> tuple[float, Logs]:
+    def step(self, step: int, batches: Sequence[Batch]) -> tuple[float, Logs, Tensor | None]:
         """One optimiser step on this process's micro-batches.
 
         Returns:
-            The loss and the logs, means over all micro-batches.
+            The loss and the logs, means over all micro-batches, and the codes of all of them.
 
         Raises:
             ColaWorldError: the loss is not finite; no weight has changed.
@@ -100,21 +104,26 @@ class Learner:
         phase, accelerator = self.phase, self.accelerator
         generators = [self._generator(step, micro) for micro in self.micros]
         first = self._generator(step, 0) if self.micros[0] else generators[0]
-        losses, logs = list[Tensor](), list[Logs]()
+        losses = list[Loss]()
         self.learning.zero_grad(set_to_none=True)
 
-        def tokens() -> Tensor:
+        def infer_tokens() -> Tensor:
             return self.gathered([self._tokens(batch) for batch in batches])
 
-        with phase.upkeep(self.learning, step, first, tokens, self.gathered):
-            for batch, generator in zip(batches, generators, strict=True):
-                torch.manual_seed(generator.initial_seed())
-                with accelerator.accumulate(self.module), accelerator.autocast():
-                    loss, log = self.module(phase.loss, batch, step, generator)
-                    accelerator.backward(loss)
-                losses.append(loss.detach())
-                logs.append(log)
-        mean = float(accelerator.reduce(torch.stack(losses).mean(), "mean"))
+        if self.upkeep is not None:
+            self.upkeep.before_losses(step, infer_tokens, first)
+        for batch, generator in zip(batches, generators, strict=True):
+            torch.manual_seed(generator.initial_seed())
+            with accelerator.accumulate(self.module), accelerator.autocast():
+                loss: Loss = self.module(phase.loss, batch, step, generator, self.prepared)
+                accelerator.backward(loss.value)
+            losses.append(loss._replace(value=loss.value.detach()))
+        seen = [loss.codes for loss in losses if loss.codes is not None]
+        codes = self.gathered(seen) if seen else None
+        if self.upkeep is not None:
+            self.upkeep.after_losses(codes)
+        values = torch.stack([loss.value for loss in losses])
+        mean = float(accelerator.reduce(values.mean(), "mean"))
         if not math.isfinite(mean):
             raise ColaWorldError(
                 f"The loss of phase {phase.name} is not finite at step {step}: lower its lr; "
@@ -124,7 +133,7 @@ class Learner:
         self.optimizer.step()
         self.schedule.step()
         self.ema.step(self.parameters)
-        return mean, self._mean(logs)
+        return mean, self._mean([loss.logs for loss in losses]), codes
 
     def gathered(self, parts: list[Tensor]) -> Tensor:
         """What each micro-batch of this process has, (n, ...), and those of the others: (N, ...) in
@@ -181,7 +190,7 @@ class Learner:
     def _tokens(self, batch: Batch) -> Tensor:
         """The IDM's tokens (n, tokens, code_size) of a micro-batch."""
         with self.accelerator.autocast():
-            tokens: Tensor = self.module(infer_tokens, batch)
+            tokens: Tensor = self.module(action_tokens, batch)
         if isinstance(self.module, FSDPModule):
             self.module.reshard()
         return tokens
@@ -205,7 +214,15 @@ def micro_size(accelerator: Accelerator, phase: Phase) -> int:
     return size
 
 
-def infer_tokens(model: ColaWorldModel, batch: Batch) -> Tensor:
+def codebook_upkeep(phase: Phase, model: ColaWorldModel) -> CodebookUpkeep | None:
+    """None for a phase without latent actions, and for those without codes."""
+    if not isinstance(phase, LatentActionPhase) or not phase.has_latent_actions:
+        return None
+    quantizer = model.quantizer
+    return CodebookUpkeep(phase, quantizer) if isinstance(quantizer, VectorQuantizer) else None
+
+
+def action_tokens(model: ColaWorldModel, batch: Batch) -> Tensor:
     return model.action_tokens(batch.frames, batch.latents).flatten(0, -3)
 
 

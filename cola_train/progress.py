@@ -17,9 +17,3 @@ def progress_bar(items: Iterable[Item] | None, title: str, **options: Any) -> tq
     """tqdm's bar over `items` (None: updated by hand up to `total=`), with other options of its."""
     seconds = 0.1 if sys.stderr.isatty() else LOG_SECONDS
     return tqdm(items, title, dynamic_ncols=True, mininterval=seconds, **options)
-
-
-def summary(measures: dict[str, float]) -> str:
-    """Those of the codes of single tokens are left to the logs."""
-    shown = {key: value for key, value in measures.items() if "token_" not in key}
-    return "  ".join(f"{key} {value:.3g}" for key, value in shown.items())

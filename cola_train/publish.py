@@ -7,7 +7,8 @@ trained on, by which recipe and commit, and what it measures on held-out episode
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from cola_env.checkpoints import RECIPE, finished_phases
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.card import model_card
+from cola_env.worlds import OWN, ROBODESK, WorldInfo, find_world
+from cola_train.checkpoints import write_folder
 from cola_train.command import command
 from cola_train.data.mixture import check_length
-from cola_train.evaluation.obedience import obedience
-from cola_train.files import write_folder
+from cola_train.data.training_data import OTHER_RENDERING, DataSources
+from cola_train.evaluation.controllability import controllability
 from cola_train.runs import (
     data_of,
     fits_actions,
@@ -31,6 +33,45 @@ from cola_train.runs import (
 
 PRIVATE = ("data", "out", "init", "loading.index", "trainer.latent_cache")
 """What a published recipe leaves out: paths of the machine it was trained on."""
+
+CARD = """\
+---
+library_name: colaworld
+license: mit
+tags: [world-model, latent-actions, gymnasium, {world}]
+---
+# ColaWorld {conditioning}, {size} ({parameters:.1f} M parameters)
+
+A world model of {scene}, conditioned on {actions}.
+It predicts the next frame from the past and an action in {steps} sampling step(s). Load it with
+`ColaWorldModel.from_pretrained(folder)` or
+`gym.make("ColaWorld-{simulator}-v0", checkpoint=folder{mode})`.
+
+## Training
+
+Commit {commit}; {data}.
+Optimiser steps: {phases}.{origin} The full recipe is in `recipe.yaml`.
+
+## Held-out measures ({clips} clips of {length} frames of {held_out} held-out episodes)
+
+PSNR in dB of the next frame on the pixels that move (changes above 0.05), one sampling step:
+
+| condition | PSNR |
+|---|---|
+{measures}
+
+`own - shuffled` = {gap:.2f} dB is what the model owes to its actions. {codes}
+Weights are stored in float16. Limits: {limits}.
+"""
+
+ROWS = {
+    "copy": "last frame repeated",
+    "none": "no action",
+    "shuffled": "actions of another clip",
+    "adapter": "real actions through the adapter",
+    "own": "own actions",
+    "autoencoder": "ceiling: the autoencoder's reconstruction",
+}
 
 
 def publish(run: Path, data: Any, out: Path, length: int = 8, clips: int = 256) -> dict[str, float]:
@@ -46,7 +87,7 @@ def publish(run: Path, data: Any, out: Path, length: int = 8, clips: int = 256) 
     acted = adapter or model.config.conditioning == "direct"
     held_out = held_out_of(sources, model, acted)
     check_length(held_out, length)
-    measures = obedience(model, held_out, length, adapter, clips)
+    measures = controllability(model, held_out, length, adapter, clips)
     count = sources.num_episodes("test", acted)
     card = model_card(model, recipe, finished, sources, measures, count, clips, length)
 
@@ -75,6 +116,117 @@ def forget_origin(config: Path) -> None:
     settings = json.loads(config.read_text())
     settings.pop("_name_or_path", None)
     config.write_text(json.dumps(settings, indent=2) + "\n")
+
+
+def model_card(
+    model: ColaWorldModel,
+    recipe: Mapping[str, Any],
+    phases: Sequence[str],
+    sources: DataSources,
+    measures: Mapping[str, float],
+    held_out: int,
+    clips: int,
+    length: int,
+) -> str:
+    """The text of README.md.
+
+    ``phases``: the finished ones of the ``recipe``; ``measures``: ``controllability`` on so many
+    ``clips`` of ``length`` frames of ``held_out`` episodes.
+    """
+    config, world = model.config, world_of(model, sources)
+    actions, mode = "real actions", ""
+    if config.conditioning == "latent":
+        adapted = "adapter" in measures
+        actions = "latent actions" + " (real ones go through an adapter)" * adapted
+        mode = "" if adapted else ', action_mode="latent"'
+    rendered = f"{world.simulator} at {config.image_size} px ({config.rendering} rendering)"
+    rows = [f"| {title} | {measures[key]:.2f} |" for key, title in ROWS.items() if key in measures]
+    return CARD.format(
+        world=world.name,
+        simulator=world.simulator,
+        scene=f"video at {config.image_size} px" if world is OWN else rendered,
+        conditioning=config.conditioning,
+        size=recipe.get("size", "mini"),
+        parameters=sum(p.numel() for p in model.parameters()) / 1e6,
+        actions=actions,
+        mode=mode,
+        steps=config.num_inference_steps,
+        commit=commit(),
+        data=describe_data(sources, recipe.get("max_episodes")),
+        phases=steps_of(recipe, phases),
+        origin=origin(recipe.get("init")),
+        held_out=held_out,
+        clips=clips,
+        length=length,
+        measures="\n".join(rows),
+        gap=measures["gap"],
+        codes=describe_codes(measures),
+        limits="it knows the scenes of its data alone"
+        if world is OWN
+        else "one simulated scene, one camera, one rendering profile",
+    )
+
+
+def world_of(model: ColaWorldModel, sources: DataSources) -> WorldInfo:
+    """The world that a model dreams of, by its rendering profile and by what its data says."""
+    if model.config.rendering == OTHER_RENDERING:
+        return OWN
+    named = [str(info["env"]) for info in sources.infos if "env" in info]
+    return find_world(named[0]) if named else ROBODESK
+
+
+def describe_data(sources: DataSources, at_most: int | None) -> str:
+    """How many episodes of what; ``at_most``: so many of each source were trained on."""
+    count = sources.num_episodes("train")
+    text = f"{count} training episodes"
+    if at_most and at_most < count:
+        text += f", of each source at most the first {at_most},"
+    repeats = [info["action_repeat"] for info in sources.infos if "action_repeat" in info]
+    if repeats:
+        text += f" of scripted and random actions in the simulator (action repeat {repeats[0]})"
+    if sources.config.fps:
+        text += f" at {sources.config.fps:g} frames a second"
+    return text
+
+
+def steps_of(recipe: Mapping[str, Any], phases: Sequence[str]) -> str:
+    """ "warm_up 1000, end_to_end 6000"."""
+    return ", ".join(f"{name} {recipe['phases'][name]['steps']}" for name in phases)
+
+
+def origin(init: str | None) -> str:
+    """A sentence on the model that a training went on from; none for one from scratch."""
+    if not init:
+        return ""
+    folder = Path(init).expanduser()
+    recipe = recipe_of(folder)
+    if "phases" not in recipe:
+        return " It went on from another model."
+    phases, start = list(recipe["phases"]), recipe.get("start")
+    if folder.name in phases:
+        phases = phases[: phases.index(folder.name) + 1]
+    if start in phases:
+        phases = phases[phases.index(start) :]
+    return f" It went on from a model of {steps_of(recipe, phases)}."
+
+
+def describe_codes(measures: Mapping[str, float]) -> str:
+    parts = []
+    for name, title in (("lam", "The IDM's codes"), ("adapter", "the adapter's")):
+        if f"{name}_entropy" in measures:
+            used, top, entropy = (
+                measures[f"{name}_{key}"] for key in ("utilisation", "max_usage", "entropy")
+            )
+            parts.append(
+                f"{title}: utilisation {used:.2f} of 1,024, maximal usage {top:.3f}, "
+                f"entropy {entropy:.2f} nats"
+            )
+    return "; ".join(parts) + "." if parts else ""
+
+
+def commit() -> str:
+    result = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
+    return result.stdout.strip()[:12] or "unknown"
 
 
 @command("publish")

@@ -20,10 +20,16 @@ from cola_train.codebook import table
 from cola_train.collapse import CollapseConfig, symptom
 from cola_train.command import command
 from cola_train.data.clips import TrainingData
+from cola_train.evaluation.controllability import controllability
 from cola_train.evaluation.drawing import save_animation, save_still, sheet
-from cola_train.evaluation.obedience import obedience
-from cola_train.evaluation.steering import Held, Steered, hold_codes, steer
-from cola_train.evaluation.transfer import action_transfer, read_codes
+from cola_train.evaluation.steering import (
+    Held,
+    Steered,
+    action_transfer,
+    hold_codes,
+    read_codes,
+    steer,
+)
 from cola_train.runs import coded_model, data_of
 
 PAGE = Path(__file__).with_name("show.html")
@@ -63,7 +69,7 @@ def show(config: DictConfig) -> str:
 
 def measure(model: ColaWorldModel, held_out: TrainingData, config: DictConfig) -> tuple[str, str]:
     """The numbers, one a line, and the verdict on them."""
-    measures = obedience(model, held_out, config.length, adapter=False, count=config.measured)
+    measures = controllability(model, held_out, config.length, adapter=False, count=config.measured)
     moved = action_transfer(model, held_out, held_out, config.measured, config.length)
     quantizer = model.quantizer.config
     lines = [
@@ -74,7 +80,7 @@ def measure(model: ColaWorldModel, held_out: TrainingData, config: DictConfig) -
         f"Codes read again off clips imagined under them from another's first frame: "
         f"{moved.same:.0%} (by chance {moved.other:.0%})",
     ]
-    verdict = symptom(measures, CollapseConfig()) or "the codebook is healthy and obeyed"
+    verdict = symptom(measures, CollapseConfig()) or "the codebook is healthy and followed"
     return "\n".join(lines), verdict
 
 

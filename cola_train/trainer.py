@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -15,19 +17,74 @@ from tqdm import tqdm
 from cola_env.errors import ColaWorldError
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.checkpoints import Checkpoints
-from cola_train.checks import check_components
-from cola_train.codebook_watch import CodebookWatch
+from cola_train.checkpoints import Checkpoints, write_folder
+from cola_train.checks import check_components, check_data
+from cola_train.codebook_upkeep import CodebookUsage
 from cola_train.collapse import CollapseConfig, diagnosis
-from cola_train.data.clips import TrainingData
+from cola_train.data.clips import Batch, TrainingData
 from cola_train.data.damage import Unreadable
-from cola_train.feed import Feed
-from cola_train.files import write_folder
-from cola_train.history import History, check_logger
+from cola_train.data.encoding import encoded
+from cola_train.data.loader import batches
+from cola_train.distributed import agreed, make_accelerator, one_by_one
+from cola_train.history import History, check_logger, summary
 from cola_train.learner import Learner, micro_size
-from cola_train.phases import Phase
-from cola_train.processes import agreed, make_accelerator
-from cola_train.progress import progress_bar, summary
+from cola_train.phases.phase import Phase, Prepared
+from cola_train.progress import progress_bar
+
+
+class PhaseData:
+    """Training and held-out data as each phase reads it; with latents, once one needs them.
+
+    ``latent_cache``: folder of the file that keeps them; None: they are kept in memory.
+
+    Raises ColaWorldError when the data is not what a phase needs: real actions, long enough clips.
+    """
+
+    def __init__(
+        self,
+        train: TrainingData,
+        held_out: TrainingData,
+        phases: list[Phase],
+        seed: int,
+        latent_cache: str | None,
+    ) -> None:
+        for phase in phases:
+            for data in (train, held_out):
+                check_data(phase, data)
+        self.train, self.held_out, self.seed = train, held_out, seed
+        self.cache = None if latent_cache is None else Path(latent_cache)
+        self._encoded = False
+
+    def encode(self, model: ColaWorldModel, accelerator: Accelerator) -> None:
+        """Latents of all frames, once; into a cache by one process before the others read it."""
+        if self._encoded:
+            return
+        if self.cache is None:
+            self._encode(model)
+        else:
+            with one_by_one(accelerator):
+                self._encode(model)
+        self._encoded = True
+
+    def train_for(self, phase: Phase) -> TrainingData:
+        return self.train.with_actions() if phase.needs_actions else self.train
+
+    def held_out_for(self, phase: Phase, model: ColaWorldModel) -> TrainingData:
+        acted = phase.needs_actions or model.config.conditioning == "direct"
+        return self.held_out.with_actions() if acted else self.held_out
+
+    def batches(self, learner: Learner, steps: range) -> Iterator[Batch]:
+        """This process's micro-batches of the steps, on its device."""
+        phase, model = learner.phase, learner.model
+        draw = partial(phase.draw, count=learner.micro_size)
+        train, micros = self.train_for(phase), learner.micros
+        for batch in batches(train, draw, self.seed, phase.name, steps, micros):
+            batch = batch.to(model.device)
+            yield batch.encoded(model) if phase.on_latents else batch
+
+    def _encode(self, model: ColaWorldModel) -> None:
+        self.train = encoded(self.train, model, self.cache)
+        self.held_out = encoded(self.held_out, model, self.cache)
 
 
 @dataclass
@@ -81,7 +138,7 @@ class Trainer:
     ) -> None:
         self.config = config or TrainerConfig()
         self.phases, self.out, self.seed = phases, out, seed
-        self.data = Feed(train, held_out, phases, seed, self.config.latent_cache)
+        self.data = PhaseData(train, held_out, phases, seed, self.config.latent_cache)
         check_logger(self.config.logger)
         names = [phase.name for phase in phases]
         keep = self.config.keep_last, self.config.keep_every
@@ -133,47 +190,53 @@ class Trainer:
 
     def _run_phase(self, phase: Phase, saved: dict[str, Any] | None) -> None:
         config, main = self.config, self.accelerator.is_main_process
+        train = self.data.train_for(phase)
         learner = Learner(
-            self.accelerator, self.model, phase, self.seed, config.max_gradient_norm, config.compile
+            self.accelerator,
+            self.model,
+            phase,
+            phase.prepare(train),
+            self.seed,
+            config.max_gradient_norm,
+            config.compile,
         )
-        begun, watch = 0, CodebookWatch()
+        begun, usage = 0, CodebookUsage()
         if saved is not None:
-            begun, watch = saved["step"], CodebookWatch(saved["codes"])
+            begun, usage = saved["step"], CodebookUsage(saved["codes"])
             learner.load_state_dict(saved["learner"])
-        phase.start(self.data.of(phase))
         drawn = self.data.batches(learner, range(begun, phase.steps))
         title = f"{phase.name} ({self.phases.index(phase) + 1} of {len(self.phases)})"
         bar = progress_bar(None, title, total=phase.steps, initial=begun, disable=not main)
         for step in range(begun + 1, phase.steps + 1):
-            loss, logs = learner.step(step - 1, [next(drawn) for _ in learner.micros])
-            watch.add(phase.codes, self.model.config.quantizer_config["num_codes"])
+            loss, logs, codes = learner.step(step - 1, [next(drawn) for _ in learner.micros])
+            usage.add(codes, self.model.config.quantizer_config["num_codes"])
             bar.update()
             if step % config.log_every == 0:
-                logs = {"loss": loss, **logs, **watch.measures()}
+                logs = {"loss": loss, **logs, **usage.measures()}
                 bar.set_postfix_str(summary(logs), refresh=False)
                 self._log(phase, step, logs)
             trouble = None
             if step % config.evaluate_every == 0 or step == phase.steps:
                 with learner.averaged(), torch.compiler.set_stance("force_eager"):
-                    trouble = self._evaluate(phase, step, bar)
+                    trouble = self._evaluate(phase, step, learner.prepared, bar)
             stop = config.collapse.stop and agreed(self.accelerator, trouble is not None)
             if stop or self._due(step):
-                self._save(phase, step, learner, watch)
+                self._save(phase, step, learner, usage)
             if stop:
                 raise ColaWorldError(f"Stopped (trainer.collapse.stop): {trouble}")
         bar.close()
         learner.hand_over()
         with torch.no_grad(), autocast(self.model.device):
-            phase.finish(self.model, self.data.of(phase))
+            phase.finish(self.model, train)
         self._save_model(phase)
         self._save(phase, phase.steps)
         self.accelerator.free_memory()
 
-    def _evaluate(self, phase: Phase, step: int, bar: tqdm[Any]) -> str | None:
+    def _evaluate(self, phase: Phase, step: int, prepared: Prepared, bar: tqdm[Any]) -> str | None:
         """Log the held-out measures of the main process; what they say is wrong is told once."""
         if not self.accelerator.is_main_process:
             return None
-        measures = self._measures(phase)
+        measures = self._measures(phase, prepared)
         self._log(phase, step, measures)
         bar.write(f"{phase.name} {step}: {summary(measures)}")
         trouble = diagnosis(phase, step, measures, self.config.collapse)
@@ -182,10 +245,11 @@ class Trainer:
             bar.write(f"Warning: {trouble}")
         return trouble
 
-    def _measures(self, phase: Phase) -> dict[str, float]:
+    def _measures(self, phase: Phase, prepared: Prepared) -> dict[str, float]:
         """On held-out data; none when all of it has become unreadable, which ends no training."""
         try:
-            return phase.evaluate(self.model, self.data.held_out_of(phase, self.model))
+            held_out = self.data.held_out_for(phase, self.model)
+            return phase.evaluate(self.model, held_out, prepared)
         except Unreadable as error:
             tqdm.write(str(error))
             return {}
@@ -204,13 +268,13 @@ class Trainer:
         phase: Phase,
         step: int,
         learner: Learner | None = None,
-        watch: CodebookWatch | None = None,
+        usage: CodebookUsage | None = None,
     ) -> None:
         """A checkpoint; without ``learner``, that of the finished phase."""
         weights = self.model.state_dict() if learner is None else learner.weights()
         state: dict[str, Any] = {"model": weights, "history": self.history.size}
-        if learner is not None and watch is not None:
-            state |= {"learner": learner.state_dict(), "codes": watch.counts}
+        if learner is not None and usage is not None:
+            state |= {"learner": learner.state_dict(), "codes": usage.counts}
         if self.accelerator.is_main_process:
             self.checkpoints.save(phase.name, step, state)
         self.accelerator.wait_for_everyone()

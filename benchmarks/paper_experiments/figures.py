@@ -34,7 +34,7 @@ from benchmarks.paper_experiments.verdicts import (
     state,
 )
 from cola_env.checkpoints import load_model
-from cola_train.evaluation.transfer import Transfer, action_transfer
+from cola_train.evaluation.steering import Transfer, action_transfer
 
 HEALTH_HEAD = ["run", "over the last half", *LABELS.values()]
 WARM_UPS = {"no_warm_up": 0, "warm_up_4": 4, "joint": 8, "warm_up_12": 12}

@@ -10,7 +10,7 @@ from cola_env.models.precision import autocast
 from cola_env.models.sampler import Sampler
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import TrainingData
-from cola_train.evaluation.obedience import condition_vectors
+from cola_train.evaluation.controllability import condition_vectors
 from cola_train.evaluation.pixels import moving_pixels, psnr
 
 

@@ -13,8 +13,7 @@ from cola_train.data.clips import TrainingData
 from cola_train.data.mixture import check_length
 from cola_train.evaluation.frechet import VideoFeatures, frechet_video_distance
 from cola_train.evaluation.horizon import CONTEXT, imagined
-from cola_train.evaluation.pixels import moving_pixels, psnr
-from cola_train.evaluation.ssim import WINDOW, ssim_map
+from cola_train.evaluation.pixels import WINDOW, moving_pixels, psnr, ssim_map
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Batch, TrainingData
-from cola_train.evaluation.obedience import obedience
-from cola_train.phases.phase import Logs, Phase
+from cola_train.evaluation.controllability import controllability
+from cola_train.phases.phase import Logs, Loss, Phase, Prepared
 
 
 @dataclass
@@ -28,21 +27,26 @@ class Adaptation(Phase):
         return True
 
     def loss(
-        self, model: ColaWorldModel, batch: Batch, step: int, generator: torch.Generator
-    ) -> tuple[Tensor, Logs]:
+        self,
+        model: ColaWorldModel,
+        batch: Batch,
+        step: int,
+        generator: torch.Generator,
+        prepared: Prepared,
+    ) -> Loss:
         return self._classify(model, batch)
 
-    def _classify(self, model: ColaWorldModel, batch: Batch) -> tuple[Tensor, Logs]:
+    def _classify(self, model: ColaWorldModel, batch: Batch) -> Loss:
         with torch.no_grad():
             codes = model.quantizer(model.action_tokens(batch.frames, batch.latents)).codes
         logits = model.adapter(batch.actions, batch.latents[:, :-1]).float()
         loss = cross_entropy(logits.flatten(0, -2), codes.flatten())
         accuracy = (logits.argmax(-1) == codes).float().mean((0, 1))
-        return loss, {f"accuracy_{i}": float(a) for i, a in enumerate(accuracy)}
+        return Loss(loss, {f"accuracy_{i}": float(a) for i, a in enumerate(accuracy)})
 
     @torch.no_grad()
-    def evaluate(self, model: ColaWorldModel, held_out: TrainingData) -> Logs:
+    def evaluate(self, model: ColaWorldModel, held_out: TrainingData, prepared: Prepared) -> Logs:
         batch = held_out.sample(256, self.clip, torch.Generator().manual_seed(0))
         with autocast(model.device):
-            _, accuracy = self._classify(model, batch.to(model.device).encoded(model))
-        return accuracy | obedience(model, held_out, self.clip, adapter=True)
+            found = self._classify(model, batch.to(model.device).encoded(model))
+        return found.logs | controllability(model, held_out, self.clip, adapter=True)

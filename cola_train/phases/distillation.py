@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import TrainingData
 from cola_train.evaluation.likeness import likeness
 from cola_train.phases.flow_matching import FlowMatching
-from cola_train.phases.phase import Logs
+from cola_train.phases.phase import Logs, Prepared
 
 WITH_VELOCITY = {"stdit", "conditioner"}
 """The components that a velocity is computed with."""
@@ -49,7 +49,6 @@ class Distillation(FlowMatching):
     to_steps: int = 1
     guidance_scale: float = 1.0
     teacher: str | None = None
-    _teacher: ColaWorldModel | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -66,14 +65,15 @@ class Distillation(FlowMatching):
                 f"among {', '.join(sorted(WITH_VELOCITY))}."
             )
 
-    def start(self, data: TrainingData) -> None:
+    def prepare(self, train: TrainingData) -> Prepared:
         if self.teacher is None:
             raise ColaWorldError(
                 f"Phase {self.name} has no teacher: give the model to distil, init=FOLDER."
             )
-        self._teacher = load_model(self.teacher, "cpu")
-        for name in {name for name, _ in self._teacher.named_children()} - WITH_VELOCITY:
-            delattr(self._teacher, name)
+        teacher = load_model(self.teacher, "cpu")
+        for name in {name for name, _ in teacher.named_children()} - WITH_VELOCITY:
+            delattr(teacher, name)
+        return Prepared(train, teacher=teacher)
 
     def noise_levels(
         self, model: ColaWorldModel, batch: int, frames: int, generator: torch.Generator
@@ -86,20 +86,18 @@ class Distillation(FlowMatching):
         return shift_levels(begin.clamp(max=1), shift)
 
     @torch.no_grad()
-    def target(self, model: ColaWorldModel, clip: NoisedClip, straight: Tensor) -> Tensor:
+    def target(
+        self, model: ColaWorldModel, clip: NoisedClip, straight: Tensor, prepared: Prepared
+    ) -> Tensor:
         shift = model.noise_shift(model.window)
         end = (shift_levels(clip.t, 1 / shift) - 1 / self.to_steps).clamp_min(0)
         steps = -(-self.from_steps // self.to_steps)
         end = shift_levels(end, shift)
-        teacher = self._frozen(model)
+        teacher = teacher_of(prepared, model)
         return clip.mean_velocity(teacher, end, steps, shift, self.guidance_scale)
 
-    def _frozen(self, model: ColaWorldModel) -> ColaWorldModel:
-        assert self._teacher is not None, "start() comes first"
-        return self._teacher.to(model.device)
-
-    def evaluate(self, model: ColaWorldModel, held_out: TrainingData) -> Logs:
-        teacher = self._frozen(model)
+    def evaluate(self, model: ColaWorldModel, held_out: TrainingData, prepared: Prepared) -> Logs:
+        teacher = teacher_of(prepared, model)
         return likeness(
             model.sampler(self.to_steps, 1.0),
             teacher.sampler(self.from_steps, self.guidance_scale),
@@ -107,5 +105,11 @@ class Distillation(FlowMatching):
             self.clip,
         )
 
-    def finish(self, model: ColaWorldModel, data: TrainingData) -> None:
+    def finish(self, model: ColaWorldModel, train: TrainingData) -> None:
         model.register_to_config(num_inference_steps=self.to_steps, guidance_scale=1.0)
+
+
+def teacher_of(prepared: Prepared, model: ColaWorldModel) -> ColaWorldModel:
+    """On the device of ``model``."""
+    assert prepared.teacher is not None
+    return prepared.teacher.to(model.device)

@@ -11,9 +11,8 @@ from torch import Tensor
 from cola_env.models.sampler import NoisedClip, sample_clip_levels, sample_noise_levels
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Batch, TrainingData
-from cola_train.evaluation.obedience import obedience
-from cola_train.phases.latent_actions import LatentActionPhase
-from cola_train.phases.phase import Logs
+from cola_train.evaluation.controllability import controllability
+from cola_train.phases.phase import ActionVectors, LatentActionPhase, Logs, Loss, Prepared
 
 ACTIONS = ("none", "latent", "direct")
 LEVELS = ("frame", "clip")
@@ -78,38 +77,47 @@ class FlowMatching(LatentActionPhase):
         return self.actions == "latent"
 
     def loss(
-        self, model: ColaWorldModel, batch: Batch, step: int, generator: torch.Generator
-    ) -> tuple[Tensor, Logs]:
-        vectors, quantizer_loss, logs = self._actions(model, batch, step, generator)
-        keep = torch.rand(vectors.shape[:2], generator=generator) >= self.action_dropout
-        vectors = vectors * keep.to(vectors)[..., None]
-        flow = self._flow_loss(model, batch.latents, vectors, generator)
-        return flow + quantizer_loss, {"flow": float(flow.detach()), **logs}
+        self,
+        model: ColaWorldModel,
+        batch: Batch,
+        step: int,
+        generator: torch.Generator,
+        prepared: Prepared,
+    ) -> Loss:
+        actions = self.actions_of(model, batch, step, generator)
+        shown = torch.rand(actions.vectors.shape[:2], generator=generator) >= self.action_dropout
+        vectors = actions.vectors * shown.to(actions.vectors)[..., None]
+        flow = self._flow_loss(model, batch.latents, vectors, generator, prepared)
+        logs = {"flow": float(flow.detach()), **actions.logs}
+        return Loss(flow + actions.loss, logs, actions.codes)
 
-    def _actions(
+    def actions_of(
         self, model: ColaWorldModel, batch: Batch, step: int, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor, Logs]:
-        """Action vectors (B, T - 1, D), the quantizer's loss, and logs."""
-        nothing = torch.zeros((), device=model.device)
+    ) -> ActionVectors:
+        """Vectors (B, T - 1, D) from the source that ``actions`` names."""
+        no_loss = torch.zeros((), device=model.device)
         if self.actions == "none":
+            count, frames = batch.latents.shape[:2]
             size = model.conditioner.embed.in_features
-            return (
-                torch.zeros(len(batch.latents), batch.latents.shape[1] - 1, size).to(model.device),
-                nothing,
-                {},
-            )
+            vectors = torch.zeros(count, frames - 1, size, device=model.device)
+            return ActionVectors(vectors, no_loss, {})
         if self.actions == "direct":
-            return model.action_in(batch.actions), nothing, {}
-        vectors, loss, logs = self.latent_actions(model, batch, step)
+            return ActionVectors(model.action_in(batch.actions), no_loss, {})
+        vectors, loss, logs, codes = self.latent_actions(model, batch, step)
         if self.adapter_share:
             logits = model.adapter(batch.actions, batch.latents[:, :-1])
             adapted = model.adapter.vectors(logits, model.quantizer.code_vectors)
-            pick = torch.rand(len(vectors), generator=generator) < self.adapter_share
-            vectors = torch.where(pick.to(model.device)[:, None, None, None], adapted, vectors)
-        return vectors.flatten(-2), loss, logs
+            chosen = torch.rand(len(vectors), generator=generator) < self.adapter_share
+            vectors = torch.where(chosen.to(model.device)[:, None, None, None], adapted, vectors)
+        return ActionVectors(vectors.flatten(-2), loss, logs, codes)
 
     def _flow_loss(
-        self, model: ColaWorldModel, latents: Tensor, vectors: Tensor, generator: torch.Generator
+        self,
+        model: ColaWorldModel,
+        latents: Tensor,
+        vectors: Tensor,
+        generator: torch.Generator,
+        prepared: Prepared,
     ) -> Tensor:
         """vectors (B, T - 1, D) lead to the frames 1.. of latents (B, T, C, h, w)."""
         batch, frames = latents.shape[:2]
@@ -117,7 +125,7 @@ class FlowMatching(LatentActionPhase):
         noise = torch.randn(latents.shape, generator=generator).to(latents)
         clip = NoisedClip.of(latents, noise, t, vectors)
         moved = (latents - clip.previous).square().mean(2)
-        target = self.target(model, clip, latents - noise)
+        target = self.target(model, clip, latents - noise, prepared)
         error = (clip.velocity(model) - target).square().mean(2)
         if model.residual:
             error = error * t[..., None, None].square()
@@ -135,10 +143,12 @@ class FlowMatching(LatentActionPhase):
             return sample_clip_levels(batch, frames, model.noise_shift(frames), generator)
         return sample_noise_levels(batch, frames, self.pure_noise, generator, self.max_context)
 
-    def target(self, model: ColaWorldModel, clip: NoisedClip, straight: Tensor) -> Tensor:
+    def target(
+        self, model: ColaWorldModel, clip: NoisedClip, straight: Tensor, prepared: Prepared
+    ) -> Tensor:
         """The velocity to learn; ``straight`` is that from the clip's noise to its frames."""
         return straight
 
-    def evaluate(self, model: ColaWorldModel, held_out: TrainingData) -> Logs:
-        measures = obedience(model, held_out, self.clip, adapter=self.adapted)
-        return measures | self.probe(model, held_out)
+    def evaluate(self, model: ColaWorldModel, held_out: TrainingData, prepared: Prepared) -> Logs:
+        measures = controllability(model, held_out, self.clip, adapter=self.adapted)
+        return measures | self.probe(model, prepared.train, held_out)

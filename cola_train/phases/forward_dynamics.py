@@ -14,8 +14,7 @@ from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Batch, TrainingData
 from cola_train.evaluation.pixels import moving_pixels, psnr
-from cola_train.phases.latent_actions import LatentActionPhase
-from cola_train.phases.phase import Logs
+from cola_train.phases.phase import LatentActionPhase, Logs, Loss, Prepared
 
 
 @dataclass
@@ -37,18 +36,24 @@ class ForwardDynamics(LatentActionPhase):
         return {*self.learns, "idm", "quantizer", "fdm"}
 
     def loss(
-        self, model: ColaWorldModel, batch: Batch, step: int, generator: torch.Generator
-    ) -> tuple[Tensor, Logs]:
-        vectors, quantizer_loss, logs = self.latent_actions(model, batch, step)
+        self,
+        model: ColaWorldModel,
+        batch: Batch,
+        step: int,
+        generator: torch.Generator,
+        prepared: Prepared,
+    ) -> Loss:
+        actions = self.latent_actions(model, batch, step)
         frames = resized(batch.frames, model.fdm.config.image_size)
-        error = (model.fdm(frames[:, :-1], vectors) - frames[:, 1:]).square()
+        error = (model.fdm(frames[:, :-1], actions.vectors) - frames[:, 1:]).square()
         moving = moving_pixels(frames[:, :-1], frames[:, 1:])
         weight = 1 + self.motion_weight * moving.float() / moving.float().mean().clamp_min(1e-3)
         pixels = (weight[..., None] * error).mean() / weight.mean()
-        return pixels + quantizer_loss, {"pixels": float(pixels.detach()), **logs}
+        logs = {"pixels": float(pixels.detach()), **actions.logs}
+        return Loss(pixels + actions.loss, logs, actions.codes)
 
     @torch.no_grad()
-    def evaluate(self, model: ColaWorldModel, held_out: TrainingData) -> Logs:
+    def evaluate(self, model: ColaWorldModel, held_out: TrainingData, prepared: Prepared) -> Logs:
         """PSNR of the FDM's next frames on moving pixels under own and under shuffled actions."""
         generator = torch.Generator().manual_seed(0)
         batch = held_out.sample(96, self.clip, generator).to(model.device).encoded(model)
@@ -64,4 +69,4 @@ class ForwardDynamics(LatentActionPhase):
             results = {"own": score(own.vectors), "shuffled": score(own.vectors.roll(1, 0))}
         results["gap"] = results["own"] - results["shuffled"]
         results |= health_measures(own.codes, model.quantizer.config.num_codes, "lam_")
-        return results | self.probe(model, held_out)
+        return results | self.probe(model, prepared.train, held_out)

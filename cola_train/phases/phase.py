@@ -1,13 +1,16 @@
-"""What every training phase has in common."""
+"""What the training phases have in common: their settings, and what a loss takes and returns.
+
+A phase is its settings alone; nothing in it changes while it trains. Which components learn is
+``learns``; gradients may flow through the others.
+"""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import ClassVar
+from statistics import fmean
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +18,39 @@ from torch import Tensor, nn
 from cola_env.errors import ColaWorldError
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Batch, TrainingData
+from cola_train.data.crops import random_crops
+from cola_train.evaluation.probe import linear_probe
 
 Logs = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a phase gets ready before its first step, also of a resumed run (``Phase.prepare``).
+
+    Attributes:
+        train: the training data.
+        background: the median picture of it (S, S, 3) in [0, 1], for Reconstruction.
+        teacher: the model to imitate, for Distillation.
+    """
+
+    train: TrainingData
+    background: Tensor | None = None
+    teacher: ColaWorldModel | None = None
+
+
+class Loss(NamedTuple):
+    """Of one batch.
+
+    Attributes:
+        value: what is minimised, a scalar.
+        logs: what is logged.
+        codes: (N, tokens) of the batch's latent actions; None without any.
+    """
+
+    value: Tensor
+    logs: Logs
+    codes: Tensor | None = None
 
 
 @dataclass
@@ -33,7 +67,6 @@ class Phase(ABC):
             ``lr_end`` of it by a cosine over the phase (1: it stays).
         lr_scale: factor on ``lr`` by component name.
         ema_decay: of the moving average of the weights that the phase hands on.
-        codes: (N, tokens) of the actions of the last step; None without any.
 
     Raises:
         ColaWorldError: a setting that cannot be.
@@ -53,7 +86,6 @@ class Phase(ABC):
     lr_scale: dict[str, float] = field(default_factory=dict)
     weight_decay: float = 0.01
     ema_decay: float = 0.999
-    codes: Tensor | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         for name, least in (("steps", 1), ("batch_size", 1), ("clip", 2), ("lr_warmup", 0)):
@@ -93,8 +125,9 @@ class Phase(ABC):
         """Whether it draws only from data with real actions."""
         return False
 
-    def start(self, data: TrainingData) -> None:  # noqa: B027
-        """Hook before the first step, also of a resumed run."""
+    def prepare(self, train: TrainingData) -> Prepared:
+        """What ``loss`` and ``evaluate`` are given beside the model."""
+        return Prepared(train)
 
     def draw(self, data: TrainingData, generator: torch.Generator, count: int) -> Batch:
         """``count`` of the step's ``batch_size``; runs in the processes that read the data."""
@@ -102,30 +135,118 @@ class Phase(ABC):
 
     @abstractmethod
     def loss(
-        self, model: ColaWorldModel, batch: Batch, step: int, generator: torch.Generator
-    ) -> tuple[Tensor, Logs]:
-        """The loss (scalar) of one batch on the model's device, and logs."""
-
-    @contextmanager
-    def upkeep(
         self,
         model: ColaWorldModel,
+        batch: Batch,
         step: int,
         generator: torch.Generator,
-        tokens: Callable[[], Tensor],
-        gather: Callable[[list[Tensor]], Tensor],
-    ) -> Iterator[None]:
-        """Around the losses of a step and their gradients: what changes the model besides them.
+        prepared: Prepared,
+    ) -> Loss:
+        """Of one batch on the model's device; all that is random comes from ``generator``."""
 
-        ``generator`` is that of the first micro-batch's loss. ``tokens`` infers the IDM's tokens
-        (N, tokens, code_size) of the step's global batch; ``gather`` joins what each micro-batch of
-        this process has (n, ...) with that of the others.
-        """
-        yield
-
-    def evaluate(self, model: ColaWorldModel, held_out: TrainingData) -> Logs:
+    def evaluate(self, model: ColaWorldModel, held_out: TrainingData, prepared: Prepared) -> Logs:
         """Measures on held-out clips that are logged along the way."""
         return {}
 
-    def finish(self, model: ColaWorldModel, data: TrainingData) -> None:  # noqa: B027
-        """Hook after the last step, with the averaged weights in place."""
+    def finish(self, model: ColaWorldModel, train: TrainingData) -> None:  # noqa: B027
+        """Changes ``model`` after the last step, with the averaged weights in place."""
+
+
+class ActionVectors(NamedTuple):
+    """Actions as a loss goes on with them.
+
+    Attributes:
+        vectors: (B, T - 1, tokens, code_size) or, of all tokens side by side, (B, T - 1, D).
+        loss: the quantizer's, weighted; a scalar.
+    """
+
+    vectors: Tensor
+    loss: Tensor
+    logs: Logs
+    codes: Tensor | None = None
+
+
+@dataclass
+class LatentActionPhase(Phase):
+    """One that learns from latent actions.
+
+    The first ``continuous_steps`` pass the IDM's tokens on unquantised. Then, if ``fit_codes``,
+    the codebook is initialised from data by k-means, and for ``restart_steps`` dead codes are
+    restarted (``CodebookUpkeep``). ``quantizer_weight`` weighs the codebook and commitment losses.
+    Clips are cut to random crops of at least ``crop_scale`` of their area (1: not at all), which
+    the paper does wherever the IDM learns. Every evaluation fits a linear probe of the real actions
+    on ``probe_clips`` training clips (0: none).
+
+    Raises ColaWorldError for a phase that ends before its codebook is initialised, or for a
+    ``crop_scale`` outside (0, 1]."""
+
+    quantizer_weight: float = 0.05
+    continuous_steps: int = 0
+    fit_codes: bool = False
+    restart_steps: int = 0
+    restart_every: int = 50
+    crop_scale: float = 1.0
+    probe_clips: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("continuous_steps", "restart_steps", "probe_clips"):
+            self.check(name, getattr(self, name) >= 0, "at least 0")
+        self.check("restart_every", self.restart_every >= 1, "at least 1")
+        weight = self.quantizer_weight
+        self.check("quantizer_weight", 0 <= weight < math.inf, "a number of at least 0")
+        share = "a share of a frame above 0, and 1 for whole frames"
+        self.check("crop_scale", 0 < self.crop_scale <= 1, share)
+        if self.fit_codes and self.continuous_steps >= self.steps:
+            name = f"phases.{self.name}"
+            raise ColaWorldError(
+                f"{name}.steps={self.steps} ends before the codebook is initialised, after "
+                f"{name}.continuous_steps={self.continuous_steps}: lower both (steps_scale does)."
+            )
+
+    @property
+    def has_latent_actions(self) -> bool:
+        return True
+
+    @property
+    def reads_latents(self) -> bool:
+        return self.crop_scale == 1
+
+    @property
+    def needs_actions(self) -> bool:
+        return self.probe_clips > 0
+
+    def quantised(self, step: int) -> bool:
+        return self.has_latent_actions and step >= self.continuous_steps
+
+    def restarts_codes(self, step: int) -> bool:
+        since = step - self.continuous_steps
+        return 0 < since < self.restart_steps and since % self.restart_every == 0
+
+    def draw(self, data: TrainingData, generator: torch.Generator, count: int) -> Batch:
+        batch = super().draw(data, generator, count)
+        return batch if self.crop_scale == 1 else random_crops(batch, self.crop_scale, generator)
+
+    def latent_actions(self, model: ColaWorldModel, batch: Batch, step: int) -> ActionVectors:
+        """Vectors (B, T - 1, tokens, code_size); gradients reach the IDM where it learns."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and "idm" in self.learns):
+            tokens = model.action_tokens(batch.frames, batch.latents)
+        if not self.quantised(step):
+            no_loss = torch.zeros((), device=tokens.device)
+            return ActionVectors(model.quantizer.normalize(tokens), no_loss, {})
+        quantized = model.quantizer(tokens)
+        codes = quantized.codes.flatten(0, -2)
+        logs = {"quantizer": float(quantized.loss.detach())}
+        return ActionVectors(
+            quantized.vectors,
+            self.quantizer_weight * quantized.loss,
+            logs,
+            codes if codes.shape[-1] else None,
+        )
+
+    def probe(self, model: ColaWorldModel, train: TrainingData, held_out: TrainingData) -> Logs:
+        """``probe_l1``: the mean held-out error over the action's dimensions (Table 1, Fig. 4a)."""
+        if not self.probe_clips:
+            return {}
+        found = linear_probe(model, train, held_out, self.clip, self.probe_clips)
+        return {"probe_l1": fmean(found.l1)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Batch, TrainingData
 from cola_train.evaluation.pixels import psnr
-from cola_train.phases.phase import Logs, Phase
+from cola_train.phases.phase import Logs, Loss, Phase, Prepared
 
 STILLS = 512
 """At most so many frames stand for the data when a statistic of it is taken."""
@@ -28,7 +28,6 @@ class Reconstruction(Phase):
     object_weight: float = 8.0
     latent_noise: float = 0.05
     latent_penalty: float = 1e-3
-    _background: Tensor | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -36,21 +35,26 @@ class Reconstruction(Phase):
             value = getattr(self, name)
             self.check(name, 0 <= value < math.inf, "a number of at least 0")
 
-    def start(self, data: TrainingData) -> None:
-        stills = some_frames(data, 0)
-        self._background = stills.median(0).values.float() / 255
+    def prepare(self, train: TrainingData) -> Prepared:
+        stills = some_frames(train, 0)
+        return Prepared(train, background=stills.median(0).values.float() / 255)
 
     def draw(self, data: TrainingData, generator: torch.Generator, count: int) -> Batch:
         frames = data.sample_frames(count, generator)
         return Batch(frames[:, None], torch.empty(0), torch.zeros(len(frames), 0, 0))
 
     def loss(
-        self, model: ColaWorldModel, batch: Batch, step: int, generator: torch.Generator
-    ) -> tuple[Tensor, Logs]:
+        self,
+        model: ColaWorldModel,
+        batch: Batch,
+        step: int,
+        generator: torch.Generator,
+        prepared: Prepared,
+    ) -> Loss:
         """The batch holds single frames (B, 1, S, S, 3)."""
-        assert self._background is not None, "start() comes first"
+        assert prepared.background is not None
         frames = batch.frames[:, 0].float() / 255
-        differs = (frames - self._background.to(frames)).abs().amax(-1, keepdim=True) > 0.1
+        differs = (frames - prepared.background.to(frames)).abs().amax(-1, keepdim=True) > 0.1
         weight = 1 + (self.object_weight - 1) * differs.float()
         latents = model.autoencoder.encode(frames.movedim(-1, 1)).float()
         noise = torch.randn(latents.shape, generator=generator).to(latents)
@@ -58,18 +62,18 @@ class Reconstruction(Phase):
         error = decoded.float() - frames
         loss = (weight * (error.abs() + 2 * error.square())).mean()
         loss = loss + self.latent_penalty * latents.square().mean()
-        return loss, {"psnr": float(psnr(error.detach().square().mean()))}
+        return Loss(loss, {"psnr": float(psnr(error.detach().square().mean()))})
 
     @torch.no_grad()
-    def evaluate(self, model: ColaWorldModel, held_out: TrainingData) -> Logs:
+    def evaluate(self, model: ColaWorldModel, held_out: TrainingData, prepared: Prepared) -> Logs:
         frames = some_frames(held_out, 0)[:256].to(model.device)
         error = model.decode(model.encode(frames)) - frames.float() / 255
         return {"held_out_psnr": float(psnr(error.square().mean()))}
 
     @torch.no_grad()
-    def finish(self, model: ColaWorldModel, data: TrainingData) -> None:
+    def finish(self, model: ColaWorldModel, train: TrainingData) -> None:
         """Standardise the latents with the statistics of the data."""
-        stills = some_frames(data, 1)
+        stills = some_frames(train, 1)
         latents = torch.cat([model.encode(part.to(model.device)) for part in stills.split(256)])
         coder = model.autoencoder
         coder.latent_mean += latents.mean((0, 2, 3)) * coder.latent_std

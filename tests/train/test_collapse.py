@@ -11,7 +11,7 @@ import torch
 
 from cola_env.errors import ColaWorldError
 from cola_env.models.codebook import health_measures
-from cola_train.codebook_watch import CodebookWatch
+from cola_train.codebook_upkeep import CodebookUsage
 from cola_train.collapse import CollapseConfig, diagnosis
 from cola_train.phases import Adaptation, FlowMatching, Phase
 from cola_train.trainer import Trainer, TrainerConfig
@@ -43,13 +43,13 @@ def test_the_health_of_each_token_is_told_beside_that_of_the_joint_codes() -> No
     assert found["entropy"] == pytest.approx(math.log(128))
 
 
-def test_the_watch_counts_the_codes_of_all_steps_since_it_was_asked() -> None:
-    watch, codes = CodebookWatch(), every_pair()
+def test_usage_counts_the_codes_of_all_steps_since_it_was_asked() -> None:
+    usage, codes = CodebookUsage(), every_pair()
     for part in codes.split(100):
-        watch.add(part, 32)
-    watch.add(None, 32)
-    assert watch.measures() == health_measures(codes, 32)
-    assert watch.measures() == {}
+        usage.add(part, 32)
+    usage.add(None, 32)
+    assert usage.measures() == health_measures(codes, 32)
+    assert usage.measures() == {}
 
 
 CONSTANT = torch.zeros(500, 2, dtype=torch.long)

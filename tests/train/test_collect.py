@@ -14,7 +14,7 @@ from cola_env.errors import ColaWorldError
 from cola_env.worlds import find_world
 from cola_train.collect import CollectConfig, collect
 from cola_train.data.lerobot import LeRobotDataset
-from cola_train.episodes import Mixture, WorldSpec, draw_plan, record_episode
+from cola_train.episodes import EpisodeMixture, WorldSpec, draw_plan, record_episode
 from cola_train.worlds import make_world
 
 STEPS = 6
@@ -68,7 +68,7 @@ def make_slow_stub(env: str, rendering: str, action_repeat: int) -> StubWorld:
 
 
 def settings(out: Path, **changes: object) -> CollectConfig:
-    mixture = Mixture(steps=STEPS, max_warm_steps=3)
+    mixture = EpisodeMixture(steps=STEPS, max_warm_steps=3)
     config = CollectConfig(out=str(out), episodes=20, workers=0, held_out=0.1, mixture=mixture)
     return replace(config, **changes)  # type: ignore[arg-type]
 
@@ -159,7 +159,7 @@ def test_other_settings_cannot_join(tmp_path):
     out = tmp_path / "mixed"
     with pytest.raises(RuntimeError):
         collect(settings(out), fail)
-    for change in ({"rendering": "vp2"}, {"seed": 1}, {"mixture": Mixture(steps=3)}):
+    for change in ({"rendering": "vp2"}, {"seed": 1}, {"mixture": EpisodeMixture(steps=3)}):
         with pytest.raises(ColaWorldError, match=f"{next(iter(change))}=.* another out="):
             collect(settings(out, **change), make_stub)
     collect(settings(out), make_stub)
@@ -183,16 +183,16 @@ def test_impossible_settings_are_refused(tmp_path):
 
 def test_scripts_share_the_mixture_as_asked():
     rng = np.random.default_rng(0)
-    plans = [draw_plan(Mixture(), ("right", "left"), rng) for _ in range(2000)]
+    plans = [draw_plan(EpisodeMixture(), ("right", "left"), rng) for _ in range(2000)]
     scripted = [plan for plan in plans if plan.policy in ("right", "left")]
-    assert len(scripted) / len(plans) == pytest.approx(Mixture().scripted, abs=0.05)
-    assert {plan.noise for plan in scripted} == set(Mixture().noise)
+    assert len(scripted) / len(plans) == pytest.approx(EpisodeMixture().scripted, abs=0.05)
+    assert {plan.noise for plan in scripted} == set(EpisodeMixture().noise)
     free = Counter(plan.policy for plan in plans if plan not in scripted)
-    assert set(free) == set(Mixture().free)
+    assert set(free) == set(EpisodeMixture().free)
     assert max(free.values()) < 1.5 * min(free.values())
     warm = [plan.warm_steps for plan in plans if plan.warm_steps]
-    assert len(warm) / len(plans) == pytest.approx(Mixture().warm_start, abs=0.05)
-    assert (min(warm), max(warm)) == (1, Mixture().max_warm_steps)
+    assert len(warm) / len(plans) == pytest.approx(EpisodeMixture().warm_start, abs=0.05)
+    assert (min(warm), max(warm)) == (1, EpisodeMixture().max_warm_steps)
 
 
 def test_rendering_and_action_repeat_are_the_worlds_own(tmp_path):
@@ -209,7 +209,7 @@ def test_a_simulated_episode_is_reproducible_and_its_states_restore(name, reques
     elif find_spec("robodesk") is None:
         pytest.skip("robodesk is not installed")
     info = find_world(name)
-    mixture = Mixture(steps=3, scripted=1.0, warm_start=1.0, max_warm_steps=2)
+    mixture = EpisodeMixture(steps=3, scripted=1.0, warm_start=1.0, max_warm_steps=2)
     world = make_world(name, info.rendering, info.action_repeat)
     assert set(world.spec.scripted) >= set(info.goal_tasks)
     first = record_episode(world, mixture, 0, 1)

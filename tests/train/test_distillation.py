@@ -14,6 +14,7 @@ from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Clips
 from cola_train.evaluation.likeness import likeness
 from cola_train.phases import Distillation, Phase
+from cola_train.phases.phase import Prepared
 from cola_train.trainer import Trainer, TrainerConfig
 from tests.train.small import SMALL, Killed, moving_square, teacher_model
 
@@ -32,6 +33,10 @@ def distillation(model: ColaWorldModel, name: str, teacher: Path, **kwargs: obje
     settings = {"steps": 4, "batch_size": 4, "clip": 4, "lr_warmup": 2, "guidance_scale": 2.0}
     settings |= {"actions": model.config.conditioning, "teacher": str(teacher)}
     return Distillation(name=name, learns=["stdit", "conditioner"], **{**settings, **kwargs})
+
+
+def taught_by(teacher: ColaWorldModel) -> Prepared:
+    return Prepared(moving_square(episodes=1), teacher=teacher)
 
 
 def noised(model: ColaWorldModel, clips: Clips) -> NoisedClip:
@@ -60,17 +65,16 @@ def test_the_target_is_where_the_teachers_guided_steps_lead(kind: str) -> None:
     for _ in range(2):
         now, after = levels(u), levels((u - 0.125).clamp_min(0))
         arguments = clip.previous, model.clip_context(4)
-        led, _ = model.velocity(x, now, clip.actions, *arguments)
+        guided, _ = model.velocity(x, now, clip.actions, *arguments)
         masked = torch.where((clip.t > 0)[..., None], 0.0, clip.actions)
         free, _ = model.velocity(x, now, masked, *arguments)
-        v = (1 - scale) * free + scale * led
+        v = (1 - scale) * free + scale * guided
         x = x + (now - after)[:, :, None, None, None] * v
         u = (u - 0.125).clamp_min(0)
     phase = distillation(
         model, "distill", Path("none"), from_steps=8, to_steps=4, guidance_scale=scale
     )
-    phase._teacher = model
-    target = phase.target(model, clip, torch.zeros_like(x))
+    target = phase.target(model, clip, torch.zeros_like(x), taught_by(model))
     reached = clip.latents + (clip.t - levels(u))[:, :, None, None, None] * target
     torch.testing.assert_close(reached, x, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(reached[:, 0], clip.latents[:, 0])
@@ -81,8 +85,7 @@ def test_without_fewer_steps_the_target_is_the_guided_velocity() -> None:
     model = teacher_model()
     clip = noised(model, moving_square(episodes=2))
     phase = distillation(model, "distill", Path("none"), from_steps=10, to_steps=10)
-    phase._teacher = model
-    target = phase.target(model, clip, torch.zeros_like(clip.latents))
+    target = phase.target(model, clip, torch.zeros_like(clip.latents), taught_by(model))
     moves = clip.t > 0
     expected = clip.velocity(model, 2.0)
     torch.testing.assert_close(target[moves], expected[moves], rtol=1e-4, atol=1e-4)
@@ -147,8 +150,7 @@ def test_the_student_learns_at_the_levels_at_which_it_dreams(monkeypatch) -> Non
     teachers = levels()
     t = torch.tensor([[0.0, 1, 1, 1]]).expand(2, 4)
     once = distillation(model, "once", Path("none"), from_steps=4, guidance_scale=1.0)
-    once._teacher = model
-    once.target(model, NoisedClip.of(noise, noise, t, vectors), noise)
+    once.target(model, NoisedClip.of(noise, noise, t, vectors), noise, taught_by(model))
     assert levels() == teachers, "of the teacher"
 
 
@@ -254,7 +256,7 @@ def test_what_cannot_be_distilled_is_said(tmp_path: Path) -> None:
     with pytest.raises(ColaWorldError, match="cannot distil into idm"):
         Distillation("distill", 1, ["idm", "stdit"])
     with pytest.raises(ColaWorldError, match="init=FOLDER"):
-        Distillation("distill", 1, ["stdit"]).start(moving_square(episodes=1))
+        Distillation("distill", 1, ["stdit"]).prepare(moving_square(episodes=1))
 
 
 def test_a_distillation_is_checked_as_every_phase_is() -> None:

@@ -7,16 +7,16 @@ import torch
 import cola_train.evaluation.probe as probe
 from cola_env.errors import ColaWorldError
 from cola_train.data.clips import Clips
+from cola_train.evaluation.controllability import controllability
 from cola_train.evaluation.horizon import (
     CONTEXT,
     inferred_codes,
     multi_step_psnr,
     rollout_picture,
 )
-from cola_train.evaluation.obedience import obedience
 from cola_train.evaluation.probe import linear_probe
 from cola_train.evaluation.quality import Networks, video_quality
-from cola_train.evaluation.transfer import action_transfer
+from cola_train.evaluation.steering import action_transfer
 from cola_train.phases import FlowMatching
 from tests.pictures import read_picture
 from tests.train.small import moving_square, small_model
@@ -94,11 +94,11 @@ def test_episodes_shorter_than_a_rollout_are_told(clips: Clips, tmp_path) -> Non
         with pytest.raises(ColaWorldError, match="no episode .* has the 10 frames of a clip"):
             measure()
     with pytest.raises(ColaWorldError, match="have no episode of 10 frames"):
-        obedience(model, clips, 10, adapter=False)
+        controllability(model, clips, 10, adapter=False)
 
 
-def test_obedience_shuffles_the_adapter_too(clips: Clips) -> None:
-    measures = obedience(small_model().eval(), clips, 4, adapter=True, count=4)
+def test_controllability_shuffles_the_adapter_too(clips: Clips) -> None:
+    measures = controllability(small_model().eval(), clips, 4, adapter=True, count=4)
     assert {"own", "shuffled", "none", "adapter", "adapter_shuffled", "copy"} <= measures.keys()
     assert measures["gap"] == pytest.approx(measures["own"] - measures["shuffled"])
 
@@ -116,7 +116,7 @@ def test_a_phase_probes_its_latent_actions_where_it_is_asked_to(clips: Clips) ->
     plain = FlowMatching("p", 1, ["idm"], actions="latent", clip=5)
     probed = FlowMatching("p", 1, ["idm"], actions="latent", clip=5, probe_clips=8)
     assert probed.needs_actions and not plain.needs_actions
-    probed.start(clips)
-    measures = probed.evaluate(model, clips)
-    assert measures.keys() - plain.evaluate(model, clips).keys() == {"probe_l1"}
+    prepared = probed.prepare(clips)
+    measures = probed.evaluate(model, clips, prepared)
+    assert measures.keys() - plain.evaluate(model, clips, prepared).keys() == {"probe_l1"}
     assert 0 < measures["probe_l1"] < 2

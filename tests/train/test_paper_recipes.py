@@ -15,7 +15,7 @@ from cola_env.models.world_model import ColaWorldModel
 from cola_train.checks import check_clip
 from cola_train.data.damage import Ledger
 from cola_train.phases import FlowMatching
-from cola_train.phases.latent_actions import LatentActionPhase
+from cola_train.phases.phase import LatentActionPhase
 from tests.train.small import moving_square, small_model
 
 CONF = Path(cli.__file__).parent / "conf"

@@ -9,8 +9,7 @@ from omegaconf import OmegaConf
 
 import cola_train.__main__ as cli
 from cola_env.errors import ColaWorldError
-from cola_train.runs import RECIPE
-from cola_train.same_run import check_same_run
+from cola_train.runs import RECIPE, check_same_run
 from tests.train.conftest import write_videos
 from tests.train.runs import CONF, settings, weights
 from tests.train.small import Killed
@@ -91,10 +90,10 @@ def test_a_killed_training_says_where_it_goes_on(
 ) -> None:
     evaluate = cli.Trainer._evaluate
 
-    def killed(self, phase, step, bar):
+    def killed(self, phase, *rest):
         if phase.name == "warm_up":
             raise Killed
-        return evaluate(self, phase, step, bar)
+        return evaluate(self, phase, *rest)
 
     monkeypatch.setattr(cli.Trainer, "_evaluate", killed)
     with pytest.raises(Killed):

@@ -1,4 +1,4 @@
-"""Does the world model obey its actions? Next-frame PSNR under own, shuffled and no actions."""
+"""Controllability: next-frame PSNR under own, shuffled and no actions, and the gap between them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from cola_train.data.clips import TrainingData
 from cola_train.evaluation.pixels import moving_pixels, psnr
 
 
-def obedience(
+def controllability(
     model: ColaWorldModel, clips: TrainingData, length: int, adapter: bool, count: int = 96
 ) -> dict[str, float]:
     """Teacher-forced next-frame PSNR (dB) in one sampling step, on the moving pixels.
 
     Actions of the same clips: ``own`` (the IDM's codes, or the real actions of a "direct" model),
     ``shuffled`` (those of another clip), ``none``, and with ``adapter`` the adapter's, own and
-    shuffled; ``copy`` repeats the last frame. ``gap``, own - shuffled, says how much the model
-    obeys. ``own_all`` is over all pixels. Codebook health of the IDM's codes (and the adapter's)
-    is reported beside them.
+    shuffled; ``copy`` repeats the last frame. ``gap``, own - shuffled, is what the actions are
+    worth. ``own_all`` is over all pixels. Codebook health of the IDM's codes (and the adapter's) is
+    reported beside them.
     """
     batch = clips.sample(count, length, torch.Generator().manual_seed(0))
     batch = batch.to(model.device).encoded(model)

@@ -1,11 +1,17 @@
-"""The processes that train together, as `accelerate launch` started them; usually one."""
+"""The processes that train together, as `accelerate launch` started them; usually one.
+
+Under FSDP2 each holds a part of every weight. What gathers them whole, or shares them out again, is
+collective: all processes call it together.
+"""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -15,10 +21,14 @@ from accelerate.utils import (
     InitProcessGroupKwargs,
     broadcast,
 )
+from torch import Tensor, nn
 from torch.distributed.fsdp import MixedPrecisionPolicy
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.utils._pytree import tree_map
 
 from cola_env.errors import ColaWorldError
 from cola_env.models.precision import fast_dtype
+from cola_env.models.world_model import ColaWorldModel
 
 PATIENCE = timedelta(hours=6)
 """The others wait while the main process measures, or fills the cache of latents."""
@@ -62,3 +72,33 @@ def one_by_one(accelerator: Accelerator) -> Iterator[None]:
     """First the main process, then one of every other machine, then all."""
     with accelerator.main_process_first(), accelerator.local_main_process_first():
         yield
+
+
+def whole(tree: Any) -> Any:
+    """The same lists and dicts, with every sharded tensor gathered."""
+    return tree_map(lambda leaf: leaf.full_tensor() if isinstance(leaf, DTensor) else leaf, tree)
+
+
+def sharded_like(tensor: Tensor, model: Tensor) -> Tensor:
+    """A whole tensor, sharded as ``model`` of the same shape is."""
+    if not isinstance(model, DTensor):
+        return tensor
+    return distribute_tensor(tensor.to(model.device), model.device_mesh, model.placements)
+
+
+def whole_state(module: nn.Module) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = whole(dict(module.state_dict()))
+    return state
+
+
+def load_whole(module: nn.Module, state: dict[str, Tensor]) -> None:
+    own = module.state_dict()
+    module.load_state_dict({key: sharded_like(value, own[key]) for key, value in state.items()})
+
+
+def shardable_copy(model: ColaWorldModel, compiled: bool) -> ColaWorldModel:
+    """One that FSDP2 takes: without channels-last weights, and compiled anew if ``compiled``."""
+    copied: ColaWorldModel = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
+    if compiled:
+        copied.compile_repeated_blocks()
+    return copied
