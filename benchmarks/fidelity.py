@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,13 +155,14 @@ def main(config: DictConfig) -> None:
     import torch
 
     from benchmarks.fidelity_report import draw, table, write_page
+    from benchmarks.harness import command_line
     from benchmarks.terminal import terminal
     from cola_env.files import write_text
 
     torch.set_num_threads(1)
     problems, found = measure(config)
     rows, out = make_rows(found), Path(config.out)
-    report = {"command": " ".join(["python -m benchmarks.fidelity", *sys.argv[1:]]), "rows": rows}
+    report = {"command": command_line("benchmarks.fidelity"), "rows": rows}
     write_text(out / "fidelity.json", json.dumps(report, indent=1) + "\n")
     draw(found, out / "fidelity.png")
     page = write_page(out, rows, problems, found)

@@ -227,7 +227,8 @@ def test_a_classifier_is_needed_by_the_rewards_that_ask_one(
     monkeypatch.setattr("cola_env.worlds.ASSETS", tmp_path / "nothing")
     file = tmp_path / "libero.npz"
     task = "libero_goal/put_the_bowl_on_the_plate"
-    pairs = tuple(replace(pair, task=task) for pair in goals.pairs)
+    still = np.zeros((1, 7), np.float32)
+    pairs = tuple(replace(pair, task=task, expert_actions=still) for pair in goals.pairs)
     replace(goals, world="libero", pairs=pairs).save(file)
     given = [f"model={checkpoints / 'fast'}", f"goals={file}", f"out={tmp_path}", "env=libero"]
     given.append("tasks=all")

@@ -1,10 +1,13 @@
 """Rollouts behind a cached past equal whole sequences without any cache."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.plain_sampler import plain_rollout
 from cola_env.errors import ColaWorldError
+from tests.models.plain_sampler import plain_rollout
 from tests.models.small import SMALL, small_model
 
 
@@ -30,6 +33,22 @@ def test_rollouts_equal_the_plain_sampler(
         model.begin(frames), actions, together=not model.sees_frames("real"), **sampling
     )
     torch.testing.assert_close(found, plain, rtol=0, atol=1e-4)
+
+
+def test_a_cached_past_saves_operations() -> None:
+    model = small_model()
+    frames = torch.zeros(1, 3, 64, 64, 3, dtype=torch.uint8)
+    actions = torch.zeros(1, 4, 3, 5)
+    sampling = {"num_inference_steps": 2, "guidance_scale": 2.0, "seed": 0}
+
+    def operations(rollout: Callable[[], object]) -> int:
+        with FlopCounterMode(display=False) as counter:
+            rollout()
+        return counter.get_total_flops()
+
+    cached = operations(lambda: model.rollout(model.begin(frames), actions, **sampling))
+    plain = operations(lambda: plain_rollout(model, frames, actions, **sampling))
+    assert 0 < cached < plain
 
 
 def test_a_model_that_sees_frames_cannot_denoise_them_together() -> None:

@@ -1,21 +1,16 @@
-"""Can the data keep up with training here? `python -m benchmarks.loader [out=FILE.json]`
+"""Can the data keep up with training here? `python -m benchmarks.measurements.loader`
 
 Makes small files of every kind, draws clips from them as training does, in memory and decoded on
 demand, and compares with the clips a second that a step of end-to-end training takes in. Above 1 in
-the last column, training never waits. Writes FILE.json and a table, FILE.md.
-
-Settings: out, workers=2 (reader processes), batches=12 (that are timed), episodes=12, fps=10 (of
-the clips; the videos have 30), size=mini.
+the last column, training never waits. out=FILE.json keeps it, and a table beside it.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,33 +18,23 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from omegaconf import DictConfig
 
-from benchmarks.arguments import read_arguments
-from benchmarks.machine import machine
+from benchmarks.harness import command_line, machine
 from cola_env.checkpoints import pick_device
 from cola_env.files import write_text
 from cola_env.models.precision import autocast
 from cola_env.models.sizes import MODEL_SIZES
 from cola_env.models.world_model import ColaWorldModel
+from cola_train.command import command
 from cola_train.data.clips import TrainingData
 from cola_train.data.lerobot_writer import LeRobotWriter
 from cola_train.data.loader import batches
 from cola_train.data.training_data import DataSources, LoadingConfig
 from cola_train.data.video import VideoWriter
-from cola_train.ending import ending
 from cola_train.phases import FlowMatching
 
 LEARNS = ["stdit", "conditioner", "idm", "quantizer"]
-
-
-@dataclass
-class Settings:
-    out: str | None = None
-    workers: int = 2
-    batches: int = 12
-    episodes: int = 12
-    fps: float = 10.0
-    size: str = "mini"
 
 
 def moving_disc(frames: int, height: int, width: int, seed: int) -> NDArray[np.uint8]:
@@ -127,7 +112,7 @@ def trained_clips_a_second(data: TrainingData, model: ColaWorldModel, phase: Flo
     return phase.batch_size / min(times[1:])
 
 
-def measure(settings: Settings, folder: Path) -> dict[str, Any]:
+def measure(settings: DictConfig, folder: Path) -> dict[str, Any]:
     torch.manual_seed(0)
     model = ColaWorldModel(**MODEL_SIZES[settings.size]).to(pick_device("auto"))
     phase = FlowMatching("end_to_end", 1, LEARNS, actions="latent", batch_size=16, clip=8)
@@ -173,18 +158,17 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main(arguments: list[str]) -> None:
-    with ending():
-        settings = read_arguments(Settings, arguments, __doc__)
-        torch.set_num_threads(1)
-        with tempfile.TemporaryDirectory() as folder:
-            results = measure(settings, Path(folder))
-        results = {"command": " ".join(["python -m benchmarks.loader", *arguments]), **results}
-        print(table(results))
-        if settings.out:
-            write_text(Path(settings.out), json.dumps(results, indent=1) + "\n")
-            write_text(Path(settings.out).with_suffix(".md"), table(results))
+@command("loader")
+def main(config: DictConfig) -> None:
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        measured = measure(config, Path(folder))
+    results = {"command": command_line("benchmarks.measurements.loader"), **measured}
+    print(table(results))
+    if config.out:
+        write_text(Path(config.out), json.dumps(results, indent=1) + "\n")
+        write_text(Path(config.out).with_suffix(".md"), table(results))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -1,4 +1,4 @@
-"""Four kinds of planning problems, many instances each, for benchmarks/planners.py."""
+"""Four kinds of planning problems, many instances each, for planner_comparison.py."""
 
 from __future__ import annotations
 

@@ -1,15 +1,34 @@
-"""What a measurement was made on, and what that can do at most."""
+"""What measurements share: the machine they ran on, how long things took, the JSON that is kept."""
 
 from __future__ import annotations
 
+import json
 import platform
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
 
-from benchmarks.timing import median_seconds
+from cola_env.files import write_text
 from cola_env.models.precision import fast_dtype
+
+
+def command_line(module: str) -> str:
+    """The command that was given, without the settings that are Hydra's own."""
+    given = (text for text in sys.argv[1:] if not text.startswith(("hydra.", "hydra/")))
+    return " ".join([f"python -m {module}", *given])
+
+
+def report(results: dict[str, Any], out: str | None) -> None:
+    """Prints ``results`` as JSON and writes them to the file ``out``, if one is named."""
+    text = json.dumps(results, indent=1)
+    print(text)
+    if out:
+        write_text(Path(out), text + "\n")
 
 
 def processor() -> str:
@@ -38,15 +57,29 @@ def peak_resident() -> int:
     return int(line.split()[1]) * 1024
 
 
+def timed(function: Callable[[], object], device: torch.device) -> float:
+    """Seconds until ``device`` has done what ``function`` asks of it."""
+    wait_for(device)
+    start = time.perf_counter()
+    function()
+    wait_for(device)
+    return time.perf_counter() - start
+
+
+def wait_for(device: torch.device) -> None:
+    """Until it has done what was asked of it so far."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def median_seconds(function: Callable[[], object], device: torch.device, repeats: int = 5) -> float:
+    """Of ``repeats`` calls, after one that does not count."""
+    timed(function, device)
+    return median(timed(function, device) for _ in range(repeats))
+
+
 def matmul_peak(device: torch.device) -> float:
     """FLOP/s of a large square matrix product in the precision that models compute in there."""
     size, dtype = 8192 if device.type == "cuda" else 2048, fast_dtype(device) or torch.float32
     a, b = (torch.randn(size, size, dtype=dtype, device=device) for _ in range(2))
     return 2 * size**3 / median_seconds(lambda: torch.mm(a, b), device)
-
-
-def memory_bandwidth(device: torch.device) -> float:
-    """Bytes per second of a copy that no cache holds, read and written."""
-    source = torch.ones(2**28, dtype=torch.uint8, device=device)
-    target = torch.empty_like(source)
-    return 2 * source.numel() / median_seconds(lambda: target.copy_(source), device)

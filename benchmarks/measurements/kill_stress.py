@@ -1,4 +1,4 @@
-"""Does training survive kill -9? `python -m benchmarks.kill_stress kills=100 out=FILE.json`
+"""Does training survive kill -9? `python -m benchmarks.measurements.kill_stress kills=100`
 
 Trains a tiny model through the phases of a joint recipe, with a checkpoint after every step, in a
 process that is killed at random moments and started again. Every run that reaches its end must have
@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import json
 import random
 import signal
-import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass, field
@@ -24,10 +22,9 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from benchmarks.loader import moving_disc
-from benchmarks.machine import processor
+from benchmarks.harness import command_line, processor, report
+from benchmarks.measurements.loader import moving_disc
 from cola_env.errors import ColaWorldError
-from cola_env.files import write_text
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.command import command
 from cola_train.data.clips import Clips, TrainingData
@@ -48,7 +45,7 @@ TINY: dict[str, Any] = {
 
 
 @dataclass
-class Report:
+class Survival:
     """``finished``: runs that reached their end, of which so many had the same weights and the same
     history; ``while_saving``: kills that left a half-written checkpoint behind; ``phases``: kills
     by the phase of the newest checkpoint."""
@@ -112,7 +109,7 @@ def live(out: Path, log: Path, seconds: float | None) -> tuple[bool, float]:
     Raises ColaWorldError when it fails by itself.
     """
     context = get_context("forkserver")
-    context.set_forkserver_preload(["benchmarks.loader", "cola_train.trainer"])
+    context.set_forkserver_preload(["benchmarks.measurements.loader", "cola_train.trainer"])
     begun = context.Event()
     process = context.Process(target=train, args=(out, log, begun))
     process.start()
@@ -127,29 +124,29 @@ def live(out: Path, log: Path, seconds: float | None) -> tuple[bool, float]:
     return process.exitcode != 0, time.monotonic() - start
 
 
-def stress(folder: Path, kills: int, longest: float, seed: int) -> Report:
+def stress(folder: Path, kills: int, longest: float, seed: int) -> Survival:
     """Kill runs, one after another, until so many kills are done and the last run is finished."""
-    moments, report = random.Random(seed), Report()
+    moments, found = random.Random(seed), Survival()
     log = folder / "log.txt"
     longest *= live(folder / "whole", log, None)[1]
     weights, history = result(folder / "whole")
     bar = progress_bar(None, "kills", total=kills)
-    while report.kills < kills:
-        out = folder / f"run_{report.finished}"
-        while live(out, log, moments.uniform(0, longest) if report.kills < kills else None)[0]:
-            report.kills += 1
-            report.while_saving += any((out / "checkpoints").glob("*.tmp"))
+    while found.kills < kills:
+        out = folder / f"run_{found.finished}"
+        while live(out, log, moments.uniform(0, longest) if found.kills < kills else None)[0]:
+            found.kills += 1
+            found.while_saving += any((out / "checkpoints").glob("*.tmp"))
             phase = newest_phase(out)
-            report.phases[phase] = report.phases.get(phase, 0) + 1
+            found.phases[phase] = found.phases.get(phase, 0) + 1
             bar.update()
-        found = result(out)
-        report.finished += 1
-        report.same_weights += found[0].keys() == weights.keys() and all(
-            torch.equal(found[0][name], weight) for name, weight in weights.items()
+        weights_now, history_now = result(out)
+        found.finished += 1
+        found.same_weights += weights_now.keys() == weights.keys() and all(
+            torch.equal(weights_now[name], weight) for name, weight in weights.items()
         )
-        report.same_history += found[1] == history
+        found.same_history += history_now == history
     bar.close()
-    return report
+    return found
 
 
 def newest_phase(out: Path) -> str:
@@ -168,20 +165,17 @@ def result(out: Path) -> tuple[dict[str, torch.Tensor], str]:
 def main(config: DictConfig) -> None:
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        report = stress(Path(folder), config.kills, config.longest, config.seed)
+        found = stress(Path(folder), config.kills, config.longest, config.seed)
     results = {
-        "command": " ".join(["python -m benchmarks.kill_stress", *sys.argv[1:]]),
+        "command": command_line("benchmarks.measurements.kill_stress"),
         "processor": processor(),
         "torch": torch.__version__,
         "minutes": round((time.monotonic() - start) / 60, 1),
-        "lossless": report.lossless,
-        **asdict(report),
+        "lossless": found.lossless,
+        **asdict(found),
     }
-    text = json.dumps(results, indent=1)
-    print(text)
-    if config.out:
-        write_text(Path(config.out), text + "\n")
-    if not report.lossless:
+    report(results, config.out)
+    if not found.lossless:
         raise ColaWorldError("A killed run did not end like one that nobody killed.")
 
 

@@ -1,6 +1,4 @@
-"""The paper's model at full size: python -m benchmarks.paper_size [parts=load,train,predict]
-
-    depth=28 frames=8 device=auto compile=false attention=native weights=FOLDER out=FILE.json
+"""The paper's model at full size: `python -m benchmarks.measurements.paper_size [key=value ...]`
 
 No published weights are needed: random ones are written to `weights` in the published layout first.
 Every part runs in a process of its own, so that its peak memory is its own, and is written to `out`
@@ -11,24 +9,23 @@ run again. On a GPU, training and prediction also run at doubled batches until t
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
+from omegaconf import DictConfig, OmegaConf
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.arguments import read_arguments
-from benchmarks.machine import machine, matmul_peak, peak_resident
-from benchmarks.paper_weights import publish_network, publish_vae
-from benchmarks.timing import timed
+from benchmarks.harness import command_line, machine, matmul_peak, peak_resident, timed
+from benchmarks.measurements.paper_weights import publish_network, publish_vae
 from cola_env.checkpoints import pick_device
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_text
@@ -36,10 +33,11 @@ from cola_env.models.sizes import PAPER
 from cola_env.models.stdit import STDiTConfig
 from cola_env.models.vae import VAEConfig
 from cola_env.models.world_model import ColaWorldModel
+from cola_train.command import command
 from cola_train.data.clips import Clips
 from cola_train.describe import describe
-from cola_train.ending import ending
 from cola_train.phases import FlowMatching
+from cola_train.workers import deaths_told
 
 Result = dict[str, Any]
 
@@ -48,16 +46,22 @@ NEEDED_GIB = {"load": 5, "train": 12, "predict": 8}  # of main memory, at full d
 
 @dataclass(frozen=True)
 class Settings:
-    """``depth``: of the network, 28 for the paper; ``frames``: predicted ones, behind one given."""
+    """Those of conf/paper_size.yaml. Raises ColaWorldError for an unknown part."""
 
-    parts: str = "load,train,predict"
-    depth: int = 28
-    frames: int = 8
-    device: str = "auto"
-    compile: bool = False
-    attention: str = "native"
-    weights: str = "runs/paper_size/weights"
-    out: str = "runs/paper_size/paper_size.json"
+    parts: list[str]
+    depth: int
+    frames: int
+    device: str
+    compile: bool
+    attention: str
+    weights: str
+    out: str
+
+    def __post_init__(self) -> None:
+        if unknown := sorted(set(self.parts) - PARTS.keys()):
+            raise ColaWorldError(
+                f"There is no part {', '.join(unknown)}: choose some of {', '.join(PARTS)}."
+            )
 
     @property
     def folder(self) -> Path:
@@ -67,16 +71,6 @@ class Settings:
     def measured(self) -> dict[str, Any]:
         """Those that a part's result depends on, beside the machine."""
         return {name: getattr(self, name) for name in ("depth", "frames", "compile", "attention")}
-
-    @classmethod
-    def of(cls, arguments: list[str]) -> Settings:
-        """Raises ColaWorldError for an unknown setting or part."""
-        settings = read_arguments(cls, arguments, __doc__)
-        if unknown := sorted(set(settings.parts.split(",")) - PARTS.keys()):
-            raise ColaWorldError(
-                f"There is no part {', '.join(unknown)}: choose some of {', '.join(PARTS)}."
-            )
-        return settings
 
 
 def load_model(settings: Settings) -> ColaWorldModel:
@@ -212,22 +206,22 @@ def available_gib() -> float:
 
 
 def run_part(name: str, settings: Settings) -> Result:
-    """In a process of its own; ColaWorldError when memory is short or the part fails."""
+    """In a process of its own; ColaWorldError when memory is short or the process is killed."""
     if available_gib() < NEEDED_GIB[name]:
         raise ColaWorldError(
             f"The part {name} needs {NEEDED_GIB[name]} GiB of free memory, here are "
             f"{available_gib():.0f}: end other programs or run parts={name} later."
         )
-    arguments = [f"{key}={value}" for key, value in asdict(settings).items() if key != "parts"]
-    arguments = [text.replace("True", "true").replace("False", "false") for text in arguments]
-    command = [sys.executable, "-m", "benchmarks.paper_size", f"parts={name}", "--inside"]
-    done = subprocess.run([*command, *arguments], stdout=subprocess.PIPE, text=True)
-    if done.returncode:
-        raise ColaWorldError(f"The part {name} failed (exit status {done.returncode}).")
-    return json.loads(done.stdout.splitlines()[-1])
+    with deaths_told(), ProcessPoolExecutor(1, get_context("spawn")) as process:
+        return process.submit(measured_alone, name, settings).result()
 
 
-def results(settings: Settings, command: str) -> Iterator[tuple[str, Result]]:
+def measured_alone(name: str, settings: Settings) -> Result:
+    result = PARTS[name](settings)
+    return result | {"peak_ram_gib": peak_resident() / 2**30}
+
+
+def results(settings: Settings) -> Iterator[tuple[str, Result]]:
     """The parts and their results, those that ``settings.out`` lacks newly measured and kept there.
 
     Raises ColaWorldError when a part cannot run.
@@ -236,8 +230,9 @@ def results(settings: Settings, command: str) -> Iterator[tuple[str, Result]]:
     about = {"settings": settings.measured, "machine": machine(device)}
     kept = json.loads(out.read_text()) if out.exists() else {"depths": {}}
     done = kept["depths"].setdefault(str(settings.depth), {})
+    command = command_line("benchmarks.measurements.paper_size")
     publish(settings)
-    for name in settings.parts.split(","):
+    for name in settings.parts:
         known = done.get(name, {})
         if {key: known.get(key) for key in about} != about:
             peak = {"matmul_tflop_per_second": matmul_peak(device) / 1e12}
@@ -246,19 +241,11 @@ def results(settings: Settings, command: str) -> Iterator[tuple[str, Result]]:
         yield name, done[name]
 
 
-def main(arguments: list[str]) -> None:
-    inside = "--inside" in arguments
-    with ending():
-        settings = Settings.of([argument for argument in arguments if argument != "--inside"])
-        if inside:
-            result = PARTS[settings.parts](settings)
-            peak = peak_resident() / 2**30
-            print(json.dumps(result | {"peak_ram_gib": peak}))
-            return
-        command = " ".join(["python -m benchmarks.paper_size", *arguments])
-        for name, result in results(settings, command):
-            print(name, json.dumps(result))
+@command("paper_size")
+def main(config: DictConfig) -> None:
+    for name, result in results(Settings(**OmegaConf.to_container(config))):  # type: ignore[arg-type]
+        print(name, json.dumps(result))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -1,4 +1,4 @@
-"""Videos that no model of ours has seen: `python -m benchmarks.suite_videos FOLDER [--clips 120]`
+"""Videos that no model of ours has seen: `python -m benchmarks.measurements.suite_videos FOLDER`
 
 Bodies of dm_control under smooth random actions, in several sizes and frame rates and in
 subfolders, as a user might have filmed them: FOLDER/videos, for the trial of docs/own_video.md. The

@@ -1,4 +1,4 @@
-"""The tables and the plot of benchmarks/planners.py."""
+"""The tables and the plot of planner_comparison.py."""
 
 from __future__ import annotations
 

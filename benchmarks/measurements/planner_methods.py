@@ -1,4 +1,4 @@
-"""Who takes part in benchmarks/planners.py: our planners and those of every rival installed.
+"""Who takes part in planner_comparison.py: our planners and those of every rival installed.
 
 All get the same budget, 5 iterations of 512 candidates, and 26 elites. The rest are the defaults of
 each library, and for stable-worldmodel also an initial std of 0.5, which suits some problems better
@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.planner_problems import HORIZON
+from benchmarks.measurements.planner_problems import HORIZON
 from planners import (
     CEM,
     ICEM,
@@ -34,7 +34,7 @@ SAMPLES, ITERATIONS, ELITES = 512, 5, 26
 
 
 @dataclass(frozen=True)
-class Contestant:
+class Method:
     """`planner` has our `plan`; `batched`: it plans for many problems at the price of one call."""
 
     name: str
@@ -45,7 +45,7 @@ class Contestant:
     seeded: bool = False  # its cost draws common random numbers
 
 
-def ours() -> list[Contestant]:
+def ours() -> list[Method]:
     budget: dict[str, Any] = {
         "horizon": HORIZON,
         "num_samples": SAMPLES,
@@ -73,19 +73,19 @@ def ours() -> list[Contestant]:
         "CEM + LBFGS": Chain([CEM(**budget | {"iterations": 3}), LBFGS(horizon=HORIZON)]),
     }
     return [
-        *(Contestant(name, "ours", planner) for name, planner in sampling.items()),
-        Contestant("ICEM common noise a plan", "ours", ICEM(**budget), seeded=True),
-        Contestant(
+        *(Method(name, "ours", planner) for name, planner in sampling.items()),
+        Method("ICEM common noise a plan", "ours", ICEM(**budget), seeded=True),
+        Method(
             "ICEM common noise an iteration",
             "ours",
             ICEM(common_noise="iteration", **budget),
             seeded=True,
         ),
-        *(Contestant(name, "ours", planner, gradients=True) for name, planner in descent.items()),
+        *(Method(name, "ours", planner, gradients=True) for name, planner in descent.items()),
     ]
 
 
-def stable_worldmodel() -> list[Contestant]:
+def stable_worldmodel() -> list[Method]:
     solvers = importlib.import_module("stable_worldmodel.solver")
     from planners.adapters.stable_worldmodel import SolverPlanner
 
@@ -105,7 +105,7 @@ def stable_worldmodel() -> list[Contestant]:
         "GD": (solvers.GradientSolver, starts | {"optimizer_kwargs": {"lr": 0.05}}),
     }
     return [
-        Contestant(
+        Method(
             f"swm {name}",
             "swm",
             SolverPlanner(solver, HORIZON, **settings),
@@ -122,25 +122,25 @@ class _Advantage(torch.nn.Module):
         return tensordict.set("advantage", tensordict["next", "reward"])
 
 
-def torchrl() -> list[Contestant]:
+def torchrl() -> list[Method]:
     modules = importlib.import_module("torchrl.modules")
     from planners.adapters.torchrl import TorchRLPlanner
 
     budget: dict[str, Any] = {"optim_steps": ITERATIONS, "num_candidates": SAMPLES, "top_k": ELITES}
     mppi = budget | {"advantage_module": _Advantage(), "temperature": 1.0}
     return [
-        Contestant("TorchRL CEM", "TorchRL", TorchRLPlanner(modules.CEMPlanner, HORIZON, **budget)),
-        Contestant("TorchRL MPPI", "TorchRL", TorchRLPlanner(modules.MPPIPlanner, HORIZON, **mppi)),
+        Method("TorchRL CEM", "TorchRL", TorchRLPlanner(modules.CEMPlanner, HORIZON, **budget)),
+        Method("TorchRL MPPI", "TorchRL", TorchRLPlanner(modules.MPPIPlanner, HORIZON, **mppi)),
     ]
 
 
-def pytorch_mppi() -> list[Contestant]:
+def pytorch_mppi() -> list[Method]:
     library = importlib.import_module("pytorch_mppi")
     from planners.adapters.pytorch_mppi import PytorchMPPIPlanner
 
     budget = {"num_samples": SAMPLES, "iterations": ITERATIONS}
     return [
-        Contestant(
+        Method(
             f"pytorch_mppi {name}",
             "pytorch_mppi",
             PytorchMPPIPlanner(getattr(library, name), HORIZON, **budget),
@@ -150,7 +150,7 @@ def pytorch_mppi() -> list[Contestant]:
     ]
 
 
-def contestants(say: Callable[[str], None] = print) -> list[Contestant]:
+def all_methods(say: Callable[[str], None] = print) -> list[Method]:
     """All that can be imported here; `say` is told of the others."""
     found = ours()
     for library in (stable_worldmodel, torchrl, pytorch_mppi):

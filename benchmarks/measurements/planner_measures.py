@@ -1,4 +1,4 @@
-"""What benchmarks/planners.py measures."""
+"""What planner_comparison.py measures: worth of the plans, overhead, memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,8 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.planner_contestants import ELITES, ITERATIONS, SAMPLES, Contestant
-from benchmarks.planner_problems import ACTIONS, HORIZON, Noisy, NoisyAlike, Problems
+from benchmarks.harness import peak_resident
+from benchmarks.measurements.planner_methods import ELITES, ITERATIONS, SAMPLES, Method
+from benchmarks.measurements.planner_problems import ACTIONS, HORIZON, Noisy, NoisyAlike, Problems
 from planners import CEM, ICEM, MPPI, WhiteNoise
 from planners.adapters.foreign import OnDevice, Problem
 
@@ -29,7 +32,7 @@ SPACE = SimpleNamespace(low=-np.ones(ACTIONS), high=np.ones(ACTIONS), shape=(ACT
 
 
 def quality(
-    taking_part: list[Contestant], problems: dict[str, Problems], seeds: int
+    methods: list[Method], problems: dict[str, Problems], seeds: int
 ) -> dict[str, dict[str, list[float | None]]]:
     """kind -> planner -> what its plan is worth in each instance, the mean over the seeds.
 
@@ -39,34 +42,34 @@ def quality(
     for kind, instances in problems.items():
         noisy = isinstance(instances, Noisy)
         results[kind] = {}
-        for contestant in taking_part:
-            if noisy and contestant.gradients or contestant.seeded and not noisy:
+        for method in methods:
+            if noisy and method.gradients or method.seeded and not noisy:
                 continue
-            costs = torch.stack([_costs(contestant, instances, seed) for seed in range(seeds)])
+            costs = torch.stack([_costs(method, instances, seed) for seed in range(seeds)])
             means = costs.mean(dim=0).tolist()
-            results[kind][contestant.name] = [c if math.isfinite(c) else None for c in means]
+            results[kind][method.name] = [c if math.isfinite(c) else None for c in means]
     return results
 
 
-def _costs(contestant: Contestant, instances: Problems, seed: int) -> Tensor:
+def _costs(method: Method, instances: Problems, seed: int) -> Tensor:
     """(P,): the true costs of the plans, NaN where there is none."""
     torch.manual_seed(seed)  # of the costs' own noise
-    if contestant.batched:
-        return _cost_of_plans(contestant, instances, seed)
+    if method.batched:
+        return _cost_of_plans(method, instances, seed)
     rows = [instances[row : row + 1] for row in range(len(instances))]
-    return torch.cat([_cost_of_plans(contestant, row, seed) for row in rows])
+    return torch.cat([_cost_of_plans(method, row, seed) for row in rows])
 
 
-def _cost_of_plans(contestant: Contestant, instances: Problems, seed: int) -> Tensor:
+def _cost_of_plans(method: Method, instances: Problems, seed: int) -> Tensor:
     cost: Any = (
         NoisyAlike(instances.parameters)
-        if contestant.seeded
+        if method.seeded
         else OnDevice(instances.cost, instances.device)
     )
     try:
-        plan = contestant.planner.plan(cost, SPACE, seed=seed, batch=len(instances))
+        plan = method.planner.plan(cost, SPACE, seed=seed, batch=len(instances))
     except ValueError as error:
-        warnings.warn(f"{contestant.name}: {error}", stacklevel=1)
+        warnings.warn(f"{method.name}: {error}", stacklevel=1)
         return torch.full((len(instances),), torch.nan)
     return instances.true_cost(plan.actions.unsqueeze(1))[:, 0].cpu()
 
@@ -210,3 +213,38 @@ def _mppi(batch: int, device: str) -> Calls:
 def _commanded(controller: Any, state: Tensor) -> None:
     for _ in range(ITERATIONS):
         controller.command(state, shift_nominal_trajectory=False)
+
+
+def memory() -> dict[str, Any]:
+    """The peak memory of a plan under a cost of 16 MB a candidate, without limits and with a budget
+    of 1 GB, each in a process of its own."""
+    results: dict[str, Any] = {}
+    plans = []
+    for name, settings in {"unlimited": {}, "max_memory_gb=1": {"max_memory_gb": 1.0}}.items():
+        with ProcessPoolExecutor(1, get_context("spawn")) as process:
+            results[name] = process.submit(_memory_of_a_plan, settings).result()
+        plans.append(torch.tensor(results[name].pop("actions")))
+    results["largest difference of the plans"] = float((plans[0] - plans[1]).abs().max())
+    return results
+
+
+def _memory_of_a_plan(settings: dict[str, Any]) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    held = peak_resident()
+    plan = CEM(horizon=HORIZON, num_samples=SAMPLES, iterations=1, **settings).plan(
+        _sixteen_megabytes, SPACE
+    )
+    return {
+        "gb": (peak_resident() - held) / 1e9,
+        "seconds": plan.cost_seconds,
+        "chunk": plan.chunk_size,
+        "actions": plan.actions.flatten().tolist(),
+    }
+
+
+def _sixteen_megabytes(actions: Tensor) -> Tensor:
+    """A cost (B, N) that takes them for each candidate."""
+    _, _, horizon, dims = actions.shape
+    copies = 4_000_000 // (horizon * dims)
+    work = actions.flatten(2)[:, :, None].expand(-1, -1, copies, -1).contiguous()
+    return work[:, :, 0].square().sum(-1)
