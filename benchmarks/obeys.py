@@ -19,11 +19,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from benchmarks.harness import command_line
-from benchmarks.terminal import terminal
 from benchmarks.vp2 import play
-from benchmarks.vp2_protocol.contestants import plain
+from benchmarks.vp2_protocol.records import plain
+from benchmarks.vp2_protocol.results import ROW_KEYS, make_rows, terminal
 from benchmarks.vp2_protocol.run import Run
-from benchmarks.vp2_protocol.table import ROW_KEYS, make_rows
 from cola_env.checkpoints import find_checkpoint, load_model
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_text

@@ -44,7 +44,7 @@ def play(benchmark: "Run") -> None:
     )
     from rich.text import Text
 
-    from benchmarks.terminal import terminal
+    from benchmarks.vp2_protocol.results import terminal
 
     columns = (
         TextColumn("{task.description}"),
@@ -68,12 +68,16 @@ def play(benchmark: "Run") -> None:
 
 def report(benchmark: "Run") -> None:
     """Print the table and paired differences; write results.json, results.csv and index.html."""
-    from benchmarks.terminal import terminal
     from benchmarks.vp2_protocol.page import write_page
-    from benchmarks.vp2_protocol.paired import comparisons
-    from benchmarks.vp2_protocol.published import verdict
-    from benchmarks.vp2_protocol.stopwatch import shares
-    from benchmarks.vp2_protocol.table import make_rows, terminal_table, write_results
+    from benchmarks.vp2_protocol.results import (
+        comparisons,
+        make_rows,
+        shares,
+        terminal,
+        terminal_table,
+        verdict,
+        write_results,
+    )
 
     records = benchmark.finished()
     if not records:

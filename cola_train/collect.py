@@ -20,6 +20,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_atomically
+from cola_env.workers import deaths_told, end_with_parent
 from cola_env.worlds import find_world
 from cola_train.command import command
 from cola_train.data.lerobot_info import INFO
@@ -27,7 +28,6 @@ from cola_train.ending import GOES_ON
 from cola_train.episodes import Mixture, World, record_episode
 from cola_train.parts import merge_parts, part_file, save_part
 from cola_train.progress import progress_bar
-from cola_train.workers import deaths_told, end_with_parent
 from cola_train.worlds import make_world
 
 MakeWorld = Callable[[str, str, int], World]

@@ -33,11 +33,11 @@ from cola_env.models.sizes import PAPER
 from cola_env.models.stdit import STDiTConfig
 from cola_env.models.vae import VAEConfig
 from cola_env.models.world_model import ColaWorldModel
+from cola_env.workers import deaths_told
 from cola_train.command import command
 from cola_train.data.clips import Clips
 from cola_train.describe import describe
 from cola_train.phases import FlowMatching
-from cola_train.workers import deaths_told
 
 Result = dict[str, Any]
 

@@ -12,8 +12,8 @@ import pytest
 import benchmarks
 from benchmarks.vp2 import report
 from benchmarks.vp2_protocol.records import RunFolder
+from benchmarks.vp2_protocol.results import shares
 from benchmarks.vp2_protocol.run import Run
-from benchmarks.vp2_protocol.stopwatch import shares
 from cola_env.errors import ColaWorldError
 
 OVERRIDES = ("episodes=2", "batch_size=1")

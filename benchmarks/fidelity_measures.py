@@ -1,4 +1,4 @@
-"""Candidate plans tried out in the real simulator, and how well a model foresees their outcome."""
+"""Candidate plans tried out in the real simulator, and how well a model tells what they lead to."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.vp2_protocol.agents import Dynamics, Situation, candidate_score
-from benchmarks.vp2_protocol.simulation import SimulatorPool
+from benchmarks.vp2_protocol.agents import candidate_score
+from benchmarks.vp2_protocol.dynamics import Dynamics, PlanningProblem
 from cola_env.files import write_atomically
 from cola_env.goals import GoalPair
 from cola_env.rewards import ClassifierReward, Reward
+from cola_env.simulators.pool import SimulatorPool
 from planners import AR1Noise
 
 
 @dataclass(frozen=True)
-class Problem:
+class CandidatePlans:
     """A moment of a demonstration, N candidate plans from there, and what they really lead to.
 
     context: uint8 (C, 64, 64, 3), the last real frames; past: float32 (C - 1, A), the actions
@@ -45,20 +46,20 @@ class Problem:
         write_atomically(path, write)
 
     @classmethod
-    def load(cls, path: Path) -> Problem:
+    def load(cls, path: Path) -> CandidatePlans:
         with np.load(path) as file:
             return cls(task=str(file["task"]), **{k: file[k] for k in file.files if k != "task"})
 
 
-def pose(
+def try_plans(
     pair: GoalPair,
     pool: SimulatorPool,
     count: int,
     horizon: int,
     rng: np.random.Generator,
     std: float | Sequence[float] = 0.5,
-) -> Problem:
-    """A problem at a random step of the pair's scripted solution.
+) -> CandidatePlans:
+    """Plans from a random step of the pair's scripted solution.
 
     Half of the ``count`` candidates are what a planner tries first (AR(1) noise of standard
     deviation ``std``, one number or one a component), the others go on with the solution under
@@ -82,7 +83,7 @@ def pose(
     candidates = noise.clip(-1, 1).astype(np.float32)
     trials = [job.result() for job in pool.roll_out(pair.task, state, candidates)]
     context = min(2, len(frames))
-    return Problem(
+    return CandidatePlans(
         task=pair.task,
         context=np.stack(frames[-context:]),
         past=pair.expert_actions[done - context + 1 : done],
@@ -95,7 +96,7 @@ def pose(
 
 
 @dataclass(frozen=True)
-class Foresight:
+class PlanScores:
     """One model on one problem.
 
     imagined, real: float (N,), the planner's score (higher is better) of every candidate by
@@ -137,16 +138,16 @@ class Foresight:
 
 
 @torch.no_grad()
-def foresee(
-    problem: Problem,
+def score_plans(
+    problem: CandidatePlans,
     dynamics: Dynamics,
     reward: Reward,
     seed: int = 0,
     judge: ClassifierReward | None = None,
     final_weight: float = 0.0,
-) -> Foresight:
+) -> PlanScores:
     goal = torch.from_numpy(problem.goal).float()[None] / 255
-    situation = Situation(
+    moment = PlanningProblem(
         task=problem.task,
         frames=torch.from_numpy(problem.context)[None],
         actions=torch.from_numpy(problem.past)[None],
@@ -155,7 +156,7 @@ def foresee(
         seed=seed,
     )
     candidates = torch.from_numpy(problem.candidates)[None]
-    imagined = dynamics.imagine(situation)(slice(0, 1), candidates)
+    imagined = dynamics.imagine(moment)(slice(0, 1), candidates)
     real = torch.from_numpy(problem.frames)[None].to(imagined) / 255
     last = torch.from_numpy(problem.context[-1]).to(imagined) / 255
     moving = (real - last).abs().amax(-1) > 0.05
@@ -168,7 +169,7 @@ def foresee(
     error = (squared * moving).sum((0, 1, 3, 4)) / moving.sum((0, 1, 3, 4)).clamp_min(1)
     scores = score(imagined)
     chances = None if judge is None else judge.success_probability(imagined)[0].amax(-1)
-    return Foresight(
+    return PlanScores(
         task=problem.task,
         imagined=scores,
         real=score(real),
@@ -179,31 +180,31 @@ def foresee(
     )
 
 
-def summary(foresights: Sequence[Foresight]) -> dict[str, float]:
+def summary(scored: Sequence[PlanScores]) -> dict[str, float]:
     """Means over problems.
 
-    rank: Spearman correlation of imagined with real scores; regret, overrated: as of ``Foresight``;
+    rank: Spearman correlation of imagined with real scores; regret, overrated: of ``PlanScores``;
     calibration: mean distance of the imagined probability of success from the rate of real
     successes, where there is a judge; auc and auc_real: how well imagined (real) scores tell
     successes from failures, over problems that have both; chosen, chosen_real: success of the best
     by imagined (real) score; possible: problems in which some candidate succeeds; successes: of all
     candidates; psnr_1, psnr_last: dB of the first and the last imagined frame on moving pixels.
     """
-    mixed = [f for f in foresights if 0 < f.successes.sum() < len(f.successes)]
-    errors = np.mean([f.error for f in foresights], 0).clip(1e-10)
-    bins = calibration(foresights)
+    mixed = [f for f in scored if 0 < f.successes.sum() < len(f.successes)]
+    errors = np.mean([f.error for f in scored], 0).clip(1e-10)
+    bins = calibration(scored)
     return {
-        "problems": len(foresights),
-        "rank": _mean(_rank_correlation(f.imagined, f.real) for f in foresights),
-        "regret": _mean(f.regret for f in foresights),
-        "overrated": _mean(f.overrated for f in foresights),
+        "problems": len(scored),
+        "rank": _mean(_rank_correlation(f.imagined, f.real) for f in scored),
+        "regret": _mean(f.regret for f in scored),
+        "overrated": _mean(f.overrated for f in scored),
         **({"calibration": _distance(bins)} if bins else {}),
         "auc": _mean(_auc(f.imagined, f.successes) for f in mixed),
         "auc_real": _mean(_auc(f.real, f.successes) for f in mixed),
-        "chosen": _mean(float(f.successes[f.imagined.argmax()]) for f in foresights),
-        "chosen_real": _mean(float(f.successes[f.real.argmax()]) for f in foresights),
-        "possible": _mean(float(f.successes.any()) for f in foresights),
-        "successes": _mean(float(f.successes.mean()) for f in foresights),
+        "chosen": _mean(float(f.successes[f.imagined.argmax()]) for f in scored),
+        "chosen_real": _mean(float(f.successes[f.real.argmax()]) for f in scored),
+        "possible": _mean(float(f.successes.any()) for f in scored),
+        "successes": _mean(float(f.successes.mean()) for f in scored),
         "psnr_1": float(-10 * np.log10(errors[0])),
         "psnr_last": float(-10 * np.log10(errors[-1])),
     }
@@ -219,9 +220,9 @@ class Bin:
     count: int
 
 
-def calibration(foresights: Sequence[Foresight], bins: int = 5) -> list[Bin]:
+def calibration(scored: Sequence[PlanScores], bins: int = 5) -> list[Bin]:
     """Bins of equal width from 0 to 1, those that are not empty; none without a judge."""
-    judged = [f for f in foresights if f.probability is not None]
+    judged = [f for f in scored if f.probability is not None]
     if not judged:
         return []
     chances = np.concatenate([f.probability for f in judged])

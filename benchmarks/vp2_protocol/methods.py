@@ -1,4 +1,4 @@
-"""The models of a run: what each imagines with, plans with, and is known by."""
+"""The methods that a run compares: what each imagines with, plans with, and is known by."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -8,21 +8,31 @@ from typing import Any
 
 import hydra
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from benchmarks.vp2_protocol.agents import Dynamics, check_random
-from benchmarks.vp2_protocol.dynamics import CopyDynamics, SimulatorDynamics, WorldModelDynamics
-from benchmarks.vp2_protocol.foreign import make_foreign
-from benchmarks.vp2_protocol.judges import classifier_places, load_judge
-from benchmarks.vp2_protocol.latent_screen import check_screen
-from benchmarks.vp2_protocol.settings import WITHOUT_CHECKPOINT, ModelSpec, fingerprint, members
-from benchmarks.vp2_protocol.simulation import SimulatorPool
+from benchmarks.vp2_protocol.agents import check_random
+from benchmarks.vp2_protocol.dynamics import (
+    CopyDynamics,
+    Dynamics,
+    SimulatorDynamics,
+    WorldModelDynamics,
+    check_screen,
+    make_foreign,
+)
+from benchmarks.vp2_protocol.records import (
+    WITHOUT_CHECKPOINT,
+    ModelSpec,
+    fingerprint,
+    members,
+    plain,
+)
 from cola_env.checkpoints import checkpoint_files, find_checkpoint, load_model
-from cola_env.classifier import TaskClassifier, weight_files
-from cola_env.ensembles import Combination
+from cola_env.classifier import TaskClassifier, find_classifier, load_classifier, weight_files
+from cola_env.ensembles import ClassifierEnsemble, Combination
 from cola_env.errors import ColaWorldError
 from cola_env.models.world_model import ColaWorldModel
 from cola_env.rewards import is_judged
+from cola_env.simulators.pool import SimulatorPool
 from cola_env.simulators.rendering import check_same_profile
 from cola_env.vp2_classifier import IMAGE_SIZE
 from cola_env.worlds import WorldInfo
@@ -31,9 +41,9 @@ MakeDynamics = Callable[[SimulatorPool], Sequence[Dynamics]]
 
 
 @dataclass(frozen=True)
-class Contestant:
-    """A model of the run: its label, its planner for every task, and its dynamics, several for an
-    ensemble (None acts at random).
+class Method:
+    """A model with its planner for every task. Its dynamics are several for an ensemble; None acts
+    at random.
 
     settings: what decides its results, as JSON values.
     """
@@ -45,7 +55,7 @@ class Contestant:
     settings: dict[str, Any]
 
 
-class Models:
+class Checkpoints:
     """The checkpoints that a run names, each loaded once."""
 
     def __init__(
@@ -99,19 +109,19 @@ def _able(name: str, model: ColaWorldModel, action_dim: int) -> ColaWorldModel:
     return model
 
 
-def make_contestant(
+def make_method(
     label: str,
     spec: ModelSpec,
-    models: Models,
+    models: Checkpoints,
     config: DictConfig,
     tasks: Sequence[str],
     rendering: str,
     device: torch.device,
-) -> Contestant:
-    """Everything of one model of the run, checked; ColaWorldError for what does not fit."""
+) -> Method:
+    """One method of the run, checked; ColaWorldError for what does not fit."""
     if spec == "random":
         settings = check_random(plain(config.random), models.world.action_dim)
-        return Contestant(label, {}, None, None, {"planner": "none", "checkpoint": None} | settings)
+        return Method(label, {}, None, None, {"planner": "none", "checkpoint": None} | settings)
     make_dynamics, settings = _dynamics(spec, models, config, device)
     planner = plain(config.planner)
     if spec == "simulator":
@@ -126,12 +136,12 @@ def make_contestant(
     if is_judged(plain(config.reward)):
         name = members(spec)[0] if isinstance(spec, str) else ""
         places = classifier_places(config.classifier, models.folders.get(name), models.world)
-        classifier = load_judge(places, ensemble(config), rendering).to(device)
+        classifier = load_classifiers(places, ensemble(config), rendering).to(device)
         prints = [fingerprint(*weight_files(place)) for place in places]
         settings["classifier"] = prints if len(prints) > 1 else prints[0]
         if len(prints) > 1:
             settings["ensemble"] = plain(config.ensemble)
-    return Contestant(label, planners, make_dynamics, classifier, settings)
+    return Method(label, planners, make_dynamics, classifier, settings)
 
 
 def ensemble(config: DictConfig) -> Combination:
@@ -140,7 +150,7 @@ def ensemble(config: DictConfig) -> Combination:
 
 
 def _dynamics(
-    spec: ModelSpec, models: Models, config: DictConfig, device: torch.device
+    spec: ModelSpec, models: Checkpoints, config: DictConfig, device: torch.device
 ) -> tuple[MakeDynamics, dict[str, Any]]:
     if spec == "simulator":
         return lambda pool: [SimulatorDynamics(pool, device)], {"checkpoint": None}
@@ -163,9 +173,54 @@ def _dynamics(
     return lambda _: worlds, settings
 
 
-def plain(config: Any) -> Any:
-    """A setting without OmegaConf's wrapping."""
-    return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+VALUES = "values"
+"""As a name in classifier=: the shipped value function of the world."""
+
+
+def classifier_places(
+    given: str | Sequence[str] | None, folder: Path | None, world: WorldInfo
+) -> list[Path]:
+    """Folders of the classifiers that were asked for, or of the one that belongs to the model in
+    `folder`; ColaWorldError when there is none."""
+    if given is None:
+        place = find_classifier(folder, world)
+        if place is None:
+            raise ColaWorldError(
+                f"There are no shipped classifiers of {world.simulator}; give classifier=FOLDER or "
+                "reward=mse."
+            )
+        return [place]
+    named = [given] if isinstance(given, str) else given
+    listed = [_shipped_values(world) if n == VALUES else Path(n).expanduser() for n in named]
+    places = [find_classifier(place) for place in listed]
+    for place, found in zip(listed, places, strict=True):
+        if found is None or not found.is_relative_to(place.parent):
+            raise ColaWorldError(
+                f"There is no classifier in {place}; classifier= takes a folder that holds one of "
+                "ours or VP2's <task>.pt files."
+            )
+    return [place for place in places if place is not None]
+
+
+def _shipped_values(world: WorldInfo) -> Path:
+    place = world.assets / VALUES
+    if not place.is_dir():
+        raise ColaWorldError(
+            f"{world.simulator} has no shipped value function: train one with 'python -m "
+            "cola_train.classifier data=FOLDER out=FOLDER discount=0.8' and give classifier=FOLDER."
+        )
+    return place
+
+
+def load_classifiers(
+    places: Sequence[Path], combine: Combination, rendering: str
+) -> TaskClassifier:
+    """The classifiers of these folders as one; ColaWorldError for any of another rendering profile
+    than that of the goals."""
+    loaded: list[TaskClassifier] = [load_classifier(place) for place in places]
+    judge = loaded[0] if len(loaded) == 1 else ClassifierEnsemble(loaded, combine)
+    check_same_profile(rendering, judge.rendering, "goals and the classifier")
+    return judge
 
 
 def make_planner(settings: dict[str, Any]) -> Any:

@@ -18,8 +18,8 @@ from cola_env.errors import ColaWorldError
 from cola_env.simulators.robodesk import RoboDeskEnv
 from cola_env.simulators.simulator_env import SimulatorEnv
 from cola_env.simulators.vp2_state import vp2_success
+from cola_env.workers import WORKER_ENDED, end_with_parent
 from cola_env.worlds import find_world
-from cola_train.workers import WORKER_ENDED, end_with_parent
 
 State = NDArray[np.float64]
 Frames = NDArray[np.uint8]

@@ -3,11 +3,10 @@
 import pytest
 import torch
 
-from benchmarks.vp2_protocol.contestants import Models, make_contestant
-from benchmarks.vp2_protocol.dynamics import CopyDynamics
-from benchmarks.vp2_protocol.foreign import VideoPredictionDynamics
+from benchmarks.vp2_protocol.dynamics import CopyDynamics, VideoPredictionDynamics
+from benchmarks.vp2_protocol.methods import Checkpoints, make_method
+from benchmarks.vp2_protocol.records import members, names
 from benchmarks.vp2_protocol.run import Run
-from benchmarks.vp2_protocol.settings import members, names
 from cola_env.errors import ColaWorldError
 from cola_env.models.world_model import ColaWorldModel
 from cola_env.worlds import ROBODESK
@@ -30,13 +29,13 @@ def own_model(tmp_path, monkeypatch) -> dict[str, str]:
 
 
 @pytest.fixture
-def contestant(configure, tmp_path):
-    """Make the contestant of one spec for push_red and open_slide."""
+def method(configure, tmp_path):
+    """Make the method of one spec for push_red and open_slide."""
 
     def make(spec, *overrides: str):
         config = configure(tmp_path / "run", *overrides)
-        models = Models(ROBODESK, {"it": spec}, CPU)
-        return make_contestant("it", spec, models, config, ["push_red", "open_slide"], "fast", CPU)
+        models = Checkpoints(ROBODESK, {"it": spec}, CPU)
+        return make_method("it", spec, models, config, ["push_red", "open_slide"], "fast", CPU)
 
     return make
 
@@ -58,29 +57,29 @@ def test_a_plus_joins_models_unless_it_is_in_a_folders_name(tmp_path):
     assert members(str(tmp_path / "a+b")) == [str(tmp_path / "a+b")]
 
 
-def test_planners_differ_by_task(contestant):
-    made = contestant("copy", "planner_by_task={open_slide:{num_samples:7,horizon:4}}")
+def test_planners_differ_by_task(method):
+    made = method("copy", "planner_by_task={open_slide:{num_samples:7,horizon:4}}")
     assert made.planners["push_red"].num_samples == 3
     assert (made.planners["open_slide"].num_samples, made.planners["open_slide"].horizon) == (7, 4)
     assert made.settings["planner_by_task"] == {"open_slide": {"num_samples": 7, "horizon": 4}}
-    assert "planner_by_task" not in contestant("copy").settings
+    assert "planner_by_task" not in method("copy").settings
 
 
-def test_an_ensemble_has_all_its_members_and_says_how_they_are_combined(contestant, tiny_model):
-    made = contestant(f"{tiny_model}+{tiny_model}", "ensemble.how=cautious")
+def test_an_ensemble_has_all_its_members_and_says_how_they_are_combined(method, tiny_model):
+    made = method(f"{tiny_model}+{tiny_model}", "ensemble.how=cautious")
     assert len(made.make_dynamics(None)) == 2
     assert made.settings["ensemble"] == {"how": "cautious", "penalty": 1.0}
     first, second = made.settings["weights"].split("+")
     assert first == second
-    assert "ensemble" not in contestant(str(tiny_model)).settings
+    assert "ensemble" not in method(str(tiny_model)).settings
     with pytest.raises(ColaWorldError, match="'copy' cannot be in the ensemble"):
-        contestant(f"{tiny_model}+copy")
+        method(f"{tiny_model}+copy")
 
 
-def test_copies_and_models_of_ones_own_are_what_they_say(contestant, own_model):
-    (copy,) = contestant("copy").make_dynamics(None)
+def test_copies_and_models_of_ones_own_are_what_they_say(method, own_model):
+    (copy,) = method("copy").make_dynamics(None)
     assert isinstance(copy, CopyDynamics)
-    made = contestant(own_model)
+    made = method(own_model)
     (foreign,) = made.make_dynamics(None)
     assert isinstance(foreign, VideoPredictionDynamics)
     assert made.settings["model"] == own_model and made.settings["checkpoint"] is None
@@ -97,7 +96,7 @@ def test_a_run_plays_a_model_of_ones_own_as_it_plays_the_same_of_ours(
     assert copy.imagined_psnr == mine.imagined_psnr and copy.imagined_psnr is not None
 
 
-def test_a_model_of_other_pixels_than_the_goals_is_told_of_at_once(contestant, tmp_path):
+def test_a_model_of_other_pixels_than_the_goals_is_told_of_at_once(method, tmp_path):
     ColaWorldModel(image_size=32, stdit_config={"input_size": 4}).save_pretrained(tmp_path)
     with pytest.raises(ColaWorldError, match="64 x 64 pixels, the model .* imagines 32 x 32"):
-        contestant(str(tmp_path))
+        method(str(tmp_path))
