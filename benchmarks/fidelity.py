@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,21 +20,20 @@ from cola_train.command import command
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from benchmarks.vp2_protocol.contestants import Models
-    from benchmarks.vp2_protocol.fidelity import Foresight, Problem
+    from benchmarks.fidelity_measures import CandidatePlans, PlanScores
+    from benchmarks.vp2_protocol.methods import Checkpoints
     from cola_env.classifier import TaskClassifier
     from cola_env.goals import GoalSet
 
 
-def collect(config: DictConfig, goals: GoalSet, tasks: list[str]) -> list[Problem]:
+def collect(config: DictConfig, goals: GoalSet, tasks: list[str]) -> list[CandidatePlans]:
     """The simulator's side of every problem, from OUT/problems where it is there already."""
     import numpy as np
 
-    from benchmarks.vp2_protocol.contestants import plain
-    from benchmarks.vp2_protocol.fidelity import Problem, pose
-    from benchmarks.vp2_protocol.settings import fingerprint
-    from benchmarks.vp2_protocol.simulation import SimulatorPool
+    from benchmarks.fidelity_measures import CandidatePlans, try_plans
+    from benchmarks.vp2_protocol.records import fingerprint, plain
     from cola_env.goals import goals_files
+    from cola_env.simulators.pool import SimulatorPool
     from cola_env.worlds import find_world
     from cola_train.progress import progress_bar
 
@@ -55,24 +53,24 @@ def collect(config: DictConfig, goals: GoalSet, tasks: list[str]) -> list[Proble
         with SimulatorPool(workers, *profile, world=goals.world) as pool:
             for task, pair in progress_bar(missing, "simulator"):
                 rng = np.random.default_rng([config.seed, pair])
-                problem = pose(
+                problem = try_plans(
                     goals.of(task)[pair], pool, config.candidates, config.horizon, rng, std
                 )
                 problem.save(paths[task, pair])
-    return [Problem.load(path) for path in paths.values()]
+    return [CandidatePlans.load(path) for path in paths.values()]
 
 
-def measure(config: DictConfig) -> tuple[list[Problem], dict[str, list[Foresight]]]:
-    """The problems, and every model's foresight of them.
+def measure(config: DictConfig) -> tuple[list[CandidatePlans], dict[str, list[PlanScores]]]:
+    """The problems, and every model's scores of them.
 
     Raises ColaWorldError for what is no checkpoint, and for models, goals and classifiers that are
     not of one rendering profile.
     """
+    from benchmarks.fidelity_measures import score_plans
     from benchmarks.vp2_protocol.agents import check_spread
-    from benchmarks.vp2_protocol.contestants import Models, plain
     from benchmarks.vp2_protocol.dynamics import WorldModelDynamics
-    from benchmarks.vp2_protocol.fidelity import foresee
-    from benchmarks.vp2_protocol.settings import choose_tasks, names
+    from benchmarks.vp2_protocol.methods import Checkpoints
+    from benchmarks.vp2_protocol.records import choose_tasks, names, plain
     from cola_env.checkpoints import pick_device
     from cola_env.errors import ColaWorldError
     from cola_env.goals import load_goals
@@ -84,7 +82,7 @@ def measure(config: DictConfig) -> tuple[list[Problem], dict[str, list[Foresight
     check_spread("planner.std", plain(config.planner.std), world.action_dim)
     if not 0 <= config.final_weight <= 1:
         raise ColaWorldError(f"final_weight must be in [0, 1], not {config.final_weight}.")
-    models = Models(world, specs, pick_device(config.device))
+    models = Checkpoints(world, specs, pick_device(config.device))
     for label, name in specs.items():
         if not isinstance(name, str) or name not in models.loaded:
             raise ColaWorldError(f"model={label} must be a checkpoint here.")
@@ -103,14 +101,14 @@ def measure(config: DictConfig) -> tuple[list[Problem], dict[str, list[Foresight
         for task in tasks
     }
     problems = collect(config, goals, tasks)
-    found: dict[str, list[Foresight]] = {}
+    found: dict[str, list[PlanScores]] = {}
     for label, name in ((label, str(name)) for label, name in specs.items()):
         dynamics = WorldModelDynamics(
             models.loaded[name], num_inference_steps=config.num_inference_steps
         )
         witness = witnesses[name]
         found[label] = [
-            foresee(
+            score_plans(
                 problem,
                 dynamics,
                 rewards[name, problem.task],
@@ -124,30 +122,30 @@ def measure(config: DictConfig) -> tuple[list[Problem], dict[str, list[Foresight
 
 
 def find_judge(
-    config: DictConfig, goals: GoalSet, models: Models, name: str, given: Any
+    config: DictConfig, goals: GoalSet, models: Checkpoints, name: str, given: Any
 ) -> TaskClassifier | None:
     """The classifier that scores what a model imagines; None for a reward that asks none."""
-    from benchmarks.vp2_protocol.contestants import plain
-    from benchmarks.vp2_protocol.judges import classifier_places, load_judge
+    from benchmarks.vp2_protocol.methods import classifier_places, load_classifiers
+    from benchmarks.vp2_protocol.records import plain
     from cola_env.ensembles import Combination
     from cola_env.rewards import is_judged
 
     if not is_judged(plain(config.reward)):
         return None
     places = classifier_places(given, models.folders[name], models.world)
-    return load_judge(places, Combination(), goals.rendering).to(models.loaded[name].device)
+    return load_classifiers(places, Combination(), goals.rendering).to(models.loaded[name].device)
 
 
-def make_rows(found: dict[str, list[Foresight]]) -> list[dict[str, Any]]:
+def make_rows(found: dict[str, list[PlanScores]]) -> list[dict[str, Any]]:
     """A row a model and task, and one a model over all tasks."""
-    from benchmarks.vp2_protocol.fidelity import summary
+    from benchmarks.fidelity_measures import summary
 
     rows: list[dict[str, Any]] = []
-    for label, foresights in found.items():
-        for task in dict.fromkeys(f.task for f in foresights):
-            of_task = [f for f in foresights if f.task == task]
+    for label, scored in found.items():
+        for task in dict.fromkeys(f.task for f in scored):
+            of_task = [f for f in scored if f.task == task]
             rows.append({"model": label, "task": task, **summary(of_task)})
-        rows.append({"model": label, "task": "all", **summary(foresights)})
+        rows.append({"model": label, "task": "all", **summary(scored)})
     return rows
 
 
@@ -156,13 +154,14 @@ def main(config: DictConfig) -> None:
     import torch
 
     from benchmarks.fidelity_report import draw, table, write_page
-    from benchmarks.terminal import terminal
+    from benchmarks.harness import command_line
+    from benchmarks.vp2_protocol.results import terminal
     from cola_env.files import write_text
 
     torch.set_num_threads(1)
     problems, found = measure(config)
     rows, out = make_rows(found), Path(config.out)
-    report = {"command": " ".join(["python -m benchmarks.fidelity", *sys.argv[1:]]), "rows": rows}
+    report = {"command": command_line("benchmarks.fidelity"), "rows": rows}
     write_text(out / "fidelity.json", json.dumps(report, indent=1) + "\n")
     draw(found, out / "fidelity.png")
     page = write_page(out, rows, problems, found)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.vp2_protocol.fidelity import Foresight, Problem, calibration
+from benchmarks.fidelity_measures import CandidatePlans, PlanScores, calibration
 from benchmarks.vp2_protocol.page import STYLE, embedded
 from cola_env.files import write_text
 
@@ -36,8 +36,8 @@ COLUMNS = {
 FIRST = ("rank", "regret", "auc", "chosen", "psnr_1")
 WORST = 12
 """Problems of each model that the page shows."""
-Found = Mapping[str, Sequence[Foresight]]
-"""By model, its foresight of every problem."""
+Found = Mapping[str, Sequence[PlanScores]]
+"""By model, its scores of every problem."""
 TEMPLATE = Path(__file__).with_name("fidelity_page.html")
 
 
@@ -69,8 +69,8 @@ def draw(found: Found, path: Path) -> None:
         rows, columns, figsize=(4.4 * columns, 4 * rows), layout="constrained", squeeze=False
     )
     axes = list(grid.flat)
-    for axis, (model, foresights) in zip(axes, found.items(), strict=False):
-        _scores(axis, model, foresights)
+    for axis, (model, scored) in zip(axes, found.items(), strict=False):
+        _scores(axis, model, scored)
     _calibration(axes[len(found)], found)
     _errors(axes[len(found) + 1], found)
     for axis in axes[count:]:
@@ -79,9 +79,9 @@ def draw(found: Found, path: Path) -> None:
     plt.close(figure)
 
 
-def _scores(axis: Axes, model: str, foresights: Sequence[Foresight]) -> None:
+def _scores(axis: Axes, model: str, scored: Sequence[PlanScores]) -> None:
     """Scores by the problem's own scale: 0 is its mean candidate's real score, 1 its best one's."""
-    for f in foresights:
+    for f in scored:
         x, y = ((s - f.real.mean()) / f.spread for s in (f.imagined, f.real))
         colors = ["C2" if success else "0.6" for success in f.successes]
         axis.scatter(x, y, s=6, c=colors, alpha=0.5, linewidths=0)
@@ -93,8 +93,8 @@ def _scores(axis: Axes, model: str, foresights: Sequence[Foresight]) -> None:
 
 def _calibration(axis: Axes, found: Found) -> None:
     axis.plot([0, 1], [0, 1], color="0.4", linestyle=":")
-    for model, foresights in found.items():
-        bins = calibration(foresights)
+    for model, scored in found.items():
+        bins = calibration(scored)
         if bins:
             axis.plot([b.probability for b in bins], [b.rate for b in bins], "o-", label=model)
     axis.set(xlabel="imagined probability of success", ylabel="rate of real successes")
@@ -103,8 +103,8 @@ def _calibration(axis: Axes, found: Found) -> None:
 
 
 def _errors(axis: Axes, found: Found) -> None:
-    for model, foresights in found.items():
-        errors = np.mean([f.error for f in foresights], 0).clip(1e-10)
+    for model, scored in found.items():
+        errors = np.mean([f.error for f in scored], 0).clip(1e-10)
         axis.plot(range(1, len(errors) + 1), -10 * np.log10(errors), "o-", label=model)
     axis.set(xlabel="imagined step", ylabel="PSNR on moving pixels (dB)")
     axis.set_title("Growth of the error", fontsize=10)
@@ -112,14 +112,14 @@ def _errors(axis: Axes, found: Found) -> None:
 
 
 def write_page(
-    out: Path, rows: Sequence[Mapping[str, Any]], problems: Sequence[Problem], found: Found
+    out: Path, rows: Sequence[Mapping[str, Any]], problems: Sequence[CandidatePlans], found: Found
 ) -> Path:
     """OUT/index.html, which works offline: the table, OUT/fidelity.png, and each model's worst
     choices, what came of them above what the model expected."""
     cards = []
-    for model, foresights in found.items():
-        order = sorted(range(len(problems)), key=lambda i: -foresights[i].regret)[:WORST]
-        cards += [_card(model, problems[i], foresights[i]) for i in order]
+    for model, scored in found.items():
+        order = sorted(range(len(problems)), key=lambda i: -scored[i].regret)[:WORST]
+        cards += [_card(model, problems[i], scored[i]) for i in order]
     shown = _columns(rows)
     page = Template(TEMPLATE.read_text()).substitute(
         style=STYLE.read_text(),
@@ -139,24 +139,24 @@ def _row(row: Mapping[str, Any], shown: Sequence[str]) -> str:
     return f"<tr{total}>{title}<td>{row['problems']}</td>{cells}</tr>"
 
 
-def _card(model: str, problem: Problem, foresight: Foresight) -> str:
-    verdict = "success" if foresight.successes[foresight.choice] else "failure"
-    strip = embedded(_strip(problem, foresight), "image/png")
+def _card(model: str, problem: CandidatePlans, scores: PlanScores) -> str:
+    verdict = "success" if scores.successes[scores.choice] else "failure"
+    strip = embedded(_strip(problem, scores), "image/png")
     return (
         f'<article class="{verdict}"><img src="{strip}" alt="">'
         f"<p><em>{verdict}</em> <b>{escape(problem.task)}</b> {escape(model)}<br>"
-        f"<small>regret {foresight.regret:.2f}, overrated {foresight.overrated:.2f}; "
+        f"<small>regret {scores.regret:.2f}, overrated {scores.overrated:.2f}; "
         f"{int(problem.successes.sum())} of {len(problem.successes)} candidates succeed"
         f"</small></p></article>"
     )
 
 
-def _strip(problem: Problem, foresight: Foresight) -> bytes:
+def _strip(problem: CandidatePlans, scores: PlanScores) -> bytes:
     """PNG: the last context frame and what the choice led to; below, what was expected; the goal
     at the right."""
     last = problem.context[-1]
-    real = np.concatenate([last, *problem.frames[foresight.choice], problem.goal], axis=1)
-    dreamt = np.concatenate([last, *foresight.dream, np.zeros_like(last)], axis=1)
+    real = np.concatenate([last, *problem.frames[scores.choice], problem.goal], axis=1)
+    dreamt = np.concatenate([last, *scores.dream, np.zeros_like(last)], axis=1)
     file = io.BytesIO()
     Image.fromarray(np.concatenate([real, dreamt])).save(file, "PNG")
     return file.getvalue()

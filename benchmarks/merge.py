@@ -10,8 +10,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.vp2_protocol.paired import comparisons
-from benchmarks.vp2_protocol.table import Row, results_json
+from benchmarks.vp2_protocol.results import Row, comparisons, results_json
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_text
 from cola_train.ending import ending

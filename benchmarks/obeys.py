@@ -10,21 +10,19 @@ rollout; prints a table.
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import hydra
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from benchmarks.batched import merge
-from benchmarks.terminal import terminal
+from benchmarks.harness import command_line
 from benchmarks.vp2 import play
-from benchmarks.vp2_protocol.contestants import plain
+from benchmarks.vp2_protocol.records import plain
+from benchmarks.vp2_protocol.results import ROW_KEYS, make_rows, terminal
 from benchmarks.vp2_protocol.run import Run
-from benchmarks.vp2_protocol.table import ROW_KEYS, make_rows
 from cola_env.checkpoints import find_checkpoint, load_model
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_text
@@ -90,7 +88,8 @@ def planning_run(config: DictConfig) -> Run:
         "device": config.device,
     }
     try:
-        return Run(merge(hydra.compose("vp2", groups), named | given))
+        merged: Any = OmegaConf.merge(hydra.compose("vp2", groups), named | given)
+        return Run(merged)
     except OmegaConfBaseException as error:
         raise ColaWorldError(f"planning does not fit benchmarks/vp2.py: {error}") from error
 
@@ -133,7 +132,7 @@ def main(config: DictConfig) -> None:
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     results = {
-        "command": " ".join(["python -m benchmarks.obeys", *sys.argv[1:]]),
+        "command": command_line("benchmarks.obeys"),
         "held_out_episodes": sources.num_episodes("test", with_actions=True),
         **measure(model, reference, train, test, config),
     }

@@ -4,20 +4,17 @@ One process, one torch thread on a CPU. Every figure is the median of repeated r
 the ratios at the end compare figures of the same run.
 """
 
-import sys
-from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
 import torch
+from omegaconf import DictConfig
 
 import cola_env  # noqa: F401
-from benchmarks.arguments import read_arguments
-from benchmarks.machine import machine
-from benchmarks.report import report
-from benchmarks.timing import median_seconds, simulator_step
+from benchmarks.harness import command_line, machine, median_seconds, report
 from cola_env.checkpoints import load_model, pick_device
-from cola_train.ending import ending
+from cola_env.simulators.robodesk import RoboDeskEnv
+from cola_train.command import command
 from planners import CEM, AR1Noise
 
 TASK = "push_red"
@@ -57,32 +54,29 @@ def planner_overhead(repeats: int) -> dict[str, float]:
     }
 
 
-@dataclass
-class Settings:
-    checkpoint: str = "cola"
-    repeats: int = 10
-    out: str | None = None
+def simulator_step(rendering: str, repeats: int) -> float:
+    """Seconds of one rendered step of the real RoboDesk under small random actions."""
+    env = RoboDeskEnv(TASK, rendering=rendering)
+    env.reset(seed=0)
+    env.action_space.seed(0)
+    actions = iter([env.action_space.sample() * 0.3 for _ in range(repeats + 1)])
+    seconds = median_seconds(lambda: env.step(next(actions)), torch.device("cpu"), repeats)
+    env.close()
+    return seconds
 
 
-def main(arguments: list[str]) -> None:
-    with ending():
-        settings = read_arguments(Settings, arguments, __doc__)
-        report(measure(settings, arguments), settings.out)
-
-
-def measure(settings: Settings, arguments: list[str]) -> dict[str, Any]:
-    checkpoint, repeats = settings.checkpoint, settings.repeats
+def measure(checkpoint: str, repeats: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     device = pick_device()
     seconds = {
         **dream_steps(checkpoint, device, repeats),
         **rollouts(checkpoint, device, repeats),
-        "simulator_step_fast": simulator_step(TASK, "fast", repeats),
-        "simulator_step_vp2": simulator_step(TASK, "vp2", max(2, repeats // 4)),
+        "simulator_step_fast": simulator_step("fast", repeats),
+        "simulator_step_vp2": simulator_step("vp2", max(2, repeats // 4)),
         **planner_overhead(repeats),
     }
     return {
-        "command": " ".join(["python -m benchmarks.speed", *arguments]),
+        "command": command_line("benchmarks.speed"),
         "machine": machine(device),
         "seconds": seconds,
         "imagined_frames_per_second": 64 * 6 / seconds["rollout_64x6"],
@@ -96,5 +90,10 @@ def measure(settings: Settings, arguments: list[str]) -> dict[str, Any]:
     }
 
 
+@command("speed")
+def main(config: DictConfig) -> None:
+    report(measure(config.checkpoint, config.repeats), config.out)
+
+
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -7,9 +7,10 @@ tasks=all episodes=30 model=[cola,direct,simulator,random] out=runs/full`. A run
 goes on when it is started again. All settings and their defaults: benchmarks/conf/vp2.yaml.
 """
 
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from cola_train.command import command
+from cola_train.ending import GOES_ON
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -17,13 +18,7 @@ if TYPE_CHECKING:
     from benchmarks.vp2_protocol.records import EpisodeRecord
     from benchmarks.vp2_protocol.run import Run
 
-# As a script's folder, benchmarks/ would come first and its planners.py hide the package planners.
-HERE = Path(__file__).resolve().parent
-sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != HERE]
-
-# The other heavy imports are inside, because every simulator process imports this file again.
-from cola_train.command import command  # noqa: E402
-from cola_train.ending import GOES_ON  # noqa: E402
+# The heavy imports are inside, because every simulator process imports this file again.
 
 
 @command("vp2", GOES_ON)
@@ -49,7 +44,7 @@ def play(benchmark: "Run") -> None:
     )
     from rich.text import Text
 
-    from benchmarks.terminal import terminal
+    from benchmarks.vp2_protocol.results import terminal
 
     columns = (
         TextColumn("{task.description}"),
@@ -73,12 +68,16 @@ def play(benchmark: "Run") -> None:
 
 def report(benchmark: "Run") -> None:
     """Print the table and paired differences; write results.json, results.csv and index.html."""
-    from benchmarks.terminal import terminal
     from benchmarks.vp2_protocol.page import write_page
-    from benchmarks.vp2_protocol.paired import comparisons
-    from benchmarks.vp2_protocol.published import verdict
-    from benchmarks.vp2_protocol.stopwatch import shares
-    from benchmarks.vp2_protocol.table import make_rows, terminal_table, write_results
+    from benchmarks.vp2_protocol.results import (
+        comparisons,
+        make_rows,
+        shares,
+        terminal,
+        terminal_table,
+        verdict,
+        write_results,
+    )
 
     records = benchmark.finished()
     if not records:

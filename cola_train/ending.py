@@ -1,21 +1,14 @@
-"""How commands and their worker processes end.
-
-A command ends in one sentence, whatever it is that stops it. Workers do not outlive the process
-that started them, and may be killed.
-"""
+"""How commands end: in one sentence, whatever it is that stops them."""
 
 from __future__ import annotations
 
 import errno
-import os
 import signal
 import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import connection, parent_process
 from types import FrameType
 
 from cola_env.errors import ColaWorldError
@@ -29,10 +22,6 @@ DISK_WORDS = (
     "file write failed",
 )
 """In the messages of libraries that write files and keep no error number."""
-WORKER_ENDED = (
-    "A worker process ended (out of memory, killed, or the simulator failed to start, see above). "
-    "What was finished is kept: give the command again, with fewer workers= if memory is short."
-)
 
 
 @contextmanager
@@ -87,24 +76,3 @@ def _of_disk(error: BaseException) -> str | None:
 def warn_plainly() -> None:
     """Warnings without the line of code that they come from."""
     warnings.formatwarning = lambda message, *_, **__: f"Warning: {message}\n"
-
-
-def end_with_parent() -> None:
-    """End this process as soon as its parent has ended, also by ``kill -9``."""
-    parent = parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-
-
-@contextmanager
-def deaths_told() -> Iterator[None]:
-    """ColaWorldError where a process of a ``ProcessPoolExecutor`` has ended before its work."""
-    try:
-        yield
-    except BrokenProcessPool as error:
-        raise ColaWorldError(WORKER_ENDED) from error
-
-
-def _end_with(sentinel: int) -> None:
-    connection.wait([sentinel])
-    os._exit(1)

@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.paper_experiments.runs import Lines, Study, as_list, runs_of
 from benchmarks.paper_experiments.verdicts import HealthCurve
 from benchmarks.training_runs import opened
-from benchmarks.vp2_protocol.settings import fingerprint
+from benchmarks.vp2_protocol.records import fingerprint
 from cola_env.checkpoints import load_model
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_text

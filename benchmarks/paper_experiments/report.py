@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from benchmarks.harness import command_line
 from benchmarks.paper_experiments.verdicts import Verdict, together
 from cola_env.files import write_text
 
@@ -54,7 +54,7 @@ def write_result(name: str, result: Result, setting: str, out: Path) -> None:
         "outcome": result.outcome,
         "claims": [asdict(claim) for claim in result.claims],
         "setting": setting,
-        "command": command(),
+        "command": command_line("benchmarks.paper"),
         "numbers": result.numbers,
     }
     write_text(out / f"{name}.json", json.dumps(stored, indent=1) + "\n")
@@ -72,7 +72,7 @@ def markdown(name: str, result: Result, setting: str) -> str:
         *([f"![{result.title}]({name}.png)"] if result.draw is not None else []),
         table(result.head, result.rows),
         *result.notes,
-        f"`{command()}`",
+        f"`{command_line('benchmarks.paper')}`",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -92,7 +92,3 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
     """The mean of the seeds and their range: '2.31 (2.10 to 2.52)'."""
     mean, *ends = (f"{x:.{digits}f}" for x in (fmean(values), min(values), max(values)))
     return mean if len(values) == 1 else f"{mean} ({ends[0]} to {ends[1]})"
-
-
-def command() -> str:
-    return " ".join(["python -m benchmarks.paper", *sys.argv[1:]])

@@ -13,8 +13,7 @@ from benchmarks.paper_experiments.measures import QUALITY, last, quality
 from benchmarks.paper_experiments.report import Claim, Result, spread
 from benchmarks.paper_experiments.runs import Study, as_list
 from benchmarks.paper_experiments.verdicts import INCONCLUSIVE, Verdict, positive
-from benchmarks.vp2_protocol.paired import paired_differences
-from benchmarks.vp2_protocol.table import Row, cell, overall, pooled
+from benchmarks.vp2_protocol.results import Row, cell, overall, paired_differences, pooled
 from cola_env.errors import ColaWorldError
 
 HEAD = ("", "two-stage", "joint")

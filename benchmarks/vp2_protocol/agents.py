@@ -1,7 +1,9 @@
 """Who decides: a planner that imagines with some dynamics, or smooth random actions."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -11,29 +13,12 @@ from gymnasium.spaces import Box
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.vp2_protocol.settings import Rules
-from benchmarks.vp2_protocol.stopwatch import Stopwatch
+from benchmarks.vp2_protocol.dynamics import Dynamics, Judgement, LatentScreen, PlanningProblem
+from benchmarks.vp2_protocol.records import Rules
 from cola_env.ensembles import Combination
 from cola_env.errors import ColaWorldError
 from cola_env.rewards import Reward
 from planners import MPC, Planner, PlanResult, Screened
-
-
-@dataclass(frozen=True)
-class Situation:
-    """B episodes of one task at a moment of decision.
-
-    frames: uint8 (B, C, 64, 64, 3), the last real frames; actions: float32 (B, C - 1, A), the
-    actions between them; states: float64 (B, D), of the simulator; goals: float32
-    (B, 64, 64, 3) in [0, 1].
-    """
-
-    task: str
-    frames: Tensor
-    actions: Tensor
-    states: NDArray[np.float64]
-    goals: Tensor
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -54,7 +39,7 @@ class Agent(Protocol):
     def reset(self, *, batch: int) -> None:
         """B episodes begin."""
 
-    def decide(self, situation: Situation) -> Decision: ...
+    def decide(self, problem: PlanningProblem) -> Decision: ...
 
     def select(self, episodes: Tensor) -> None:
         """Go on with those of a bool mask (B,) alone: the others have ended."""
@@ -63,31 +48,25 @@ class Agent(Protocol):
 SLACK = 1.0
 """By so much imagined frames may leave [0, 1], as a decoder's do a little."""
 
-Imagination = Callable[[slice, Tensor], Tensor]
-"""(which b of the B problems, actions (b, N, H, A)) -> float frames (b, N, H, 64, 64, 3)."""
 
-
-Judgement = Callable[[slice, Tensor], Tensor]
-"""The same arguments -> rewards (b, N, H), or scores (b, N)."""
 Cost = Callable[[Tensor], Tensor]
 """actions (B, N, H, A) -> costs (B, N)."""
 
 
-class Dynamics(Protocol):
-    """Something that can tell what candidate actions would lead to."""
+class Stopwatch:
+    """Seconds by name; work that is under way on a GPU counts where it is waited for."""
 
-    device: torch.device
+    def __init__(self, device: str | torch.device = "cpu") -> None:
+        self.device = torch.device(device)
+        self.spent: defaultdict[str, float] = defaultdict(float)
 
-    def imagine(self, situation: Situation) -> Imagination: ...
-
-
-class Screen(Protocol):
-    """Cheap rewards that choose which candidates are imagined in pixels: one of ``factor``."""
-
-    @property
-    def factor(self) -> int: ...
-
-    def rewards(self, situation: Situation) -> Judgement: ...
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.spent[name] += time.perf_counter() - start
 
 
 class MPCAgent:
@@ -104,13 +83,13 @@ class MPCAgent:
     def select(self, episodes: Tensor) -> None:
         self.mpc.select(episodes)
 
-    def decide(self, situation: Situation) -> Decision:
-        return Decision(self._plan(lambda actions: actions.sum((2, 3)), situation).actions)
+    def decide(self, problem: PlanningProblem) -> Decision:
+        return Decision(self._plan(lambda actions: actions.sum((2, 3)), problem).actions)
 
-    def _plan(self, cost: Cost, situation: Situation) -> PlanResult:
+    def _plan(self, cost: Cost, problem: PlanningProblem) -> PlanResult:
         """The next plan; ColaWorldError for what the planner cannot do."""
         try:
-            self.mpc.act(cost, self.action_space, seed=situation.seed)
+            self.mpc.act(cost, self.action_space, seed=problem.seed)
         except ColaWorldError:
             raise
         except (TypeError, ValueError) as error:
@@ -140,7 +119,7 @@ class PlanningAgent(MPCAgent):
         rules: Rules,
         sequences: int = 128,
         combine: Combination | None = None,
-        screen: Screen | None = None,
+        screen: LatentScreen | None = None,
     ) -> None:
         super().__init__(planner, action_space, rules)
         self.dynamics = dynamics
@@ -150,11 +129,11 @@ class PlanningAgent(MPCAgent):
         self.screen = screen
 
     @torch.no_grad()
-    def decide(self, situation: Situation) -> Decision:
+    def decide(self, problem: PlanningProblem) -> Decision:
         began, watch = time.perf_counter(), Stopwatch(self.dynamics[0].device)
         with watch("imagination"):
-            imaginations = [member.imagine(situation) for member in self.dynamics]
-        batch = len(situation.states)
+            imaginations = [member.imagine(problem) for member in self.dynamics]
+        batch = len(problem.states)
 
         def scores(rows: slice, actions: Tensor) -> Tensor:
             found = []
@@ -162,13 +141,13 @@ class PlanningAgent(MPCAgent):
                 with watch("imagination"):
                     frames = _checked(imagination(rows, actions), actions)
                 with watch("rewards"):
-                    goals = situation.goals[rows].to(frames.device)
+                    goals = problem.goals[rows].to(frames.device)
                     found.append(self._score(self.reward(frames, goals)))
             return self.combine(torch.stack(found))
 
         cost = self._in_groups(scores, batch)
-        screened = self.screen and self._screened(self.screen, cost, situation, watch)
-        plan = self._plan(screened or cost, situation)
+        screened = self.screen and self._screened(self.screen, cost, problem, watch)
+        plan = self._plan(screened or cost, problem)
         with watch("imagination"):
             shown = plan.actions[:, None, : self.rules.executed]
             frames = imaginations[0](slice(0, batch), shown)[:, 0]
@@ -180,16 +159,16 @@ class PlanningAgent(MPCAgent):
         return Decision(plan.actions.cpu(), imagined, costs.double().cpu().numpy(), watch.spent)
 
     def _screened(
-        self, screen: Screen, cost: Cost, situation: Situation, watch: Stopwatch
+        self, screen: LatentScreen, cost: Cost, problem: PlanningProblem, watch: Stopwatch
     ) -> Screened:
         with watch("screening"):
-            rewards = screen.rewards(situation)
+            rewards = screen.rewards(problem)
 
         def scores(rows: slice, actions: Tensor) -> Tensor:
             with watch("screening"):
                 return self._score(rewards(rows, actions))
 
-        return Screened(cost, self._in_groups(scores, len(situation.states)), screen.factor)
+        return Screened(cost, self._in_groups(scores, len(problem.states)), screen.factor)
 
     def _in_groups(self, scores: Judgement, batch: int) -> Cost:
         """The cost of ``scores`` (b, N), computed for so many problems at once as memory allows: by

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.vp2_protocol.agents import Agent, Decision, Situation
-from benchmarks.vp2_protocol.settings import Rules
-from benchmarks.vp2_protocol.simulation import SimulatorPool
-from benchmarks.vp2_protocol.stopwatch import Stopwatch
+from benchmarks.vp2_protocol.agents import Agent, Decision, Stopwatch
+from benchmarks.vp2_protocol.dynamics import PlanningProblem
+from benchmarks.vp2_protocol.records import Rules
 from cola_env.goals import GoalPair
+from cola_env.simulators.pool import SimulatorPool
 
 Frame = NDArray[np.uint8]
 
@@ -79,7 +79,7 @@ class Batch:
         """Decide for every live episode and let the simulators act; returns those that are over."""
         began = time.perf_counter()
         still = self._step < self.rules.idle_steps
-        decision = self._stand_still() if still else self.agent.decide(self._situation())
+        decision = self._stand_still() if still else self.agent.decide(self._problem())
         count = 1 if still else min(self.rules.replan_every, self.rules.steps - self._step)
         seconds = (time.perf_counter() - began) / len(self.live)
         acting = Stopwatch()
@@ -119,7 +119,7 @@ class Batch:
             self.agent.select(torch.tensor(stay))
         return over
 
-    def _situation(self) -> Situation:
+    def _problem(self) -> PlanningProblem:
         context = min(self.rules.context, len(self.live[0].frames))
         frames = np.stack([np.stack(e.frames[-context:]) for e in self.live])
         goals = np.stack([e.pair.goal_frame for e in self.live])
@@ -128,7 +128,7 @@ class Batch:
             np.reshape(e.actions[len(e.actions) - context + 1 :], (-1, size)) for e in self.live
         ]
         key = (self.rules.seed, zlib.crc32(self.task.encode()), self._first, self._step)
-        return Situation(
+        return PlanningProblem(
             task=self.task,
             frames=torch.from_numpy(frames),
             actions=torch.from_numpy(np.stack(past).astype(np.float32)),

@@ -10,25 +10,31 @@ from gymnasium.spaces import Box
 from omegaconf import DictConfig
 
 from benchmarks.vp2_protocol.agents import Agent, MPCAgent, PlanningAgent, RandomActions
-from benchmarks.vp2_protocol.contestants import (
-    Contestant,
-    Models,
+from benchmarks.vp2_protocol.dynamics import make_screen
+from benchmarks.vp2_protocol.episodes import Batch, Episode, play
+from benchmarks.vp2_protocol.methods import (
+    Checkpoints,
+    Method,
     ensemble,
-    make_contestant,
+    make_method,
+)
+from benchmarks.vp2_protocol.page import write_video
+from benchmarks.vp2_protocol.records import (
+    EpisodeRecord,
+    Rules,
+    RunFolder,
+    choose_tasks,
+    fingerprint,
+    names,
     plain,
 )
-from benchmarks.vp2_protocol.episodes import Batch, Episode, play
-from benchmarks.vp2_protocol.latent_screen import make_screen
-from benchmarks.vp2_protocol.published import protocol_identity
-from benchmarks.vp2_protocol.records import EpisodeRecord, RunFolder
-from benchmarks.vp2_protocol.settings import Rules, choose_tasks, fingerprint, names
-from benchmarks.vp2_protocol.simulation import SimulatorPool
-from benchmarks.vp2_protocol.video import write_video
+from benchmarks.vp2_protocol.results import protocol_identity
 from cola_env.checkpoints import pick_device
 from cola_env.errors import ColaWorldError
 from cola_env.goals import goals_files, load_goals
 from cola_env.lpips_distance import LPIPS
 from cola_env.rewards import make_reward
+from cola_env.simulators.pool import SimulatorPool
 from cola_env.worlds import ROBODESK, find_world
 
 Progress = Callable[[EpisodeRecord], None]
@@ -53,7 +59,7 @@ class Run:
         self.device = pick_device(config.device)
         torch.set_num_threads(1)
         specs = names(plain(config.model))
-        models = Models(self.world, specs, self.device)
+        models = Checkpoints(self.world, specs, self.device)
         if config.compile:
             models.compile()
         self.goals = load_goals(models.rendering(config.rendering), config.goals, self.world)
@@ -66,21 +72,19 @@ class Run:
                 f"choose some of {', '.join(sorted(known))}."
             )
         self.lpips = LPIPS(config.lpips) if config.lpips else None
-        self.contestants = [
-            make_contestant(
-                label, spec, models, config, self.tasks, self.goals.rendering, self.device
-            )
+        self.methods = [
+            make_method(label, spec, models, config, self.tasks, self.goals.rendering, self.device)
             for label, spec in specs.items()
         ]
         self.folder = RunFolder(Path(config.out))
-        self.folder.claim(self._identity(), {c.label: c.settings for c in self.contestants})
+        self.folder.claim(self._identity(), {c.label: c.settings for c in self.methods})
 
     @property
     def planned(self) -> list[tuple[str, str, int]]:
         """(model, task, pair) of every episode of the run."""
         return [
-            (contestant.label, task, pair)
-            for contestant in self.contestants
+            (method.label, task, pair)
+            for method in self.methods
             for task in self.tasks
             for pair in range(min(self.rules.episodes, len(self.goals.of(task))))
         ]
@@ -112,29 +116,29 @@ class Run:
         profile = self.goals.rendering, self.goals.action_repeat
         judge = self.rules.judge
         with SimulatorPool(workers, *profile, threads, judge, self.world.name) as pool:
-            for contestant in self.contestants:
-                for episode in play(self._batches(contestant, pool), threads):
-                    progress(self._save(contestant.label, episode))
+            for method in self.methods:
+                for episode in play(self._batches(method, pool), threads):
+                    progress(self._save(method.label, episode))
 
-    def _batches(self, contestant: Contestant, pool: SimulatorPool) -> Iterator[Batch]:
+    def _batches(self, method: Method, pool: SimulatorPool) -> Iterator[Batch]:
         for task in self.tasks:
             pairs = list(enumerate(self.goals.of(task)))[: self.rules.episodes]
             for start in range(0, len(pairs), self.rules.batch_size):
                 part = pairs[start : start + self.rules.batch_size]
-                if all(self.folder.load(contestant.label, task, index) for index, _ in part):
+                if all(self.folder.load(method.label, task, index) for index, _ in part):
                     continue
-                yield Batch(part, self._agent(contestant, task, pool), pool, self.rules)
+                yield Batch(part, self._agent(method, task, pool), pool, self.rules)
 
-    def _agent(self, contestant: Contestant, task: str, pool: SimulatorPool) -> Agent:
+    def _agent(self, method: Method, task: str, pool: SimulatorPool) -> Agent:
         space = Box(-1, 1, self.goals.pairs[0].expert_actions.shape[1:])
-        if contestant.make_dynamics is None:
+        if method.make_dynamics is None:
             random = RandomActions(self.rules.steps, **plain(self.config.random))
             return MPCAgent(random, space, self.rules)
-        dynamics = contestant.make_dynamics(pool)
+        dynamics = method.make_dynamics(pool)
         return PlanningAgent(
-            contestant.planners[task],
+            method.planners[task],
             dynamics,
-            make_reward(self.rules.reward, task, contestant.classifier, lpips=self.lpips),
+            make_reward(self.rules.reward, task, method.classifier, lpips=self.lpips),
             space,
             self.rules,
             sequences=128 if self.device.type == "cpu" else 4096,

@@ -8,19 +8,24 @@ from benchmarks.vp2_protocol.agents import (
     MPCAgent,
     PlanningAgent,
     RandomActions,
-    Situation,
     check_random,
 )
-from benchmarks.vp2_protocol.contestants import make_planner
-from benchmarks.vp2_protocol.dynamics import CopyDynamics, SimulatorDynamics, WorldModelDynamics
+from benchmarks.vp2_protocol.dynamics import (
+    CopyDynamics,
+    LatentScreen,
+    PlanningProblem,
+    SimulatorDynamics,
+    WorldModelDynamics,
+    make_screen,
+)
 from benchmarks.vp2_protocol.episodes import Batch, play
-from benchmarks.vp2_protocol.latent_screen import LatentScreen, make_screen
-from benchmarks.vp2_protocol.settings import Rules
-from benchmarks.vp2_protocol.simulation import SimulatorPool
+from benchmarks.vp2_protocol.methods import make_planner
+from benchmarks.vp2_protocol.records import Rules
 from cola_env.checkpoints import load_model
 from cola_env.ensembles import Combination
 from cola_env.errors import ColaWorldError
 from cola_env.rewards import MSEReward
+from cola_env.simulators.pool import SimulatorPool
 from planners import CEM, PlanResult
 
 SPACE = Box(-1, 1, (5,))
@@ -34,7 +39,7 @@ class Painter:
     def __init__(self, gain: float = 1.0):
         self.gain = gain
 
-    def imagine(self, situation):
+    def imagine(self, problem):
         def imagination(rows, candidates):
             level = (self.gain * candidates.cumsum(-2)[..., 0]).clamp(0, 1)
             return level[..., None, None, None].expand(*level.shape, 64, 64, 3)
@@ -42,8 +47,8 @@ class Painter:
         return imagination
 
 
-def situation(batch: int, **changes) -> Situation:
-    return Situation(
+def problem(batch: int, **changes) -> PlanningProblem:
+    return PlanningProblem(
         **{
             "task": "push_red",
             "frames": torch.zeros(batch, 1, 64, 64, 3, dtype=torch.uint8),
@@ -61,7 +66,7 @@ def test_planning_reaches_each_problems_goal_whatever_the_chunks(sequences):
     rules = Rules("mse", episodes=1, seed=0, replan_every=2, final_weight=0.5)
     planner = CEM(horizon=3, num_samples=48, iterations=4)
     agent = PlanningAgent(planner, [Painter()], MSEReward(), SPACE, rules, sequences)
-    decision = deciding(agent, 3).decide(situation(3))
+    decision = deciding(agent, 3).decide(problem(3))
     reached = decision.actions[..., 0].cumsum(1)
     assert decision.actions.shape == (3, 3, 5)
     assert reached[:, -1] == pytest.approx(torch.tensor([0.2, 0.4, 0.6]), abs=0.15)
@@ -81,7 +86,7 @@ def test_a_plan_does_not_depend_on_the_parts_that_its_candidates_come_in(tiny_mo
     for chunk in (None, 7, 24):
         planner = CEM(horizon=3, num_samples=24, iterations=1, chunk_size=chunk)
         agent = PlanningAgent(planner, [dynamics], MSEReward(), SPACE, rules, sequences=48)
-        plans.append(deciding(agent, 3).decide(situation(3)).actions)
+        plans.append(deciding(agent, 3).decide(problem(3)).actions)
     assert torch.allclose(plans[0], plans[1], atol=1e-5)
     assert torch.allclose(plans[0], plans[2], atol=1e-5)
 
@@ -96,7 +101,7 @@ class Still:
 def test_a_planner_that_gives_only_actions_is_enough():
     rules = Rules("mse", episodes=1, seed=0, replan_every=2)
     agent = PlanningAgent(Still(), [Painter()], MSEReward(), SPACE, rules, 8)
-    decision = deciding(agent, 2).decide(situation(2))
+    decision = deciding(agent, 2).decide(problem(2))
     error = (torch.linspace(0.1, 0.4, 4)[None] - torch.tensor([[0.2], [0.6]])).square().mean(1)
     assert decision.costs == pytest.approx(error.numpy(), abs=1e-5)
 
@@ -108,7 +113,7 @@ def test_an_ensembles_scores_are_combined_and_its_first_members_frames_shown(how
     painters = [Painter(1.0), Painter(2.0)]
     combine = Combination(how, penalty=0.5)
     agent = PlanningAgent(Still(), painters, MSEReward(), SPACE, rules, combine=combine)
-    decision = agent.decide(situation(1, goals=torch.full((1, 64, 64, 3), 0.4)))
+    decision = agent.decide(problem(1, goals=torch.full((1, 64, 64, 3), 0.4)))
     steps = np.linspace(0.1, 0.4, 4)
     scores = [-np.square(np.minimum(gain * steps, 1) - 0.4).mean() for gain in (1.0, 2.0)]
     expected = {
@@ -131,8 +136,8 @@ class LatentPainter(WorldModelDynamics):
     def encode(self, frames):
         return frames[:, :1, :1, :1].permute(0, 3, 1, 2)
 
-    def rollouts(self, situation, decoded=True):
-        imagination = Painter().imagine(situation)
+    def rollouts(self, problem, decoded=True):
+        imagination = Painter().imagine(problem)
 
         def rollout(rows, candidates):
             self.seen[decoded] += candidates.shape[0] * candidates.shape[1]
@@ -153,12 +158,12 @@ def test_a_latent_screen_decodes_only_the_candidates_nearest_to_the_goal():
         return MSEReward()(frames, goal)
 
     plain = PlanningAgent(planner, [painter], reward, SPACE, rules)
-    far = deciding(plain, 2).decide(situation(2)).costs
+    far = deciding(plain, 2).decide(problem(2)).costs
     drawn = judged[0]
     assert painter.seen[False] == 0
     judged.clear()
     screened = PlanningAgent(planner, [painter], reward, SPACE, rules, screen=screen)
-    decision = deciding(screened, 2).decide(situation(2))
+    decision = deciding(screened, 2).decide(problem(2))
     finalists = judged[0]
     assert finalists.shape == drawn.shape == (2, 8, 2)
     assert painter.seen[False] == 2 * 16 * 8, "so many were imagined, undecoded"
@@ -190,7 +195,7 @@ def test_scores_sum_over_time_where_the_rules_say_so():
             SPACE,
             Rules("mse", episodes=1, seed=0, replan_every=2, sum_over_time=sums),
         )
-        .decide(situation(1))
+        .decide(problem(1))
         .costs
         for sums in (False, True)
     ]
@@ -199,7 +204,7 @@ def test_scores_sum_over_time_where_the_rules_say_so():
 
 def test_a_copy_imagines_that_nothing_moves():
     frames = torch.randint(0, 256, (2, 2, 64, 64, 3), dtype=torch.uint8)
-    imagine = CopyDynamics().imagine(situation(2, frames=frames))
+    imagine = CopyDynamics().imagine(problem(2, frames=frames))
     imagined = imagine(slice(1, 2), torch.rand(1, 3, 4, 5))
     assert imagined.shape == (1, 3, 4, 64, 64, 3)
     last = (frames[1, -1].float() / 255).expand(1, 3, 4, -1, -1, -1)
@@ -219,20 +224,20 @@ def random_agent(steps, **settings):
 
 def test_random_actions_are_smooth_bounded_and_go_on():
     agent = deciding(random_agent(2000, scale=0.6, correlation=0.7), 2)
-    actions = agent.decide(situation(2)).actions
+    actions = agent.decide(problem(2)).actions
     assert actions.abs().max() <= 1
     x = actions[0, :, 0]
     assert torch.corrcoef(torch.stack((x[:-1], x[1:])))[0, 1] == pytest.approx(0.7, abs=0.08)
     assert not torch.equal(actions[0], actions[1])
     agent.select(torch.tensor([False, True]))
-    assert torch.equal(agent.decide(situation(1, seed=4)).actions[:, :-3], actions[1:, 3:])
-    assert torch.equal(deciding(agent, 2).decide(situation(2)).actions, actions)
+    assert torch.equal(agent.decide(problem(1, seed=4)).actions[:, :-3], actions[1:, 3:])
+    assert torch.equal(deciding(agent, 2).decide(problem(2)).actions, actions)
 
 
 def test_random_actions_have_a_scale_for_each_component():
     scale = [0.5, 0.1, 0.0, 0.2, 0.3]
     agent = random_agent(4000, scale=scale, correlation=0.7)
-    assert agent.decide(situation(1)).actions[0].std(0).tolist() == pytest.approx(scale, rel=0.15)
+    assert agent.decide(problem(1)).actions[0].std(0).tolist() == pytest.approx(scale, rel=0.15)
     assert check_random({"scale": scale, "correlation": 0.7}, 5)["random"]["scale"] == scale
 
 
@@ -286,7 +291,7 @@ def test_the_oracle_ranks_the_script_first_and_leaves_states_alone(goals, pool):
     chosen = candidates[[pairs.index(pair) for pair in ready]]
     states = np.stack([pair.initial_state for pair in ready])
     goal = torch.from_numpy(np.stack([pair.goal_frame for pair in ready])).float() / 255
-    imagine = SimulatorDynamics(pool).imagine(situation(len(ready), states=states, goals=goal))
+    imagine = SimulatorDynamics(pool).imagine(problem(len(ready), states=states, goals=goal))
     frames = imagine(slice(None), torch.from_numpy(chosen))
     rewards = MSEReward()(frames, goal)
     assert frames.shape == (len(ready), 4, horizon, 64, 64, 3)

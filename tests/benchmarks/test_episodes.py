@@ -7,11 +7,11 @@ from gymnasium.spaces import Box
 
 from benchmarks.vp2_protocol.agents import Decision, PlanningAgent
 from benchmarks.vp2_protocol.episodes import Batch, play
-from benchmarks.vp2_protocol.settings import Rules
-from benchmarks.vp2_protocol.simulation import Outcome
+from benchmarks.vp2_protocol.records import Rules
 from cola_env.errors import ColaWorldError
 from cola_env.goals import GoalPair
 from cola_env.rewards import MSEReward
+from cola_env.simulators.pool import Outcome
 from planners import CEM, ICEM, MPPI, Chain, Gradient, PlanResult
 
 
@@ -57,9 +57,9 @@ class Walker:
     def select(self, episodes):
         self.told.append(episodes.tolist())
 
-    def decide(self, situation):
-        self.seen.append(situation)
-        plans = torch.zeros(len(situation.states), 4, 5)
+    def decide(self, problem):
+        self.seen.append(problem)
+        plans = torch.zeros(len(problem.states), 4, 5)
         plans[..., 0] = 1
         plans[..., 1] = torch.arange(4)
         return Decision(plans, costs=np.arange(len(plans)) + 0.5)
@@ -96,7 +96,7 @@ def test_the_agent_sees_the_last_frames_the_actions_between_and_who_goes_on(play
     assert second.states[:, 1].tolist() == [20, 5]
     assert third.frames[:, :, 0, 0, 0].tolist() == [[50, 60]]
     assert third.states.tolist() == [[6, 20]]
-    assert len({situation.seed for situation in agent.seen}) == 3
+    assert len({problem.seed for problem in agent.seen}) == 3
 
 
 def test_zero_actions_come_first_and_only_the_idle_ones_count():
@@ -117,7 +117,7 @@ def test_batches_at_once_play_as_one_after_the_other():
             Batch([(i, pair(3.0 + i))], agent, Counter(), rules) for i, agent in enumerate(agents)
         ]
         episodes = sorted(play(batches, at_once), key=lambda episode: episode.index)
-        seeds = [[situation.seed for situation in agent.seen] for agent in agents]
+        seeds = [[problem.seed for problem in agent.seen] for agent in agents]
         return [(e.success, len(e.actions)) for e in episodes], seeds
 
     assert run(1) == run(3)
@@ -125,7 +125,7 @@ def test_batches_at_once_play_as_one_after_the_other():
 
 def test_an_agents_error_ends_the_play():
     class Broken(Walker):
-        def decide(self, situation):
+        def decide(self, problem):
             raise RuntimeError("no idea")
 
     rules = Rules("mse", episodes=1, seed=0)
@@ -135,9 +135,9 @@ def test_an_agents_error_ends_the_play():
 
 def test_the_compilers_settings_reach_the_threads():
     class Asking(Walker):
-        def decide(self, situation):
+        def decide(self, problem):
             found.append(torch._dynamo.config.recompile_limit)
-            return super().decide(situation)
+            return super().decide(problem)
 
     found: list[int] = []
     rules = Rules("mse", episodes=1, seed=0, steps=1, replan_every=1)
@@ -151,8 +151,8 @@ class Painter:
 
     device = torch.device("cpu")
 
-    def imagine(self, situation):
-        start = torch.from_numpy(situation.states[:, 0]).float()[:, None, None]
+    def imagine(self, problem):
+        start = torch.from_numpy(problem.states[:, 0]).float()[:, None, None]
 
         def imagination(rows, candidates):
             level = (start[rows] + candidates[..., 0].cumsum(-1)) * 10 / 255

@@ -1,4 +1,4 @@
-"""True frames are perfect foresight, reversed ones the worst; candidates are really tried out."""
+"""True frames are scored perfectly, reversed ones worst; candidates are really tried out."""
 
 from contextlib import nullcontext
 from dataclasses import replace
@@ -12,15 +12,20 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from benchmarks import fidelity
+from benchmarks.fidelity_measures import (
+    CandidatePlans,
+    calibration,
+    score_plans,
+    summary,
+    try_plans,
+)
 from benchmarks.fidelity_report import draw, write_page
 from benchmarks.vp2_protocol.dynamics import SimulatorDynamics
-from benchmarks.vp2_protocol.fidelity import Problem, calibration, foresee, pose, summary
-from benchmarks.vp2_protocol.simulation import SimulatorPool
-from cola_env.checkpoints import load_model
 from cola_env.classifier import SuccessClassifier
 from cola_env.errors import ColaWorldError
 from cola_env.models.world_model import ColaWorldModel
 from cola_env.rewards import MSEReward
+from cola_env.simulators.pool import SimulatorPool
 
 
 class Recorded:
@@ -31,7 +36,7 @@ class Recorded:
     def __init__(self, frames, order):
         self.frames = torch.from_numpy(frames[order]).float()[None] / 255
 
-    def imagine(self, situation):
+    def imagine(self, problem):
         return lambda rows, candidates: self.frames
 
 
@@ -42,10 +47,10 @@ def bar(width: int) -> np.ndarray:
 
 
 @pytest.fixture
-def problem() -> Problem:
+def problem() -> CandidatePlans:
     """Four candidates whose last frames come nearer and nearer to an all-white goal."""
     frames = np.stack([[bar(8), bar(8 + 8 * n)] for n in range(1, 5)])
-    return Problem(
+    return CandidatePlans(
         task="push_red",
         context=bar(4)[None],
         past=np.zeros((0, 5), np.float32),
@@ -57,11 +62,11 @@ def problem() -> Problem:
     )
 
 
-def test_true_frames_are_perfect_foresight_and_their_reverse_the_worst(problem):
-    perfect = summary([foresee(problem, Recorded(problem.frames, [0, 1, 2, 3]), MSEReward())])
+def test_true_frames_rank_perfectly_and_their_reverse_worst(problem):
+    perfect = summary([score_plans(problem, Recorded(problem.frames, [0, 1, 2, 3]), MSEReward())])
     assert (perfect["rank"], perfect["regret"], perfect["auc"]) == (1, 0, 1)
     assert perfect["chosen"] == perfect["chosen_real"] == 1
-    worst = summary([foresee(problem, Recorded(problem.frames, [3, 2, 1, 0]), MSEReward())])
+    worst = summary([score_plans(problem, Recorded(problem.frames, [3, 2, 1, 0]), MSEReward())])
     assert (worst["rank"], worst["auc"], worst["chosen"]) == (-1, 0, 0)
     assert worst["auc_real"] == worst["chosen_real"] == worst["possible"] == 1
     assert worst["regret"] > 1 and worst["psnr_last"] < perfect["psnr_last"]
@@ -70,29 +75,29 @@ def test_true_frames_are_perfect_foresight_and_their_reverse_the_worst(problem):
 def test_final_weight_scores_candidates_by_where_they_end(problem):
     detours = replace(problem, frames=problem.frames[:, ::-1].copy())
     backwards = Recorded(detours.frames, [3, 2, 1, 0])
-    worst = foresee(detours, backwards, MSEReward())
+    worst = score_plans(detours, backwards, MSEReward())
     assert summary([worst])["rank"] == -1
-    ends = foresee(detours, backwards, MSEReward(), final_weight=1.0)
+    ends = score_plans(detours, backwards, MSEReward(), final_weight=1.0)
     assert len(set(ends.real)) == len(set(ends.imagined)) == 1, "all of them end in the same frame"
 
 
 def test_the_choice_is_overrated_where_only_it_is_dreamt_better(problem):
     frames = problem.frames[[3, 1, 2, 3]]
     dream = SimpleNamespace(device="cpu", imagine=lambda _: lambda *_: as_floats(frames))
-    found = foresee(problem, dream, MSEReward())
+    found = score_plans(problem, dream, MSEReward())
     assert found.choice == 0 and not found.successes[0]
     worth = [score(problem, i) for i in range(4)]
     spread = max(worth) - np.mean(worth)
     assert found.regret == pytest.approx((worth[3] - worth[0]) / spread, rel=1e-5)
     assert found.overrated == pytest.approx(0.75 * (worth[3] - worth[0]) / spread, rel=1e-5)
-    assert foresee(problem, Recorded(problem.frames, [0, 1, 2, 3]), MSEReward()).overrated == 0
+    assert score_plans(problem, Recorded(problem.frames, [0, 1, 2, 3]), MSEReward()).overrated == 0
 
 
 def as_floats(frames: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(frames).float()[None] / 255
 
 
-def score(problem: Problem, candidate: int) -> float:
+def score(problem: CandidatePlans, candidate: int) -> float:
     goal = torch.from_numpy(problem.goal).float()[None] / 255
     return float(MSEReward()(as_floats(problem.frames)[:, candidate], goal).mean())
 
@@ -106,7 +111,7 @@ class Brightness:
 
 def test_calibration_is_of_imagined_probabilities_and_real_successes(problem):
     order = [0, 1, 2, 3]
-    found = foresee(problem, Recorded(problem.frames, order), MSEReward(), judge=Brightness())
+    found = score_plans(problem, Recorded(problem.frames, order), MSEReward(), judge=Brightness())
     assert found.probability == pytest.approx([0.25, 0.375, 0.5, 0.625])
     bins = calibration([found], bins=2)
     assert [(b.rate, b.count) for b in bins] == [(0, 2), (1, 2)]
@@ -115,10 +120,12 @@ def test_calibration_is_of_imagined_probabilities_and_real_successes(problem):
 
 
 def test_the_page_shows_the_worst_choices_and_works_offline(problem, tmp_path):
-    worst = foresee(
+    worst = score_plans(
         problem, Recorded(problem.frames, [3, 2, 1, 0]), MSEReward(), judge=Brightness()
     )
-    best = foresee(problem, Recorded(problem.frames, [0, 1, 2, 3]), MSEReward(), 0, Brightness())
+    best = score_plans(
+        problem, Recorded(problem.frames, [0, 1, 2, 3]), MSEReward(), 0, Brightness()
+    )
     found = {"model": [best, worst]}
     draw(found, tmp_path / "fidelity.png")
     page = write_page(tmp_path, fidelity.make_rows(found), [problem] * 2, found).read_text()
@@ -130,7 +137,7 @@ def test_the_page_shows_the_worst_choices_and_works_offline(problem, tmp_path):
 def test_problems_without_both_outcomes_do_not_count_for_the_auc(problem):
     failed = replace(problem, successes=np.zeros(4, bool))
     order = [0, 1, 2, 3]
-    both = [foresee(p, Recorded(p.frames, order), MSEReward()) for p in (problem, failed)]
+    both = [score_plans(p, Recorded(p.frames, order), MSEReward()) for p in (problem, failed)]
     measured = summary(both)
     assert measured["auc"] == 1 and measured["possible"] == 0.5 and measured["successes"] == 0.25
 
@@ -138,12 +145,12 @@ def test_problems_without_both_outcomes_do_not_count_for_the_auc(problem):
 def test_candidates_are_really_tried_out(goals, tmp_path):
     pair = goals.pairs[0]
     with SimulatorPool(1, goals.rendering, goals.action_repeat) as pool:
-        problem = pose(pair, pool, 4, pair.expert_steps, np.random.default_rng(0))
-        measured = summary([foresee(problem, SimulatorDynamics(pool), MSEReward())])
+        problem = try_plans(pair, pool, 4, pair.expert_steps, np.random.default_rng(0))
+        measured = summary([score_plans(problem, SimulatorDynamics(pool), MSEReward())])
     assert problem.successes[0], "the scripted solution itself, without noise, is candidate 0"
     assert measured["rank"] == 1 and measured["psnr_last"] > 90
     problem.save(tmp_path / "a" / "p.npz")
-    loaded = Problem.load(tmp_path / "a" / "p.npz")
+    loaded = CandidatePlans.load(tmp_path / "a" / "p.npz")
     assert loaded.task == problem.task
     assert all(
         np.array_equal(getattr(loaded, name), value)
@@ -162,6 +169,7 @@ def configure(*overrides: str) -> DictConfig:
 def checkpoints(tmp_path_factory) -> Path:
     """Untrained models and classifiers of both rendering profiles: fast, vp2, fast_judge, ..."""
     folder = tmp_path_factory.mktemp("models")
+    ColaWorldModel(rendering="fast", action_dim=7).save_pretrained(folder / "libero")
     for rendering in ("fast", "vp2"):
         torch.manual_seed(0)
         ColaWorldModel(rendering=rendering).save_pretrained(folder / rendering)
@@ -174,13 +182,13 @@ def posed(monkeypatch, problem) -> list[str]:
     """Problems need no simulator here; grows by the rendering profile of each one posed."""
     profiles: list[str] = []
 
-    def pose(pair, pool, count, horizon, rng, std):
+    def try_plans(pair, pool, count, horizon, rng, std):
         profiles.append(pool)
         return problem
 
-    simulation = "benchmarks.vp2_protocol.simulation.SimulatorPool"
+    simulation = "cola_env.simulators.pool.SimulatorPool"
     monkeypatch.setattr(simulation, lambda workers, rendering, *_, **__: nullcontext(rendering))
-    monkeypatch.setattr("benchmarks.vp2_protocol.fidelity.pose", pose)
+    monkeypatch.setattr("benchmarks.fidelity_measures.try_plans", try_plans)
     return profiles
 
 
@@ -228,12 +236,10 @@ def test_a_classifier_is_needed_by_the_rewards_that_ask_one(
     monkeypatch.setattr("cola_env.worlds.ASSETS", tmp_path / "nothing")
     file = tmp_path / "libero.npz"
     task = "libero_goal/put_the_bowl_on_the_plate"
-    actions = np.zeros((4, 7), np.float32)
-    pairs = tuple(replace(pair, task=task, expert_actions=actions) for pair in goals.pairs)
+    still = np.zeros((1, 7), np.float32)
+    pairs = tuple(replace(pair, task=task, expert_actions=still) for pair in goals.pairs)
     replace(goals, world="libero", pairs=pairs).save(file)
-    config = dict(load_model(checkpoints / "fast", "cpu").config) | {"action_dim": 7}
-    ColaWorldModel.from_config(config).save_pretrained(tmp_path / "seven")
-    given = [f"model={tmp_path / 'seven'}", f"goals={file}", f"out={tmp_path}", "env=libero"]
+    given = [f"model={checkpoints / 'libero'}", f"goals={file}", f"out={tmp_path}", "env=libero"]
     given.append("tasks=all")
     with pytest.raises(ColaWorldError, match="LIBERO has no shipped value function"):
         fidelity.measure(configure(*given))

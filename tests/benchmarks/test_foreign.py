@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.vp2_protocol.agents import PlanningAgent, Situation, _checked
-from benchmarks.vp2_protocol.foreign import VideoPredictionDynamics, make_foreign
-from benchmarks.vp2_protocol.settings import Rules
+from benchmarks.vp2_protocol.agents import PlanningAgent, _checked
+from benchmarks.vp2_protocol.dynamics import PlanningProblem, VideoPredictionDynamics, make_foreign
+from benchmarks.vp2_protocol.records import Rules
 from cola_env.errors import ColaWorldError
 
 COUNT, HORIZON = 3, 4
@@ -29,9 +29,9 @@ class Brighter:
 
 
 @pytest.fixture
-def situation():
+def problem():
     frames = torch.stack((torch.full((2, 64, 64, 3), 51), torch.full((2, 64, 64, 3), 102)), 1)
-    return Situation(
+    return PlanningProblem(
         task="push_red",
         frames=frames.to(torch.uint8),
         actions=torch.full((2, 1, 5), 0.25),
@@ -47,9 +47,9 @@ def candidates(problems: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_a_callable_gets_and_gives_vp2s_arrays(situation, whole):
+def test_a_callable_gets_and_gives_vp2s_arrays(problem, whole):
     model = Brighter(whole=whole)
-    imagination = VideoPredictionDynamics(model).imagine(situation)
+    imagination = VideoPredictionDynamics(model).imagine(problem)
     frames = imagination(slice(1, 2), candidates(2)[1:])
     video, actions = model.batch["video"], model.batch["actions"]
     assert video.dtype == actions.dtype == np.float32
@@ -62,9 +62,9 @@ def test_a_callable_gets_and_gives_vp2s_arrays(situation, whole):
 
 
 @pytest.mark.parametrize(("context", "levels"), [(1, [0.4]), (4, [0.2, 0.2, 0.2, 0.4])])
-def test_a_short_past_is_filled_up_and_a_long_one_cut(situation, context, levels):
+def test_a_short_past_is_filled_up_and_a_long_one_cut(problem, context, levels):
     model = Brighter(context)
-    VideoPredictionDynamics(model).imagine(situation)(slice(None), candidates(2))
+    VideoPredictionDynamics(model).imagine(problem)(slice(None), candidates(2))
     assert model.batch["video"][0, :, 0, 0, 0] == pytest.approx(levels)
     past = model.batch["actions"][0, : context - 1, 0]
     assert past == pytest.approx(([0.0] * 2 + [0.25])[4 - context :])
@@ -81,8 +81,8 @@ def test_a_short_past_is_filled_up_and_a_long_one_cut(situation, context, levels
         ({"rgb": np.zeros((6, 5, 64, 64, 3), np.uint8)}, "uint8"),
     ],
 )
-def test_a_wrong_return_is_told_in_one_sentence(situation, given, told):
-    imagination = VideoPredictionDynamics(lambda batch: given).imagine(situation)
+def test_a_wrong_return_is_told_in_one_sentence(problem, given, told):
+    imagination = VideoPredictionDynamics(lambda batch: given).imagine(problem)
     with pytest.raises(ColaWorldError, match=rf"\(6, 5, 64, 64, 3\), not .*{told}") as error:
         imagination(slice(None), candidates(2))
     assert "\n" not in str(error.value)
@@ -93,11 +93,11 @@ class Wrong:
 
     device = torch.device("cpu")
 
-    def imagine(self, situation):
+    def imagine(self, problem):
         return lambda rows, actions: torch.zeros(*actions.shape[:2], 64, 64, 3)
 
 
-def test_so_is_a_wrong_return_of_an_imagination(situation):
+def test_so_is_a_wrong_return_of_an_imagination(problem):
     from gymnasium.spaces import Box
 
     from cola_env.rewards import MSEReward
@@ -109,7 +109,7 @@ def test_so_is_a_wrong_return_of_an_imagination(situation):
     )
     with pytest.raises(ColaWorldError, match=r"shape \(2, 3, 2, 64, 64, 3\).*gave"):
         agent.reset(batch=2)
-        agent.decide(situation)
+        agent.decide(problem)
 
 
 MODULE = """
@@ -122,7 +122,7 @@ class Callable:
 
 class Ours:
     device = torch.device("cpu")
-    def imagine(self, situation): ...
+    def imagine(self, problem): ...
 
 class Neither: ...
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.vp2_protocol.intervals import bonett_price, wilson
+from benchmarks.vp2_protocol.results import bonett_price, wilson
 
 
 @pytest.mark.parametrize(

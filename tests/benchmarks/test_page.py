@@ -2,7 +2,7 @@ import pytest
 
 from benchmarks.vp2_protocol import page
 from benchmarks.vp2_protocol.records import EpisodeRecord, RunFolder
-from benchmarks.vp2_protocol.table import make_rows
+from benchmarks.vp2_protocol.results import make_rows
 
 
 @pytest.fixture

@@ -2,9 +2,14 @@
 
 import pytest
 
-from benchmarks.vp2_protocol.intervals import wilson
-from benchmarks.vp2_protocol.paired import comparisons, paired_differences
-from benchmarks.vp2_protocol.table import overall, pooled, rate_row
+from benchmarks.vp2_protocol.results import (
+    comparisons,
+    overall,
+    paired_differences,
+    pooled,
+    rate_row,
+    wilson,
+)
 
 
 def row(

@@ -9,12 +9,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import benchmarks
-from benchmarks.vp2_protocol.contestants import make_planner, plain
+from benchmarks.vp2_protocol.methods import make_planner
 from benchmarks.vp2_protocol.page import write_page
-from benchmarks.vp2_protocol.published import departures, obstacles, verdict
-from benchmarks.vp2_protocol.records import EpisodeRecord
+from benchmarks.vp2_protocol.records import EpisodeRecord, plain
+from benchmarks.vp2_protocol.results import departures, make_rows, obstacles, verdict, write_results
 from benchmarks.vp2_protocol.run import Run
-from benchmarks.vp2_protocol.table import make_rows, write_results
 from cola_env.vp2_classifier import VP2Network
 
 CONF = Path(benchmarks.__file__).parent / "conf"

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.suite_videos import ACTED, film, main
+from benchmarks.measurements.suite_videos import ACTED, film, main
 from cola_train.data.training_data import DataSources
 
 

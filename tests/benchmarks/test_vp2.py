@@ -12,8 +12,8 @@ import pytest
 import benchmarks
 from benchmarks.vp2 import report
 from benchmarks.vp2_protocol.records import RunFolder
+from benchmarks.vp2_protocol.results import shares
 from benchmarks.vp2_protocol.run import Run
-from benchmarks.vp2_protocol.stopwatch import shares
 from cola_env.errors import ColaWorldError
 
 OVERRIDES = ("episodes=2", "batch_size=1")
@@ -123,9 +123,8 @@ def test_bad_settings_are_told_in_one_sentence(configure, tmp_path, override, to
         Run(configure(tmp_path, override))
 
 
-def test_the_script_finds_the_planner_package_beside_benchmarks_planners_py(tmp_path):
-    """Run as a script, its folder leads sys.path, where planners.py would hide the package; it may
-    be reached through a link."""
+def test_no_file_beside_the_script_hides_a_package(tmp_path):
+    """Run as a script, its folder leads sys.path; it may be reached through a link."""
     script = Path(benchmarks.__file__).parent / "vp2.py"
     linked = tmp_path / "linked"
     linked.symlink_to(script.parents[1])

@@ -10,10 +10,10 @@ from hydra import compose, initialize_config_dir
 import benchmarks
 from benchmarks.make_goals import make_task
 from benchmarks.vp2_protocol.run import Run
-from benchmarks.vp2_protocol.simulation import SimulatorPool
 from cola_env.errors import ColaWorldError
 from cola_env.goals import GoalSet
 from cola_env.models.world_model import ColaWorldModel
+from cola_env.simulators.pool import SimulatorPool
 from cola_env.worlds import LIBERO
 from cola_train.controllers.libero import Scene
 

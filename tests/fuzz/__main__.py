@@ -19,8 +19,8 @@ import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from benchmarks.machine import processor
-from benchmarks.vp2_protocol.records import write_text
+from benchmarks.harness import processor
+from cola_env.files import write_text
 from cola_train.progress import progress_bar
 from tests.fuzz.rounds import Figures, tried
 

@@ -75,8 +75,8 @@ def play(name: str, seed: int, count: int, present: Path, result: Path) -> None:
     """One round; `present` holds the input that is being tried, `result` the Figures."""
     import torch
 
-    from benchmarks.machine import peak_resident
-    from cola_train.ending import end_with_parent
+    from benchmarks.harness import peak_resident
+    from cola_env.workers import end_with_parent
     from tests.fuzz.boundaries import explore
     from tests.fuzz.judge import Fault
 

@@ -17,8 +17,7 @@ import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from benchmarks.machine import processor
-from benchmarks.report import report
+from benchmarks.harness import processor, report
 from cola_train.progress import progress_bar
 from tests.fuzz.environments import PIXELS, model
 from tests.fuzz.judge import check_finite

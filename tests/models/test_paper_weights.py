@@ -1,4 +1,4 @@
-"""`benchmarks/paper_size.py`: its random weights are in the layout that the loaders read, and its
+"""The measurement paper_size: its random weights are in the layout that the loaders read, and its
 numbers are of the settings and the machine that they are said to be of."""
 
 import json
@@ -7,10 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks import paper_size
-from benchmarks.paper_size import Settings
-from benchmarks.paper_weights import publish_network, publish_vae
-from cola_env.errors import ColaWorldError
+from benchmarks.measurements import paper_size
+from benchmarks.measurements.paper_size import Settings
+from benchmarks.measurements.paper_weights import publish_network, publish_vae
 from cola_env.models.opensora import load_network, load_vae
 from cola_env.models.sizes import PAPER
 from cola_env.models.stdit import STDiTConfig
@@ -26,7 +25,7 @@ VAE = VAEConfig(
 
 
 def test_what_is_written_is_what_is_loaded(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("benchmarks.paper_weights.SHARD_BYTES", 20_000)
+    monkeypatch.setattr("benchmarks.measurements.paper_weights.SHARD_BYTES", 20_000)
     torch.manual_seed(0)
     count = publish_network(tmp_path / "network", NETWORK, captions=(4, 16))
     network, report = load_network(tmp_path / "network", {"residual": False, "fps": 24.0}, 256)
@@ -39,12 +38,22 @@ def test_what_is_written_is_what_is_loaded(tmp_path, monkeypatch) -> None:
     assert sum(p.numel() for p in vae.parameters()) + 8 == count
 
 
-def test_unknown_settings_are_named() -> None:
-    assert Settings.of(["depth=2", "compile=true"]) == Settings(depth=2, compile=True)
-    with pytest.raises(ColaWorldError, match="There is no setting dept: did you mean depth?"):
-        Settings.of(["dept=2"])
-    with pytest.raises(ColaWorldError, match="no part dance"):
-        Settings.of(["parts=load,dance"])
+def main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr("sys.argv", ["paper_size.py", *arguments])
+    paper_size.main()
+
+
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [
+        ("dept=2", "There is no setting dept: did you mean depth?"),
+        ("parts=[load,dance]", "no part dance"),
+        ("parts=load,train", "several values"),
+    ],
+)
+def test_unknown_settings_are_named(monkeypatch, argument: str, told: str) -> None:
+    with pytest.raises(SystemExit, match=told):
+        main(monkeypatch, argument)
 
 
 def test_a_part_is_measured_again_under_other_settings_or_on_another_machine(
@@ -64,15 +73,15 @@ def test_a_part_is_measured_again_under_other_settings_or_on_another_machine(
     out = tmp_path / "out.json"
 
     def measured(*arguments: str) -> dict:
-        paper_size.main([f"out={out}", "depth=2", "device=cpu", *arguments])
+        main(monkeypatch, f"out={out}", "depth=2", "device=cpu", *arguments)
         return json.loads(out.read_text())["depths"]["2"]
 
     measured()
-    assert measured("parts=train,load")["train"]["seconds"] == 2, "it is there already"
-    assert measured("parts=train", "frames=16")["train"]["settings"]["frames"] == 16
-    assert measured("parts=train", "frames=16", "compile=true")["train"]["seconds"] == 5
+    assert measured("parts=[train,load]")["train"]["seconds"] == 2, "it is there already"
+    assert measured("parts=[train]", "frames=16")["train"]["settings"]["frames"] == 16
+    assert measured("parts=[train]", "frames=16", "compile=true")["train"]["seconds"] == 5
     here["processor"] = "another"
-    found = measured("parts=load")
+    found = measured("parts=[load]")
     assert [found[part]["machine"]["processor"] for part in ("load", "predict")] == [
         "another",
         "this one",

@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator, DistributedType, FullyShardedDataParallelPlugin, PartialState
 from torch import Tensor
 
-from benchmarks.kill_stress import Flow
+from benchmarks.measurements.kill_stress import Flow
 from cola_env.errors import ColaWorldError
 from cola_env.models.quantizer import VectorQuantizer
 from cola_train.phases import Phase, Reconstruction

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.kill_stress import stress
+from benchmarks.measurements.kill_stress import stress
 from cola_env.errors import ColaWorldError
 from cola_train.checkpoints import Checkpoints
 from cola_train.phases import FlowMatching, Phase

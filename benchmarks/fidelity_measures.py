@@ -1,0 +1,255 @@
+"""Candidate plans tried out in the real simulator, and how well a model tells what they lead to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from benchmarks.vp2_protocol.agents import candidate_score
+from benchmarks.vp2_protocol.dynamics import Dynamics, PlanningProblem
+from cola_env.files import write_atomically
+from cola_env.goals import GoalPair
+from cola_env.rewards import ClassifierReward, Reward
+from cola_env.simulators.pool import SimulatorPool
+from planners import AR1Noise
+
+
+@dataclass(frozen=True)
+class CandidatePlans:
+    """A moment of a demonstration, N candidate plans from there, and what they really lead to.
+
+    context: uint8 (C, 64, 64, 3), the last real frames; past: float32 (C - 1, A), the actions
+    between them; state: float64 (D,); goal: uint8 (64, 64, 3); candidates: float32 (N, H, A);
+    frames: uint8 (N, H, 64, 64, 3), the simulator's; successes: bool (N,).
+    """
+
+    task: str
+    context: NDArray[np.uint8]
+    past: NDArray[np.float32]
+    state: NDArray[np.float64]
+    goal: NDArray[np.uint8]
+    candidates: NDArray[np.float32]
+    frames: NDArray[np.uint8]
+    successes: NDArray[np.bool_]
+
+    def save(self, path: Path) -> None:
+        def write(target: Path) -> None:
+            with target.open("wb") as file:
+                np.savez(file, **vars(self))
+
+        write_atomically(path, write)
+
+    @classmethod
+    def load(cls, path: Path) -> CandidatePlans:
+        with np.load(path) as file:
+            return cls(task=str(file["task"]), **{k: file[k] for k in file.files if k != "task"})
+
+
+def try_plans(
+    pair: GoalPair,
+    pool: SimulatorPool,
+    count: int,
+    horizon: int,
+    rng: np.random.Generator,
+    std: float | Sequence[float] = 0.5,
+) -> CandidatePlans:
+    """Plans from a random step of the pair's scripted solution.
+
+    Half of the ``count`` candidates are what a planner tries first (AR(1) noise of standard
+    deviation ``std``, one number or one a component), the others go on with the solution under
+    noise of 0 to ``std``.
+    """
+    done = int(rng.integers(0, max(1, pair.expert_steps - 1)))
+    frames, state = [pair.initial_frame], pair.initial_state
+    if done:
+        outcome = pool.advance(pair.task, state, pair.expert_actions[:done]).result()
+        frames, state = [*frames, *outcome.frames], outcome.state
+    size = pair.expert_actions.shape[1]
+    rest = np.zeros((horizon, size), np.float32)
+    left = pair.expert_actions[done : done + horizon]
+    rest[: len(left)] = left
+    noise = rng.standard_normal((count, horizon, size))
+    noise = np.einsum("ts,nsa->nta", AR1Noise(0.8).matrix(horizon).numpy(), noise)
+    near = count // 2
+    share = np.r_[np.linspace(0, 1, near), np.ones(count - near)]
+    noise *= share[:, None, None] * np.asarray(std)
+    noise[:near] += rest
+    candidates = noise.clip(-1, 1).astype(np.float32)
+    trials = [job.result() for job in pool.roll_out(pair.task, state, candidates)]
+    context = min(2, len(frames))
+    return CandidatePlans(
+        task=pair.task,
+        context=np.stack(frames[-context:]),
+        past=pair.expert_actions[done - context + 1 : done],
+        state=state,
+        goal=pair.goal_frame,
+        candidates=candidates,
+        frames=np.concatenate([trial.frames for trial in trials]),
+        successes=np.concatenate([trial.successes.any(-1) for trial in trials]),
+    )
+
+
+@dataclass(frozen=True)
+class PlanScores:
+    """One model on one problem.
+
+    imagined, real: float (N,), the planner's score (higher is better) of every candidate by
+    imagined and by real frames; successes: bool (N,); error: float (H,), mean squared error of the
+    imagined frames where the real ones differ from the last context frame; probability: float (N,),
+    the highest that the judge gives an imagined frame to show success, None without a judge;
+    dream: uint8 (H, 64, 64, 3), the imagined frames of the model's choice.
+    """
+
+    task: str
+    imagined: NDArray[np.float64]
+    real: NDArray[np.float64]
+    successes: NDArray[np.bool_]
+    error: NDArray[np.float64]
+    probability: NDArray[np.float64] | None
+    dream: NDArray[np.uint8]
+
+    @property
+    def choice(self) -> int:
+        """The candidate with the best imagined score."""
+        return int(self.imagined.argmax())
+
+    @property
+    def spread(self) -> float:
+        """What the mean candidate loses to the best one by its real score: the unit of regret."""
+        return float(max(self.real.max() - self.real.mean(), 1e-12))
+
+    @property
+    def regret(self) -> float:
+        """What the choice loses to the best one."""
+        return float(self.real.max() - self.real[self.choice]) / self.spread
+
+    @property
+    def overrated(self) -> float:
+        """By how much the model scores its choice above what it is worth, beyond what it does all
+        candidates: where a planner exploits its model."""
+        optimism = self.imagined - self.real
+        return float(optimism[self.choice] - optimism.mean()) / self.spread
+
+
+@torch.no_grad()
+def score_plans(
+    problem: CandidatePlans,
+    dynamics: Dynamics,
+    reward: Reward,
+    seed: int = 0,
+    judge: ClassifierReward | None = None,
+    final_weight: float = 0.0,
+) -> PlanScores:
+    goal = torch.from_numpy(problem.goal).float()[None] / 255
+    moment = PlanningProblem(
+        task=problem.task,
+        frames=torch.from_numpy(problem.context)[None],
+        actions=torch.from_numpy(problem.past)[None],
+        states=problem.state[None],
+        goals=goal,
+        seed=seed,
+    )
+    candidates = torch.from_numpy(problem.candidates)[None]
+    imagined = dynamics.imagine(moment)(slice(0, 1), candidates)
+    real = torch.from_numpy(problem.frames)[None].to(imagined) / 255
+    last = torch.from_numpy(problem.context[-1]).to(imagined) / 255
+    moving = (real - last).abs().amax(-1) > 0.05
+
+    def score(frames: Tensor) -> NDArray[np.float64]:
+        rewards = reward(frames, goal.to(frames))
+        return candidate_score(rewards, final_weight)[0].double().cpu().numpy()
+
+    squared = (imagined - real).square().mean(-1)
+    error = (squared * moving).sum((0, 1, 3, 4)) / moving.sum((0, 1, 3, 4)).clamp_min(1)
+    scores = score(imagined)
+    chances = None if judge is None else judge.success_probability(imagined)[0].amax(-1)
+    return PlanScores(
+        task=problem.task,
+        imagined=scores,
+        real=score(real),
+        successes=problem.successes,
+        error=error.double().cpu().numpy(),
+        probability=None if chances is None else chances.double().cpu().numpy(),
+        dream=(imagined[0, scores.argmax()] * 255).round().to(torch.uint8).cpu().numpy(),
+    )
+
+
+def summary(scored: Sequence[PlanScores]) -> dict[str, float]:
+    """Means over problems.
+
+    rank: Spearman correlation of imagined with real scores; regret, overrated: of ``PlanScores``;
+    calibration: mean distance of the imagined probability of success from the rate of real
+    successes, where there is a judge; auc and auc_real: how well imagined (real) scores tell
+    successes from failures, over problems that have both; chosen, chosen_real: success of the best
+    by imagined (real) score; possible: problems in which some candidate succeeds; successes: of all
+    candidates; psnr_1, psnr_last: dB of the first and the last imagined frame on moving pixels.
+    """
+    mixed = [f for f in scored if 0 < f.successes.sum() < len(f.successes)]
+    errors = np.mean([f.error for f in scored], 0).clip(1e-10)
+    bins = calibration(scored)
+    return {
+        "problems": len(scored),
+        "rank": _mean(_rank_correlation(f.imagined, f.real) for f in scored),
+        "regret": _mean(f.regret for f in scored),
+        "overrated": _mean(f.overrated for f in scored),
+        **({"calibration": _distance(bins)} if bins else {}),
+        "auc": _mean(_auc(f.imagined, f.successes) for f in mixed),
+        "auc_real": _mean(_auc(f.real, f.successes) for f in mixed),
+        "chosen": _mean(float(f.successes[f.imagined.argmax()]) for f in scored),
+        "chosen_real": _mean(float(f.successes[f.real.argmax()]) for f in scored),
+        "possible": _mean(float(f.successes.any()) for f in scored),
+        "successes": _mean(float(f.successes.mean()) for f in scored),
+        "psnr_1": float(-10 * np.log10(errors[0])),
+        "psnr_last": float(-10 * np.log10(errors[-1])),
+    }
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Candidates of similar imagined probability of success: its mean, the rate of their real
+    successes, and how many they are."""
+
+    probability: float
+    rate: float
+    count: int
+
+
+def calibration(scored: Sequence[PlanScores], bins: int = 5) -> list[Bin]:
+    """Bins of equal width from 0 to 1, those that are not empty; none without a judge."""
+    judged = [f for f in scored if f.probability is not None]
+    if not judged:
+        return []
+    chances = np.concatenate([f.probability for f in judged])
+    successes = np.concatenate([f.successes for f in judged])
+    where = (chances * bins).astype(int).clip(max=bins - 1)
+    return [
+        Bin(float(chances[here].mean()), float(successes[here].mean()), int(here.sum()))
+        for here in (where == i for i in range(bins))
+        if here.any()
+    ]
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
+
+
+def _distance(bins: Sequence[Bin]) -> float:
+    """The expected calibration error (Guo et al. 2017)."""
+    total = sum(each.count for each in bins)
+    return sum(each.count * abs(each.probability - each.rate) for each in bins) / total
+
+
+def _rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Spearman's, of numbers without ties."""
+    return float(np.corrcoef(a.argsort().argsort(), b.argsort().argsort())[0, 1])
+
+
+def _auc(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
+    higher = scores[positive][:, None] - scores[~positive][None]
+    return float(((higher > 0) + 0.5 * (higher == 0)).mean())

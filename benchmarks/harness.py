@@ -1,0 +1,85 @@
+"""What measurements share: the machine they ran on, how long things took, the JSON that is kept."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from cola_env.files import write_text
+from cola_env.models.precision import fast_dtype
+
+
+def command_line(module: str) -> str:
+    """The command that was given, without the settings that are Hydra's own."""
+    given = (text for text in sys.argv[1:] if not text.startswith(("hydra.", "hydra/")))
+    return " ".join([f"python -m {module}", *given])
+
+
+def report(results: dict[str, Any], out: str | None) -> None:
+    """Prints ``results`` as JSON and writes them to the file ``out``, if one is named."""
+    text = json.dumps(results, indent=1)
+    print(text)
+    if out:
+        write_text(Path(out), text + "\n")
+
+
+def processor() -> str:
+    """The name of this machine's processor and how many cores it has."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]}, {len(names)} cores" if names else platform.processor()
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What tells measurements on this machine's ``device`` from those on others, as JSON values."""
+    return {
+        "processor": processor(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "threads": torch.get_num_threads(),
+        "dtype": str(fast_dtype(device) or torch.float32).removeprefix("torch."),
+        "torch": torch.__version__,
+    }
+
+
+def peak_resident() -> int:
+    """Bytes that this process has held in memory at most, by Linux's own count: that of getrusage
+    begins with the memory of the parent process."""
+    (line,) = (x for x in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in x)
+    return int(line.split()[1]) * 1024
+
+
+def timed(function: Callable[[], object], device: torch.device) -> float:
+    """Seconds until ``device`` has done what ``function`` asks of it."""
+    wait_for(device)
+    start = time.perf_counter()
+    function()
+    wait_for(device)
+    return time.perf_counter() - start
+
+
+def wait_for(device: torch.device) -> None:
+    """Until it has done what was asked of it so far."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def median_seconds(function: Callable[[], object], device: torch.device, repeats: int = 5) -> float:
+    """Of ``repeats`` calls, after one that does not count."""
+    timed(function, device)
+    return median(timed(function, device) for _ in range(repeats))
+
+
+def matmul_peak(device: torch.device) -> float:
+    """FLOP/s of a large square matrix product in the precision that models compute in there."""
+    size, dtype = 8192 if device.type == "cuda" else 2048, fast_dtype(device) or torch.float32
+    a, b = (torch.randn(size, size, dtype=dtype, device=device) for _ in range(2))
+    return 2 * size**3 / median_seconds(lambda: torch.mm(a, b), device)

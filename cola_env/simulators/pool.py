@@ -1,0 +1,167 @@
+"""Simulator processes that take any job: an initial state goes in, frames and a state come out.
+
+The jobs carry the simulator's whole state (`snapshot` is exact), so it does not matter which
+process runs which step, and a batch of episodes or of an oracle's candidates spreads over all.
+"""
+
+import multiprocessing
+import os
+import signal
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cola_env.errors import ColaWorldError
+from cola_env.simulators.robodesk import RoboDeskEnv
+from cola_env.simulators.simulator_env import SimulatorEnv
+from cola_env.simulators.vp2_state import vp2_success
+from cola_env.workers import WORKER_ENDED, end_with_parent
+from cola_env.worlds import find_world
+
+State = NDArray[np.float64]
+Frames = NDArray[np.uint8]
+
+Profile = tuple[str, str, int]
+"""Name of the world, rendering profile and action repeat."""
+
+ONE_THREAD = {"LP_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What some actions did: frames uint8 (k, 64, 64, 3), the state after them, and success.
+
+    The episode ends at the first success, so k may be less than the number of actions.
+    """
+
+    frames: Frames
+    state: State
+    success: bool
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Candidates tried out: frames uint8 (n, H, 64, 64, 3), and bool (n, H), True at a candidate's
+    first success."""
+
+    frames: Frames
+    successes: NDArray[np.bool_]
+
+
+class SimulatorPool:
+    """Simulators of a world in `workers` processes. Close it, or use it as a context manager, which
+    raises ColaWorldError where a process was killed.
+
+    tasks: how many tasks are under way at a time; a process keeps a simulator (about 0.2 GB) for
+        each.
+    judge: what counts as a success, see `Rules`.
+    Raises ColaWorldError when the simulator cannot start or draw.
+    """
+
+    def __init__(
+        self,
+        workers: int,
+        rendering: str,
+        action_repeat: int,
+        tasks: int = 1,
+        judge: str = "tick",
+        world: str = "robodesk",
+    ) -> None:
+        self.workers = workers
+        self.judge = judge
+        self.profile = (world, rendering, action_repeat)
+        for name, value in ONE_THREAD.items():
+            os.environ.setdefault(name, value)
+        context = multiprocessing.get_context("spawn")
+        self._executor = ProcessPoolExecutor(
+            workers, mp_context=context, initializer=_serve, initargs=(tasks,)
+        )
+        try:
+            self._executor.submit(_check, self.profile).result()
+        except BrokenProcessPool as error:
+            raise ColaWorldError(
+                "The simulator process died while starting; check that OpenGL works here (on "
+                "Debian: apt-get install libegl1 libgl1-mesa-dri libgles2)."
+            ) from error
+        except (ImportError, RuntimeError) as error:
+            self.close()
+            raise ColaWorldError(str(error)) from error
+
+    def advance(self, task: str, state: State, actions: NDArray[np.float32]) -> Future[Outcome]:
+        """Execute actions (k, A) from a state until success."""
+        return self._executor.submit(_advance, self.profile, self.judge, task, state, actions)
+
+    def roll_out(
+        self, task: str, state: State, actions: NDArray[np.float32]
+    ) -> list[Future[Trial]]:
+        """What candidates (N, H, A) lead to, in chunks of about one a worker."""
+        return [
+            self._executor.submit(_roll_out, self.profile, task, state, part)
+            for part in np.array_split(actions, min(self.workers, len(actions)))
+        ]
+
+    def close(self) -> None:
+        self._executor.shutdown(cancel_futures=True)
+
+    def __enter__(self) -> "SimulatorPool":
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self.close()
+        if isinstance(error, BrokenProcessPool):
+            raise ColaWorldError(WORKER_ENDED) from error
+
+
+_environments: dict[tuple[Profile, str], SimulatorEnv] = {}
+_kept = 1
+
+
+def _serve(kept: int) -> None:
+    """Leave Ctrl-C to the main process, and end with it, however it ends."""
+    global _kept
+    _kept = kept
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
+
+
+def _environment(profile: Profile, task: str) -> SimulatorEnv:
+    env = _environments.pop((profile, task), None)
+    if env is None:
+        if len(_environments) == _kept:
+            _environments.pop(next(iter(_environments))).close()
+        world, rendering, action_repeat = profile
+        env = find_world(world).make(task, rendering=rendering, action_repeat=action_repeat)
+    _environments[profile, task] = env
+    return env
+
+
+def _check(profile: Profile) -> None:
+    _environment(profile, find_world(profile[0]).goal_tasks[0]).reset(seed=0)
+
+
+def _advance(
+    profile: Profile, judge: str, task: str, state: State, actions: NDArray[np.float32]
+) -> Outcome:
+    world = find_world(profile[0])
+    env = _environment(profile, task)
+    env.restore(world.to_snapshot(state))
+    frames = []
+    success = False
+    for action in actions:
+        frame, _, success, _, _ = env.step(action)
+        frames.append(frame)
+        if judge == "vp2" and isinstance(env, RoboDeskEnv):
+            success = vp2_success(env)
+        if success:
+            break
+    return Outcome(np.stack(frames), world.to_vector(env.snapshot()), bool(success))
+
+
+def _roll_out(profile: Profile, task: str, state: State, actions: NDArray[np.float32]) -> Trial:
+    env = _environment(profile, task)
+    env.restore(find_world(profile[0]).to_snapshot(state))
+    rollout = env.rollout(actions)
+    return Trial(rollout.frames.numpy(), rollout.rewards.numpy() > 0)
