@@ -21,11 +21,12 @@ from statistics import median
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.harness import command_line, machine, matmul_peak, peak_resident, timed
 from benchmarks.measurements.paper_weights import publish_network, publish_vae
+from benchmarks.vp2_protocol.records import plain
 from cola_env.checkpoints import pick_device
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_text
@@ -243,7 +244,7 @@ def results(settings: Settings) -> Iterator[tuple[str, Result]]:
 
 @command("paper_size")
 def main(config: DictConfig) -> None:
-    for name, result in results(Settings(**OmegaConf.to_container(config))):  # type: ignore[arg-type]
+    for name, result in results(Settings(**plain(config))):
         print(name, json.dumps(result))
 
 
