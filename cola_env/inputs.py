@@ -1,6 +1,7 @@
 """Checks at the public boundary: a caller's actions and images become a model's tensors."""
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -128,7 +129,7 @@ def check_count(name: str, count: int) -> int:
 def check_number(name: str, number: float, least: float = -math.inf) -> float:
     """`number` if it is finite and at least `least`; ColaWorldError, which names it, otherwise."""
     real = not isinstance(number, bool) and isinstance(number, int | float | np.number)
-    if not real or not math.isfinite(number) or number < least:
+    if not real or not -sys.float_info.max <= number <= sys.float_info.max or number < least:
         bound = "" if least == -math.inf else f" of at least {least:g}"
         raise ColaWorldError(f"{name} must be a finite number{bound}, not {number!r}.")
     return float(number)

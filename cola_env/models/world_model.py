@@ -219,6 +219,10 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
         frames (B, T, S, S, 3), uint8 or float in [0, 1] -> Quantized with vectors
         (B, T - 1, tokens, code_size) and codes (B, T - 1, tokens). Errors: see ``encode``.
         """
+        if frames.ndim != 5:
+            raise ColaWorldError(
+                f"Clips have the shape (B, T, S, S, 3), not {tuple(frames.shape)}."
+            )
         return self.quantizer(self.action_tokens(frames, self.encode(frames)))
 
     def action_tokens(self, frames: Tensor, latents: Tensor) -> Tensor:

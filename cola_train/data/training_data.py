@@ -11,6 +11,7 @@ import torch
 from omegaconf import OmegaConf
 
 from cola_env.errors import ColaWorldError
+from cola_env.inputs import check_number
 from cola_env.simulators.rendering import check_same_profile
 from cola_train.data.action_scale import ActionScale
 from cola_train.data.clips import Clips, TrainingData
@@ -59,7 +60,7 @@ class DataSources:
         self, data: str | Sequence[str] | Mapping[str, Any], config: LoadingConfig | None = None
     ) -> None:
         self.config = config or LoadingConfig()
-        if self.config.fps is not None and self.config.fps <= 0:
+        if self.config.fps is not None and check_number("fps", self.config.fps) <= 0:
             raise ColaWorldError(f"fps={self.config.fps} is no frame rate: give a positive number.")
         self.ledger = Ledger()
         self.groups = [

@@ -12,7 +12,7 @@ import cola_train.__main__ as cli
 from cola_env.errors import ColaWorldError
 from cola_env.models.sizes import PAPER
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.checks import check_clip
+from cola_train.checks import check_clips
 from cola_train.data.damage import Ledger
 from cola_train.phases import FlowMatching
 from cola_train.phases.phase import LatentActionPhase
@@ -166,6 +166,6 @@ def test_clips_are_as_long_as_the_window_of_the_dreams() -> None:
         config=SimpleNamespace(timestep_shift=True), window=8, frames_per_latent=1
     )
     assert PAPER["stdit_config"]["window"] == 8
-    check_clip(FlowMatching(name="flow", steps=1, learns=["stdit"]), model)
+    check_clips([FlowMatching(name="flow", steps=1, learns=["stdit"])], model)
     with pytest.raises(ColaWorldError, match=r"phases\.flow\.clip=6 .* window of 8"):
-        check_clip(FlowMatching(name="flow", steps=1, learns=["stdit"], clip=6), model)
+        check_clips([FlowMatching(name="flow", steps=1, learns=["stdit"], clip=6)], model)
