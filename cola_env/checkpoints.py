@@ -1,6 +1,7 @@
 """Finding and loading checkpoints: shipped ones by name, folders, and repositories of the hub."""
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ Model = TypeVar("Model", bound=ModelMixin)
 
 SHIPPED = ("cola", "direct")
 DEFAULT = "cola"
+HUGE = 1e15
+"""A weight of such a size makes activations overflow."""
 STEM = "diffusion_pytorch_model"
 WEIGHTS = f"{STEM}.safetensors"
 INDEX = f"{WEIGHTS}.index.json"
@@ -55,7 +58,7 @@ def find_checkpoint(
     world, name = find_world(world), str(checkpoint or DEFAULT)
     shipped = [world.assets / name] if name in SHIPPED else []
     for folder in (*shipped, Path(name).expanduser()):
-        if folder.is_dir():
+        if os.path.isdir(folder):
             return check_folder(_model_folder(folder))
     if name in SHIPPED:
         raise ColaWorldError(
@@ -220,10 +223,11 @@ def load_weights(model_class: type[Model], folder: Path) -> Model:
     if len({weight.dtype for weight in model.parameters()}) > 1:
         model.float()
     loaded = model.state_dict().items()
-    if broken := [name for name, weight in loaded if not weight.isfinite().all()]:
+    if broken := [name for name, weight in loaded if not (weight.abs() < HUGE).all()]:
         raise ColaWorldError(
-            f"The weights in {folder} are NaN or infinite ({', '.join(broken[:3])}): the training "
-            "that made them had diverged; choose an earlier checkpoint."
+            f"The weights in {folder} are NaN or infinite, or as good as that "
+            f"({', '.join(broken[:3])}): the training that made them had diverged; choose an "
+            "earlier checkpoint."
         )
     return model
 

@@ -41,7 +41,8 @@ def as_array(values: ArrayLike | Tensor, what: str) -> NDArray[Any]:
             f"{what} must be numbers: an array, a tensor or lists of equal lengths, "
             f"not {type(values).__name__}."
         )
-    return np.asarray(array, array.dtype.newbyteorder("="), order="C")
+    array = np.asarray(array, array.dtype.newbyteorder("="), order="C")
+    return array.copy() if any(stride < 0 for stride in array.strides) else array
 
 
 def as_actions(
@@ -124,6 +125,14 @@ def check_count(name: str, count: int) -> int:
     if not isinstance(count, int | np.integer) or count < 1:
         raise ColaWorldError(f"{name} must be a whole number of at least 1, not {count!r}.")
     return int(count)
+
+
+def check_seed(seed: int) -> int:
+    """`seed` if torch takes it: a whole number of 0 to 2**63 - 1; ColaWorldError otherwise."""
+    whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
+    if not whole or not 0 <= seed < 2**63:
+        raise ColaWorldError(f"seed must be a whole number of 0 to 2**63 - 1, not {seed!r}.")
+    return int(seed)
 
 
 def check_number(name: str, number: float, least: float = -math.inf) -> float:

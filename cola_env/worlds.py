@@ -125,7 +125,7 @@ def find_world(world: str | WorldInfo) -> WorldInfo:
     """
     if isinstance(world, WorldInfo):
         return world
-    if world not in WORLDS:
+    if not isinstance(world, str) or world not in WORLDS:
         raise ColaWorldError(f"There is no world '{world}': choose env={' or env='.join(WORLDS)}.")
     return WORLDS[world]
 

@@ -21,6 +21,7 @@ from cola_env.inputs import (
     check_noise,
     check_number,
     check_range,
+    check_seed,
 )
 from cola_env.models.action_conditioner import ActionConditioner
 from cola_env.models.adapter import Adapter
@@ -572,7 +573,9 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
         return vectors.unflatten(0, actions.shape[:2])
 
     def _noise(self, seed: int | None, *shape: int) -> Tensor:
-        generator = None if seed is None else torch.Generator(self.device).manual_seed(seed)
+        generator = None
+        if seed is not None:
+            generator = torch.Generator(self.device).manual_seed(check_seed(seed))
         return torch.randn(shape, generator=generator, device=self.device)
 
     def _mode(self, action_mode: str | None) -> str:

@@ -14,7 +14,7 @@ def square(frames: Frames, size: int) -> Tensor:
     height, width = frames.shape[1:3]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    images = torch.from_numpy(frames[:, top : top + side, left : left + side])
+    images = torch.from_numpy(frames[:, top : top + side, left : left + side].copy())
     if side == size:
         return images.contiguous()
     planes = images.movedim(-1, 1)
