@@ -328,8 +328,11 @@ class LeRobotDataset:
             numbers = [row["episode_index"] for row in rows]
             whole = all(isinstance(row["length"], int) and row["length"] > 0 for row in rows)
             if self.has_video:
-                starts = [row[f"videos/{self.image}/from_timestamp"] for row in rows]
-                whole = whole and all(0 <= start < math.inf for start in starts)
+                of_video = f"videos/{self.image}"
+                times = [row[f"{of_video}/from_timestamp"] for row in rows]
+                ends = [row.get(f"{of_video}/to_timestamp") for row in rows]
+                times += [end for end in ends if end is not None]
+                whole = whole and all(0 <= time < math.inf for time in times)
         except (KeyError, TypeError) as error:
             raise ColaWorldError(
                 f"{self.path} is damaged: its list of episodes lacks {error}; fetch it again."
