@@ -327,6 +327,8 @@ class LeRobotDataset:
             rows.sort(key=lambda row: row["episode_index"])
             numbers = [row["episode_index"] for row in rows]
             whole = all(isinstance(row["length"], int) and row["length"] > 0 for row in rows)
+            firsts = [row.get("dataset_from_index", 0) for row in rows]
+            whole = whole and all(isinstance(first, int) for first in firsts)
             if self.has_video:
                 of_video = f"videos/{self.image}"
                 times = [row[f"{of_video}/from_timestamp"] for row in rows]

@@ -62,6 +62,7 @@ class DataSources:
         self.config = config or LoadingConfig()
         if self.config.fps is not None and check_number("fps", self.config.fps) <= 0:
             raise ColaWorldError(f"fps={self.config.fps} is no frame rate: give a positive number.")
+        check_number("loading.memory_gb", self.config.memory_gb, least=0)
         self.ledger = Ledger()
         self.groups = [
             ([self._open(path) for path in paths], weight) for paths, weight in _groups(data)
