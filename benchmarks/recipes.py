@@ -10,17 +10,24 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig
 
-from benchmarks.training_runs import Job, finish, finished, history
+from benchmarks.training_runs import Job, composed, finish, finished, history, opened
+from benchmarks.vp2_protocol.records import plain
+from cola_env.checkpoints import load_model
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_text
+from cola_env.models.world_model import ColaWorldModel
 from cola_train.command import command, quoted, written
+from cola_train.data.training_data import LoadingConfig
 from cola_train.ending import GOES_ON
+from cola_train.evaluation.horizon import multi_step_psnr
 from cola_train.progress import progress_bar
 
 COLUMNS = {
@@ -33,7 +40,15 @@ COLUMNS = {
     "lam_max_usage": "max usage",
     "lam_entropy": "entropy",
     "adapter_max_usage": "adapter's max usage",
+    "step_1": "step 1",
+    "step_5": "step 5",
+    "step_10": "step 10",
+    "frames_per_second": "imagined frames/s",
+    "core_hours": "core-hours",
 }
+
+ROLLOUT = "rollout.json"
+HORIZON, CANDIDATES, PLAN = 10, 64, 6
 
 
 def jobs(config: DictConfig) -> list[Job]:
@@ -66,7 +81,53 @@ def measures(job: Job, out: Path) -> dict[str, Any]:
     phases = {line["phase"]: line for line in lines if "gap" in line}
     keys = ("phase", "step", "max_usage", "entropy")
     curve = [{key: line[key] for key in keys} for line in lines if "max_usage" in line]
+    file = job.folder(out) / ROLLOUT
+    if file.exists():
+        list(phases.values())[-1].update(json.loads(file.read_text()))
     return {"arm": job.arm, "seed": job.seed, "what": job.what, "held_out": phases, "curve": curve}
+
+
+def train_and_roll_out(job: Job, out: Path, horizon: int = HORIZON) -> None:
+    """Finish a run; then what its last model imagines, how fast, and what the run cost.
+
+    PSNR on moving pixels ``step_1`` to ``step_10`` of a rollout, through the adapter where there is
+    one; frames a second of one thread for CANDIDATES plans of PLAN steps; core-hours of this
+    process, summed over the times that the run was begun.
+    """
+    file = job.folder(out) / ROLLOUT
+    if finished(job, out) and file.exists():
+        return
+    spent = job.folder(out) / "core_seconds.json"
+    before = json.loads(spent.read_text()) if spent.exists() else 0.0
+    begun = time.process_time()
+    try:
+        finish(job, out)
+    finally:
+        seconds = before + time.process_time() - begun
+        write_text(spent, json.dumps(seconds))
+    config = composed(job, out)
+    model = load_model(job.folder(out) / config.order[-1], "cpu")
+    data = opened(plain(config.data), LoadingConfig(**config.loading))
+    held_out = data.split("test", model.config.image_size).with_actions()
+    psnr = multi_step_psnr(model, held_out, horizon, count=256)
+    best = psnr.get("adapter", psnr["own"])
+    measured = {f"step_{i}": best[i - 1] for i in (1, 5, horizon)}
+    speed = {"frames_per_second": frames_per_second(model), "core_hours": seconds / 3600}
+    write_text(file, json.dumps(measured | speed, indent=1) + "\n")
+
+
+def frames_per_second(model: ColaWorldModel, repeats: int = 3) -> float:
+    """Of CANDIDATES plans of PLAN random actions, the best of ``repeats``."""
+    generator = torch.Generator().manual_seed(0)
+    side = model.config.image_size
+    frames = torch.randint(0, 256, (1, 1, side, side, 3), generator=generator).to(torch.uint8)
+    plans = torch.rand(1, CANDIDATES, PLAN, model.config.action_dim, generator=generator) * 2 - 1
+    state, seconds = model.begin(frames), []
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        model.rollout(state, plans, seed=0)
+        seconds.append(time.perf_counter() - begun)
+    return CANDIDATES * PLAN / min(seconds)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -86,7 +147,7 @@ def main(config: DictConfig) -> None:
     out, todo = Path(config.out), jobs(config)
     try:
         for job in progress_bar(todo, "runs"):
-            finish(job, out)
+            train_and_roll_out(job, out)
             keep(todo, out)
     finally:
         print(table(keep(todo, out)))
