@@ -114,6 +114,16 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
         The random generator stays as it is. Raises ColaWorldError for a foreign snapshot.
         """
 
+    @staticmethod
+    @abstractmethod
+    def to_vector(state: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+        """A snapshot as one float64 vector (D,), for files and tables."""
+
+    @staticmethod
+    @abstractmethod
+    def to_snapshot(vector: NDArray[np.float64]) -> Snapshot:
+        """The snapshot that `to_vector` flattened."""
+
     @abstractmethod
     def successes(self) -> dict[str, bool]:
         """Which tasks the present state fulfils, of those that this simulation can judge."""
