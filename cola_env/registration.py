@@ -33,6 +33,7 @@ class SingleOnly(tuple[WrapperSpec, ...]):
 
 
 COUNTED = (WrapperSpec("StepLimit", "cola_env.envs.step_limit:StepLimit", {}),)
+TWIN = (*COUNTED, WrapperSpec("PairReset", "cola_env.envs.pair:PairReset", {}))
 
 
 def register_dream(world: WorldInfo, **options: Any) -> None:
@@ -54,7 +55,7 @@ def register_simulator(world: WorldInfo, max_episode_steps: int | None, **option
         id=f"{world.simulator}-v0",
         entry_point=world.entry,
         max_episode_steps=max_episode_steps,
-        additional_wrappers=COUNTED,
+        additional_wrappers=TWIN,
         disable_env_checker=True,
         kwargs=options,
     )
