@@ -27,8 +27,8 @@ def find_pair(world: WorldInfo, task: str, rendering: str, index: Any) -> GoalPa
         if rendering == world.rendering:
             raise
         raise ColaWorldError(
-            f"There are no goal pairs of {world.simulator} drawn with rendering={rendering!r}: make "
-            f"it with rendering={world.rendering!r}, or dream and twin with cola_env.make_pair."
+            f"There are no goal pairs of {world.simulator} drawn with rendering={rendering!r}: "
+            f"make it with rendering={world.rendering!r}, or dream and twin with cola_env.make_pair."
         ) from error
     return choose_pair(goals, task, index)
 
