@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-import cola_train.evaluation.probe as probe
+import cola_train.evaluation.controllability as probe
 from cola_env.errors import ColaWorldError
 from cola_train.data.clips import Clips
-from cola_train.evaluation.controllability import controllability
-from cola_train.evaluation.horizon import (
+from cola_train.evaluation.controllability import controllability, linear_probe
+from cola_train.evaluation.rollout_quality import (
     CONTEXT,
+    Networks,
     inferred_codes,
     multi_step_psnr,
     rollout_picture,
+    video_quality,
 )
-from cola_train.evaluation.probe import linear_probe
-from cola_train.evaluation.quality import Networks, video_quality
 from cola_train.evaluation.steering import action_transfer
 from cola_train.phases import FlowMatching
 from tests.pictures import read_picture
