@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from cola_env.errors import ColaWorldError
-from cola_train.data import video_clock as clocks
+from cola_train.data import video as videos
 from cola_train.data.episode_source import DamagedFile, Unreadable
 from cola_train.data.lerobot import LeRobotDataset
 from cola_train.data.lerobot_writer import LeRobotWriter
@@ -400,9 +400,9 @@ def test_the_times_of_a_video_are_read_once(folder: Path, monkeypatch: pytest.Mo
     write_at(video, gray(kept), [50.0 * i for i in kept])
     assert readable(folder) == [0, 2]
     read: list[Path] = []
-    times = clocks.presentation_times
+    times = videos.presentation_times
     monkeypatch.setattr(
-        clocks, "presentation_times", lambda path: (read.append(path), times(path))[1]
+        videos, "presentation_times", lambda path: (read.append(path), times(path))[1]
     )
     assert readable(folder) == [0, 2] and not read
     write_at(video, gray([*range(34)]), [50.0 * i for i in range(34)])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cola_env.errors import ColaWorldError
-from cola_train.data import video_folder
+from cola_train.data import video
 from cola_train.data.episode_source import DamagedFile, DamageReport, Entry, spans
 from cola_train.data.sources import open_source
 from cola_train.data.video import square
@@ -93,7 +93,7 @@ def test_frames_that_come_irregularly_are_taken_by_time(tmp_path: Path) -> None:
             frame.pts = times[number]
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    frames = video_folder.read_frames(path, range(0, 10), 20)
+    frames = video.read_frames(path, range(0, 10), 20)
     assert numbers(frames) == [0, 1, 2, 2, 2, 2, 3, 4, 5, 6]
 
 
@@ -120,13 +120,13 @@ def test_an_index_is_reused_until_a_file_changes(
 ) -> None:
     folder = write_videos(tmp_path / "data", [8, 9, 10])
     opened: list[str] = []
-    describe = video_folder.describe_video
+    describe = video.describe_video
 
     def counted(path: Path):
         opened.append(path.name)
         return describe(path)
 
-    monkeypatch.setattr(video_folder, "describe_video", counted)
+    monkeypatch.setattr(video, "describe_video", counted)
     first = open_source(folder)
     assert sorted(opened) == ["00.mp4", "01.mp4", "02.mp4"]
     (index,) = cache.rglob("*.json")
