@@ -35,7 +35,7 @@ def collect(config: DictConfig, goals: GoalSet, tasks: list[str]) -> list[Candid
     from cola_env.goals.loading import goals_files
     from cola_env.simulators.pool import SimulatorPool
     from cola_env.worlds import find_world
-    from cola_train.progress import progress_bar
+    from cola_train.console import progress_bar
 
     names = [
         (task, pair) for task in tasks for pair in range(min(config.pairs, len(goals.of(task))))
@@ -76,7 +76,7 @@ def measure(config: DictConfig) -> tuple[list[CandidatePlans], dict[str, list[Pl
     from cola_env.models.loading import pick_device
     from cola_env.scoring.rewards import ClassifierReward, make_reward
     from cola_env.worlds import find_world
-    from cola_train.progress import progress_bar
+    from cola_train.console import progress_bar
 
     specs, world = names(plain(config.model)), find_world(config.env)
     check_spread("planner.std", plain(config.planner.std), world.action_dim)

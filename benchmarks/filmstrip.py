@@ -14,7 +14,7 @@ from PIL import Image
 
 from benchmarks.vp2_protocol.page import BACKGROUND, CAPTION, GAP, HOLD, PANEL
 from cola_env.errors import ColaWorldError
-from cola_train.ending import ending
+from cola_train.console import ending
 
 LINE = 2
 """Pixels between the frames."""

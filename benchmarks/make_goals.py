@@ -26,8 +26,8 @@ from cola_env.goals.goal_set import GoalPair, GoalSet, merge
 from cola_env.processes import deaths_told
 from cola_env.simulators.simulator_env import SimulatorEnv
 from cola_env.worlds import ROBODESK, WORLDS, WorldInfo, find_world
-from cola_train.ending import ending
-from cola_train.worlds import controllers
+from cola_train.console import ending
+from cola_train.controllers import scripts_of
 
 FIRST_SEED = 2**31
 SCRIPT_STEPS = 60
@@ -46,12 +46,12 @@ def make_pair(
     env.reset(seed=seed)
     if env.successes()[task]:
         return None
-    controller = controllers(world).make_controller(task, env, np.random.default_rng(seed))
+    controller = scripts_of(world).make_controller(task, env, np.random.default_rng(seed))
     states, actions, picked = [], [], []
     for _ in range(SCRIPT_STEPS):
         states.append(world.to_vector(env.snapshot()))
         actions.append(controller.act())
-        picked.append(controller.picked)
+        picked.append(controller.past_pickup)
         if env.advance(actions[-1]):
             break
     else:

@@ -30,12 +30,15 @@ from cola_env.models.loading import load_model
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.command import command
 from cola_train.data.clips import TrainingData
-from cola_train.data.encoding import encoded
-from cola_train.evaluation.controllability import controllability
-from cola_train.evaluation.horizon import multi_step_psnr, rollout_picture
-from cola_train.evaluation.probe import linear_probe
-from cola_train.evaluation.quality import Networks, video_quality
-from cola_train.runs import data_of, held_out_of
+from cola_train.data.latent_cache import encoded
+from cola_train.evaluation.controllability import controllability, linear_probe
+from cola_train.evaluation.rollout_quality import (
+    Networks,
+    multi_step_psnr,
+    rollout_picture,
+    video_quality,
+)
+from cola_train.trained_models import data_of, held_out_of
 
 PROBE_EPISODES = 256
 

@@ -21,7 +21,7 @@ from cola_env.checkpoints import find_checkpoint
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_text
 from cola_train.command import command
-from cola_train.ending import GOES_ON
+from cola_train.console import GOES_ON
 
 EXPERIMENTS: dict[str, Callable[[Study], Result]] = {
     "figure_2": figures.figure_2,

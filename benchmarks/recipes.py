@@ -25,10 +25,9 @@ from cola_env.files import write_text
 from cola_env.models.loading import load_model
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.command import command, quoted, written
-from cola_train.data.training_data import LoadingConfig
-from cola_train.ending import GOES_ON
-from cola_train.evaluation.horizon import multi_step_psnr
-from cola_train.progress import progress_bar
+from cola_train.console import GOES_ON, progress_bar
+from cola_train.data.sources import LoadingConfig
+from cola_train.evaluation.rollout_quality import multi_step_psnr
 
 COLUMNS = {
     "own": "own",

@@ -24,8 +24,8 @@ from cola_env.errors import ColaWorldError
 from cola_env.files import write_text
 from cola_env.processes import deaths_told, end_with_parent
 from cola_train.command import quoted
-from cola_train.data.training_data import DataSources, LoadingConfig
-from cola_train.progress import progress_bar
+from cola_train.console import progress_bar
+from cola_train.data.sources import DataSources, LoadingConfig
 
 CONF = Path(training.__file__).parent / "conf"
 

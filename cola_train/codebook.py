@@ -16,10 +16,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from cola_env.files import write_text
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.collapse import CollapseConfig, symptom
+from cola_train.codebook_health import CollapseConfig, symptom
 from cola_train.command import command
 from cola_train.evaluation.controllability import controllability
-from cola_train.runs import coded_model, data_of, held_out_of
+from cola_train.trained_models import coded_model, data_of, held_out_of
 
 SOURCES = {"lam": "inferred", "adapter": "adapter's"}
 

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cola_env.errors import ColaWorldError
-from cola_train.ending import ending
+from cola_train.console import ending
 
 Task = Callable[[DictConfig], None]
 
@@ -48,7 +48,9 @@ def command(config_name: str, stopped: str = "Stopped.") -> Callable[[Task], Cal
     """
 
     def decorate(task: Task) -> Callable[[], None]:
-        settings = Settings(Path(task.__code__.co_filename).resolve().parent / "conf", config_name)
+        settings = CommandSettings(
+            Path(task.__code__.co_filename).resolve().parent / "conf", config_name
+        )
         about = sys.modules[task.__module__].__doc__ or ""
 
         @functools.wraps(task)
@@ -103,7 +105,7 @@ def quote(text: str) -> str:
     return "'" + escaped.replace("${", "\\${") + "'"
 
 
-class Settings:
+class CommandSettings:
     """The configuration ``folder/name.yaml`` and what it is composed of."""
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -166,11 +168,11 @@ class Settings:
         return told
 
 
-def _run(start: Callable[[], None], settings: Settings, about: str) -> None:
+def _run(start: Callable[[], None], settings: CommandSettings, about: str) -> None:
     """Hydra's own start, with arguments that may be any paths, and errors that are one sentence."""
     given = get_args_parser().parse_args()
     if given.config_name:
-        settings = Settings(settings.folder, given.config_name)
+        settings = CommandSettings(settings.folder, given.config_name)
     sweeps = bool(given.multirun)
     written = {text: written_out(text, sweeps) for text in given.overrides}
     before = list(sys.argv), os.environ.get("HYDRA_FULL_ERROR")
@@ -237,7 +239,7 @@ def _is_path(text: str) -> bool:
         return False
 
 
-def check_given(overrides: Sequence[str], settings: Settings) -> None:
+def check_given(overrides: Sequence[str], settings: CommandSettings) -> None:
     """Raises ColaWorldError for a ``+key=`` that no command reads, and for a text where there is a
     number, or a broken number where there is a whole one."""
     given = OverridesParser.create().parse_overrides(list(overrides))

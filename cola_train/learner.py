@@ -16,9 +16,9 @@ from cola_env.errors import ColaWorldError
 from cola_env.models.autoencoders.from_diffusers import from_diffusers
 from cola_env.models.latent_action.quantizer import VectorQuantizer
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.codebook_upkeep import CodebookUpkeep
-from cola_train.data.clips import Batch
-from cola_train.data.loader import step_generator
+from cola_train.codebook_health import CodebookUpkeep
+from cola_train.data.batches import step_generator
+from cola_train.data.clips import ClipBatch
 from cola_train.distributed import shardable_copy, sharded_like, whole, whole_state
 from cola_train.phases.phase import LatentActionPhase, Logs, Loss, Phase, Prepared
 
@@ -92,7 +92,7 @@ class Learner:
             self.parameters, decay=phase.ema_decay, inv_gamma=1.0, use_ema_warmup=False
         )
 
-    def step(self, step: int, batches: Sequence[Batch]) -> tuple[float, Logs, Tensor | None]:
+    def step(self, step: int, batches: Sequence[ClipBatch]) -> tuple[float, Logs, Tensor | None]:
         """One optimiser step on this process's micro-batches.
 
         Returns:
@@ -187,7 +187,7 @@ class Learner:
         return step_generator(self.seed, self.phase.name, step, "loss", micro)
 
     @torch.no_grad()
-    def _tokens(self, batch: Batch) -> Tensor:
+    def _tokens(self, batch: ClipBatch) -> Tensor:
         """The IDM's tokens (n, tokens, code_size) of a micro-batch."""
         with self.accelerator.autocast():
             tokens: Tensor = self.module(action_tokens, batch)
@@ -222,7 +222,7 @@ def codebook_upkeep(phase: Phase, model: ColaWorldModel) -> CodebookUpkeep | Non
     return CodebookUpkeep(phase, quantizer) if isinstance(quantizer, VectorQuantizer) else None
 
 
-def action_tokens(model: ColaWorldModel, batch: Batch) -> Tensor:
+def action_tokens(model: ColaWorldModel, batch: ClipBatch) -> Tensor:
     return model.action_tokens(batch.frames, batch.latents).flatten(0, -3)
 
 

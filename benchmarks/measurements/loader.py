@@ -27,10 +27,10 @@ from cola_env.models.precision import autocast
 from cola_env.models.sizes import MODEL_SIZES
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.command import command
+from cola_train.data.batches import batches
 from cola_train.data.clips import TrainingData
 from cola_train.data.lerobot_writer import LeRobotWriter
-from cola_train.data.loader import batches
-from cola_train.data.training_data import DataSources, LoadingConfig
+from cola_train.data.sources import DataSources, LoadingConfig
 from cola_train.data.video import VideoWriter
 from cola_train.phases import FlowMatching
 

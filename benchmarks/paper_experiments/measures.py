@@ -20,8 +20,7 @@ from cola_env.models.latent_action.codebook import CodebookHealth
 from cola_env.models.loading import load_model
 from cola_train.data.clips import TrainingData
 from cola_train.data.mixture import check_length
-from cola_train.evaluation.horizon import CONTEXT
-from cola_train.evaluation.quality import Networks, video_quality
+from cola_train.evaluation.rollout_quality import CONTEXT, Networks, video_quality
 
 HEALTH = ("utilisation", "max_usage", "entropy")
 QUALITY = {"psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "fvd": "FVD"}

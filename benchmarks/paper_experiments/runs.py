@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from benchmarks.training_runs import Job, composed, history
 from cola_env.errors import ColaWorldError
 from cola_train.command import quoted, written
-from cola_train.data.training_data import LoadingConfig
+from cola_train.data.sources import LoadingConfig
 
 Lines = list[dict[str, Any]]
 

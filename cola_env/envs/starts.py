@@ -28,7 +28,7 @@ def find_pair(world: WorldInfo, task: str, rendering: str, index: Any) -> GoalPa
             raise
         raise ColaWorldError(
             f"There are no goal pairs of {world.simulator} drawn with rendering={rendering!r}: "
-            f"make it with rendering={world.rendering!r}, or dream and twin with cola_env.make_pair."
+            f"make it with {world.rendering!r}, or dream and twin with cola_env.make_pair."
         ) from error
     return choose_pair(goals, task, index)
 

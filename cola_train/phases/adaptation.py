@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.data.clips import Batch, TrainingData
+from cola_train.data.clips import ClipBatch, TrainingData
 from cola_train.evaluation.controllability import controllability
 from cola_train.phases.phase import Logs, Loss, Phase, Prepared
 
@@ -29,14 +29,14 @@ class Adaptation(Phase):
     def loss(
         self,
         model: ColaWorldModel,
-        batch: Batch,
+        batch: ClipBatch,
         step: int,
         generator: torch.Generator,
         prepared: Prepared,
     ) -> Loss:
         return self._classify(model, batch)
 
-    def _classify(self, model: ColaWorldModel, batch: Batch) -> Loss:
+    def _classify(self, model: ColaWorldModel, batch: ClipBatch) -> Loss:
         with torch.no_grad():
             codes = model.quantizer(model.action_tokens(batch.frames, batch.latents)).codes
         logits = model.adapter(batch.actions, batch.latents[:, :-1]).float()

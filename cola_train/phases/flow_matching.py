@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cola_env.models.sampler import NoisedClip, sample_clip_levels, sample_noise_levels
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.data.clips import Batch, TrainingData
+from cola_train.data.clips import ClipBatch, TrainingData
 from cola_train.evaluation.controllability import controllability
 from cola_train.phases.phase import ActionVectors, LatentActionPhase, Logs, Loss, Prepared
 
@@ -79,7 +79,7 @@ class FlowMatching(LatentActionPhase):
     def loss(
         self,
         model: ColaWorldModel,
-        batch: Batch,
+        batch: ClipBatch,
         step: int,
         generator: torch.Generator,
         prepared: Prepared,
@@ -92,7 +92,7 @@ class FlowMatching(LatentActionPhase):
         return Loss(flow + actions.loss, logs, actions.codes)
 
     def actions_of(
-        self, model: ColaWorldModel, batch: Batch, step: int, generator: torch.Generator
+        self, model: ColaWorldModel, batch: ClipBatch, step: int, generator: torch.Generator
     ) -> ActionVectors:
         """Vectors (B, T - 1, D) from the source that ``actions`` names."""
         no_loss = torch.zeros((), device=model.device)

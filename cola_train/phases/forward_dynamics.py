@@ -12,8 +12,8 @@ from cola_env.inputs import resized
 from cola_env.models.latent_action.codebook import health_measures
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.data.clips import Batch, TrainingData
-from cola_train.evaluation.pixels import moving_pixels, psnr
+from cola_train.data.clips import ClipBatch, TrainingData
+from cola_train.evaluation.video_metrics import moving_pixels, psnr
 from cola_train.phases.phase import LatentActionPhase, Logs, Loss, Prepared
 
 
@@ -38,7 +38,7 @@ class ForwardDynamics(LatentActionPhase):
     def loss(
         self,
         model: ColaWorldModel,
-        batch: Batch,
+        batch: ClipBatch,
         step: int,
         generator: torch.Generator,
         prepared: Prepared,

@@ -17,9 +17,8 @@ from torch import Tensor, nn
 
 from cola_env.errors import ColaWorldError
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.data.clips import Batch, TrainingData
-from cola_train.data.crops import random_crops
-from cola_train.evaluation.probe import linear_probe
+from cola_train.data.clips import ClipBatch, TrainingData, random_crops
+from cola_train.evaluation.controllability import linear_probe
 
 Logs = dict[str, float]
 
@@ -129,7 +128,7 @@ class Phase(ABC):
         """What ``loss`` and ``evaluate`` are given beside the model."""
         return Prepared(train)
 
-    def draw(self, data: TrainingData, generator: torch.Generator, count: int) -> Batch:
+    def draw(self, data: TrainingData, generator: torch.Generator, count: int) -> ClipBatch:
         """``count`` of the step's ``batch_size``; runs in the processes that read the data."""
         return data.sample(count, self.clip, generator)
 
@@ -137,7 +136,7 @@ class Phase(ABC):
     def loss(
         self,
         model: ColaWorldModel,
-        batch: Batch,
+        batch: ClipBatch,
         step: int,
         generator: torch.Generator,
         prepared: Prepared,
@@ -223,11 +222,11 @@ class LatentActionPhase(Phase):
         since = step - self.continuous_steps
         return 0 < since < self.restart_steps and since % self.restart_every == 0
 
-    def draw(self, data: TrainingData, generator: torch.Generator, count: int) -> Batch:
+    def draw(self, data: TrainingData, generator: torch.Generator, count: int) -> ClipBatch:
         batch = super().draw(data, generator, count)
         return batch if self.crop_scale == 1 else random_crops(batch, self.crop_scale, generator)
 
-    def latent_actions(self, model: ColaWorldModel, batch: Batch, step: int) -> ActionVectors:
+    def latent_actions(self, model: ColaWorldModel, batch: ClipBatch, step: int) -> ActionVectors:
         """Vectors (B, T - 1, tokens, code_size); gradients reach the IDM where it learns."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and "idm" in self.learns):
             tokens = model.action_tokens(batch.frames, batch.latents)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.data.clips import Batch, TrainingData
-from cola_train.evaluation.pixels import psnr
+from cola_train.data.clips import ClipBatch, TrainingData
+from cola_train.evaluation.video_metrics import psnr
 from cola_train.phases.phase import Logs, Loss, Phase, Prepared
 
 STILLS = 512
@@ -39,14 +39,14 @@ class Reconstruction(Phase):
         stills = some_frames(train, 0)
         return Prepared(train, background=stills.median(0).values.float() / 255)
 
-    def draw(self, data: TrainingData, generator: torch.Generator, count: int) -> Batch:
+    def draw(self, data: TrainingData, generator: torch.Generator, count: int) -> ClipBatch:
         frames = data.sample_frames(count, generator)
-        return Batch(frames[:, None], torch.empty(0), torch.zeros(len(frames), 0, 0))
+        return ClipBatch(frames[:, None], torch.empty(0), torch.zeros(len(frames), 0, 0))
 
     def loss(
         self,
         model: ColaWorldModel,
-        batch: Batch,
+        batch: ClipBatch,
         step: int,
         generator: torch.Generator,
         prepared: Prepared,

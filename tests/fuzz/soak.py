@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from benchmarks.harness import processor, report
-from cola_train.progress import progress_bar
+from cola_train.console import progress_bar
 from tests.fuzz.environments import PIXELS, model
 from tests.fuzz.judge import check_finite
 

@@ -14,8 +14,7 @@ from cola_env.errors import ColaWorldError
 from cola_env.worlds import find_world
 from cola_train.collect import CollectConfig, collect
 from cola_train.data.lerobot import LeRobotDataset
-from cola_train.episodes import EpisodeMixture, WorldSpec, draw_plan, record_episode
-from cola_train.worlds import make_world
+from cola_train.recording import EpisodeMixture, WorldSpec, draw_plan, make_world, record_episode
 
 STEPS = 6
 

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from cola_env.errors import ColaWorldError
 from cola_train.command import command, quoted
-from cola_train.ending import ending
+from cola_train.console import ending
 
 CONF = """
 defaults:

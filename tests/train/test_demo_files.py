@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cola_env.errors import ColaWorldError
-from cola_train.data.damage import Ledger
+from cola_train.data.episode_source import DamageReport
 from cola_train.data.sources import open_source
 from tests.train.conftest import numbered, numbers
 
@@ -86,12 +86,12 @@ def test_a_demo_that_contradicts_itself_is_named_and_the_others_read(
     kind: str, tmp_path: Path
 ) -> None:
     make, told = DAMAGED[kind]
-    path, ledger = make(tmp_path / "a.hdf5"), Ledger()
+    path, damage_report = make(tmp_path / "a.hdf5"), DamageReport()
     with pytest.warns(UserWarning, match=f"a.hdf5, demo_0 is damaged and skipped: .*{told}"):
-        data = open_source(path, ledger)
+        data = open_source(path, damage_report)
     assert [entry.key for entry in data.entries] == ["demo_1"]
     assert numbers(data.frames(0, 0, T)) == list(range(T))
-    assert ledger.summary().startswith("1 damaged")
+    assert damage_report.summary().startswith("1 damaged")
 
 
 @pytest.mark.parametrize("length", [T, T - 1, str(T)])
@@ -201,10 +201,10 @@ def outside(path: Path, kind: str) -> Path:
 @pytest.mark.filterwarnings("ignore:.*damaged and skipped")
 def test_nothing_outside_a_file_is_read(kind: str, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
-    ledger = Ledger()
+    damage_report = DamageReport()
     with pytest.raises(ColaWorldError, match="None of the 1 files"):
-        open_source(outside(tmp_path / "data/a.hdf5", kind), ledger)
-    assert any("lies in another file" in reason for reason in ledger.files.values())
+        open_source(outside(tmp_path / "data/a.hdf5", kind), damage_report)
+    assert any("lies in another file" in reason for reason in damage_report.files.values())
 
 
 def test_links_within_a_file_are_followed(tmp_path: Path) -> None:

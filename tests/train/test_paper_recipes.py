@@ -12,10 +12,10 @@ import cola_train.__main__ as cli
 from cola_env.errors import ColaWorldError
 from cola_env.models.sizes import PAPER
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.checks import check_clips
-from cola_train.data.damage import Ledger
+from cola_train.data.episode_source import DamageReport
 from cola_train.phases import FlowMatching
 from cola_train.phases.phase import LatentActionPhase
+from cola_train.preconditions import check_clips
 from tests.train.small import moving_square, small_model
 
 CONF = Path(cli.__file__).parent / "conf"
@@ -59,7 +59,7 @@ def data(monkeypatch: pytest.MonkeyPatch) -> None:
     clips = moving_square(episodes=4, steps=4)
     sources = SimpleNamespace(
         fps=10.0,
-        rendering="fast", action_dim=5, has_actions=True, ledger=Ledger(),
+        rendering="fast", action_dim=5, has_actions=True, damage_report=DamageReport(),
         split=lambda name, size: clips, check_actions=lambda: None,
     )  # fmt: skip
     monkeypatch.setattr(cli, "open_data", lambda cfg: sources)

@@ -1,7 +1,8 @@
-"""How far imagination can be trusted: PSNR by the step of a rollout."""
+"""How good imagined videos are under each kind of action: PSNR by step, and the usual measures."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,9 +12,17 @@ from torch import Tensor
 
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.data.clips import Batch, TrainingData
+from cola_env.scoring.lpips_distance import LPIPS
+from cola_train.data.clips import ClipBatch, TrainingData
 from cola_train.data.mixture import check_length
-from cola_train.evaluation.pixels import moving_pixels, psnr
+from cola_train.evaluation.video_metrics import (
+    SSIM_WINDOW,
+    VideoFeatures,
+    frechet_video_distance,
+    moving_pixels,
+    psnr,
+    ssim_map,
+)
 
 CONTEXT = 2
 """True frames that imagination begins behind."""
@@ -82,7 +91,7 @@ def rollout_picture(
     image.resize((image.width * 2, image.height * 2), Image.Resampling.NEAREST).save(path)
 
 
-def imagined(model: ColaWorldModel, batch: Batch, context: int, clip: int) -> dict[str, Tensor]:
+def imagined(model: ColaWorldModel, batch: ClipBatch, context: int, clip: int) -> dict[str, Tensor]:
     """Frames (B, horizon, S, S, 3) in [0, 1] after ``context`` true ones, by kind of action."""
     results = {}
     for name, (mode, actions) in _actions(model, batch, context, clip).items():
@@ -99,7 +108,7 @@ def imagined(model: ColaWorldModel, batch: Batch, context: int, clip: int) -> di
 
 
 def _actions(
-    model: ColaWorldModel, batch: Batch, context: int, clip: int
+    model: ColaWorldModel, batch: ClipBatch, context: int, clip: int
 ) -> dict[str, tuple[str, Tensor]]:
     """Mode and actions (B, horizon, ...) of every kind that the model takes."""
     real = batch.actions[:, context - 1 :]
@@ -119,3 +128,71 @@ def inferred_codes(model: ColaWorldModel, frames: Tensor, latents: Tensor, clip:
             tokens = model.action_tokens(frames[:, window], latents[:, window])
             codes.append(model.quantizer(tokens[:, -1:]).codes)
     return torch.cat(codes, dim=1)
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The networks of the learned measures, which go where the frames are; without one, no such
+    measure."""
+
+    lpips: LPIPS | None = None
+    video: VideoFeatures | None = None
+
+    @classmethod
+    def of_files(cls, lpips: str | None, fvd: str | None) -> Networks:
+        """From the user's files of AlexNet and of I3D. ColaWorldError where one does not fit."""
+        return cls(
+            None if lpips is None else LPIPS(lpips), None if fvd is None else VideoFeatures(fvd)
+        )
+
+
+def video_quality(
+    model: ColaWorldModel,
+    clips: TrainingData,
+    horizon: int,
+    networks: Networks,
+    context: int = CONTEXT,
+    count: int = 240,
+    clip: int = 8,
+) -> dict[str, dict[str, float]]:
+    """Measures of imagined frames 1 to ``horizon`` after ``context`` true ones.
+
+    By kind of action as in ``multi_step_psnr``: ``own`` (IDM codes), ``adapter`` (real actions
+    through it), and ``copy``, which repeats the last context frame. PSNR in dB, SSIM and LPIPS
+    times 100; the ``moving_`` variants look only at pixels that differ from the last context frame.
+    FVD needs clips of at least 9 frames; ``clips`` says of how many.
+
+    Raises ColaWorldError when the clips are too short.
+    """
+    check_length(clips, context + horizon)
+    batch = clips.sample(count, context + horizon, torch.Generator().manual_seed(0))
+    batch = batch.to(model.device).encoded(model)
+    truth = batch.frames.float() / 255
+    last, future = truth[:, context - 1 : context], truth[:, context:]
+    videos = {"copy": last.expand_as(future), **imagined(model, batch, context, clip)}
+    moving = moving_pixels(last, future)
+    return {
+        name: measures(frames, future, moving, networks) | {"clips": float(len(frames))}
+        for name, frames in videos.items()
+    }
+
+
+def measures(frames: Tensor, truth: Tensor, moving: Tensor, networks: Networks) -> dict[str, float]:
+    """frames, truth (B, T, S, S, 3) in [0, 1]; moving (B, T, S, S) bool."""
+    error = (frames - truth).square().mean(-1)
+    border = SSIM_WINDOW // 2
+    similarity = ssim_map(frames, truth)
+    inner = moving[..., border:-border, border:-border]
+    found = {
+        "psnr": float(psnr(error.mean((-1, -2))).mean()),
+        "moving_psnr": float(psnr(error[moving].mean())),
+        "ssim": 100 * float(similarity.mean()),
+        "moving_ssim": 100 * float(similarity[inner].mean()),
+    }
+    if networks.lpips is not None:
+        lpips = networks.lpips.to(frames.device)
+        pairs = zip(frames.flatten(0, 1).split(64), truth.flatten(0, 1).split(64), strict=True)
+        found["lpips"] = 100 * float(torch.cat([lpips(a, b) for a, b in pairs]).mean())
+    if networks.video is not None:
+        found["fvd"] = frechet_video_distance(frames, truth, networks.video)
+    return found

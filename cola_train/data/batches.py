@@ -18,9 +18,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from cola_env.errors import ColaWorldError
-from cola_train.data.clips import Batch, TrainingData
+from cola_train.data.clips import ClipBatch, TrainingData
 
-Draw = Callable[[TrainingData, torch.Generator], Batch]
+Draw = Callable[[TrainingData, torch.Generator], ClipBatch]
 T = TypeVar("T")
 AHEAD = 4
 """Batches that each process reads ahead."""
@@ -43,14 +43,16 @@ class _Steps(Dataset[object]):
     seed: int
     phase: str
 
-    def __getitem__(self, item: tuple[int, int]) -> tuple[Batch | ColaWorldError, dict[str, str]]:
+    def __getitem__(
+        self, item: tuple[int, int]
+    ) -> tuple[ClipBatch | ColaWorldError, dict[str, str]]:
         step, micro = item
         generator = step_generator(self.seed, self.phase, step, "data", micro)
         try:
-            batch: Batch | ColaWorldError = self.draw(self.data, generator)
+            batch: ClipBatch | ColaWorldError = self.draw(self.data, generator)
         except ColaWorldError as error:
             batch = error
-        return batch, self.data.ledger.news()
+        return batch, self.data.damage_report.news()
 
 
 def batches(
@@ -60,7 +62,7 @@ def batches(
     phase: str,
     steps: range,
     micros: Sequence[int] = (0,),
-) -> Iterator[Batch]:
+) -> Iterator[ClipBatch]:
     """The batches of the ``steps``, in order; of each step, those of the numbers ``micros``.
 
     Raises ColaWorldError when nothing can be read any more, or a reader has died.
@@ -87,7 +89,7 @@ def batches(
                 f"A process that reads the data has died ({str(error).splitlines()[0]}): lower "
                 "loading.workers, or set it to 0."
             ) from error
-        data.ledger.learn(damaged)
+        data.damage_report.learn(damaged)
         if isinstance(batch, ColaWorldError):
             raise batch
         yield batch

@@ -1,15 +1,21 @@
-"""Are the data and the model what the phases need? Asked before anything runs."""
+"""Do data, model and folder fit what a training needs? Asked before anything runs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
+from omegaconf import OmegaConf
+
+from cola_env.checkpoints import RECIPE
 from cola_env.errors import ColaWorldError
 from cola_env.models.components import COMPONENTS
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import TrainingData
 from cola_train.data.mixture import check_length
 from cola_train.phases import FlowMatching, Phase
+from cola_train.run_folder import TrainingCheckpoints, place
 
 
 def require_actions(phases: Sequence[Phase], has_actions: bool) -> None:
@@ -66,3 +72,69 @@ def check_components(phases: Sequence[Phase], model: ColaWorldModel) -> None:
             f"need: train without them with order=[{','.join(able)}], or with a model that has it "
             "(model.conditioning, model.quantizer_config.kind, model.fdm_config)."
         )
+
+
+HARMLESS = {
+    "out",
+    "device",
+    "threads",
+    "loading.workers",
+    "loading.memory_gb",
+    "loading.index",
+    "order",  # of what has begun, it is compared with `start` taken off
+    "start",
+    "phases",
+    "trainer",
+}
+"""Settings, and groups of them, that a training need not keep to the end."""
+TOLD = 5
+"""At most so many differences are named."""
+
+
+def phases_to_run(order: Sequence[str], start: str | None) -> list[str]:
+    """Those of ``order`` from the phase ``start`` on; None: all."""
+    return list(order[order.index(start) :] if start else order)
+
+
+def check_same_run(out: Path, recipe: Mapping[str, Any]) -> None:
+    """Raises ColaWorldError when ``out`` holds checkpoints of a training that ``recipe`` (as it is
+    stored in recipe.yaml) cannot go on with: one with other settings than ``HARMLESS`` ones, or of
+    phases that have begun. Those of later phases may differ: they have left nothing yet."""
+    file = out / RECIPE
+    if not file.exists():
+        return
+    stored: Any = OmegaConf.to_container(OmegaConf.load(file))
+    names = phases_to_run(stored["order"], stored["start"])
+    checkpoints = TrainingCheckpoints(out / "checkpoints", names).files()
+    if not checkpoints:
+        return
+    begun = names[: names.index(place(checkpoints[-1])[0]) + 1]
+    there, here = (dict(_settings(each, begun)) for each in (stored, recipe))
+    wrong = [key for key in {**there, **here} if there.get(key) != here.get(key)]
+    if wrong:
+        told = [f"{key}: {there.get(key)} there, {here.get(key)} here" for key in wrong[:TOLD]]
+        more = f"; and {len(wrong) - TOLD} more" if len(wrong) > TOLD else ""
+        raise ColaWorldError(
+            f"{out} holds a training with other settings ({'; '.join(told)}{more}): choose another "
+            "out=FOLDER, or the same settings to go on with it."
+        )
+
+
+def _settings(recipe: Mapping[str, Any], begun: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    """What must stay, given which phases have ``begun``."""
+    yield "order", phases_to_run(recipe["order"], recipe["start"])[: len(begun)]
+    for key, value in _flat(recipe, ""):
+        if not {key, key.partition(".")[0]} & HARMLESS:
+            yield key, value
+    yield "trainer.max_gradient_norm", recipe["trainer"]["max_gradient_norm"]
+    for name in begun:
+        yield from _flat(recipe["phases"].get(name, {}), f"phases.{name}.")
+
+
+def _flat(settings: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    """Dotted keys and their values; `data`, whose keys are paths, is one value."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and value and key != "data":
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

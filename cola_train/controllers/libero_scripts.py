@@ -1,13 +1,19 @@
-"""The scripts: which phases solve which task of LIBERO."""
+"""LIBERO's scripts, which waypoints solve which task, and play at the table."""
 
 from collections.abc import Callable
 
 import numpy as np
 
-from cola_train.controllers.libero.controller import CLOSED, Controller, Phase, Script
-from cola_train.controllers.libero.scene import Scene, Simulator
-from cola_train.controllers.scripts import find_script
-from cola_train.controllers.workspace import UP, Vector
+from cola_train.controllers.libero_arm import (
+    CLOSED,
+    OPEN,
+    Controller,
+    Scene,
+    Script,
+    Simulator,
+    Waypoint,
+)
+from cola_train.controllers.policies import UP, PlayPolicy, Vector, find_script
 
 RIM: Vector = np.array([0.0, 0.048, 0.035])
 """From the bowl's foot to a place on its rim where the fingers take hold."""
@@ -51,25 +57,25 @@ def pick_and_place(
     def lift(s: Scene) -> bool:
         return lost(s) or bool(thing(s)[2] > place(s)[2] + CARRY)
 
-    def carry(height: float, tolerance: float, patience: int) -> Phase:
+    def carry(height: float, tolerance: float, patience: int) -> Waypoint:
         def way(s: Scene) -> Vector:
             return place(s) + height * UP - thing(s)
 
         def there(s: Scene) -> bool:
             return lost(s) or bool(np.linalg.norm(way(s)) < tolerance)
 
-        return Phase(lambda s: s.tip + way(s), there, gripper=CLOSED, patience=patience)
+        return Waypoint(lambda s: s.tip + way(s), there, gripper=CLOSED, patience=patience)
 
     return Script(
         [
-            Phase(above(grip, 0.1), angle=angle, tolerance=0.02),
-            Phase(grip, angle=angle, tolerance=0.006, patience=30),
-            Phase(grip, gripper=CLOSED, steps=10, angle=angle),
-            Phase(lambda s: s.tip + 0.07 * UP, lift, gripper=CLOSED, patience=40),
+            Waypoint(above(grip, 0.1), angle=angle, tolerance=0.02),
+            Waypoint(grip, angle=angle, tolerance=0.006, patience=30),
+            Waypoint(grip, gripper=CLOSED, steps=10, angle=angle),
+            Waypoint(lambda s: s.tip + 0.07 * UP, lift, gripper=CLOSED, patience=40),
             carry(CARRY, tolerance=0.012, patience=90),
             carry(drop, tolerance=0.006, patience=40),
-            Phase(lambda s: s.tip, steps=8),
-            Phase(lambda s: s.tip + 0.1 * UP, steps=15),
+            Waypoint(lambda s: s.tip, steps=8),
+            Waypoint(lambda s: s.tip + 0.1 * UP, steps=15),
         ],
         pick=4,
     )
@@ -118,12 +124,12 @@ def turn_on_stove() -> Script:
 
     return Script(
         [
-            Phase(lambda s: end(0.0)(s) + 0.1 * UP, tolerance=0.02),
-            Phase(end(0.0), tolerance=0.006, patience=30),
-            Phase(end(0.0), gripper=CLOSED, steps=8),
-            Phase(end(1.0), lambda s: turn(s) > 0.8, gripper=CLOSED, angle=turn, patience=120),
-            Phase(lambda s: s.tip, steps=8),
-            Phase(lambda s: s.tip + 0.1 * UP, steps=15),
+            Waypoint(lambda s: end(0.0)(s) + 0.1 * UP, tolerance=0.02),
+            Waypoint(end(0.0), tolerance=0.006, patience=30),
+            Waypoint(end(0.0), gripper=CLOSED, steps=8),
+            Waypoint(end(1.0), lambda s: turn(s) > 0.8, gripper=CLOSED, angle=turn, patience=120),
+            Waypoint(lambda s: s.tip, steps=8),
+            Waypoint(lambda s: s.tip + 0.1 * UP, steps=15),
         ]
     )
 
@@ -178,3 +184,51 @@ def make_controller(
         ValueError: there is no script for `task`.
     """
     return Controller(env, find_script(_SCRIPTS, task), rng, noise)
+
+
+FALLEN = 0.85
+"""Height under which a thing is no longer on the table."""
+
+
+class Play(PlayPolicy[Simulator]):
+    """Push a random thing or carry it in a random direction, in the scene of libero_goal."""
+
+    def _draw(self) -> Controller:
+        scene = Scene(self._env)
+        within = [name for name in GRIPS if scene.object(name)[2] > FALLEN] or list(GRIPS)
+        grip = GRIPS[str(self._rng.choice(within))]
+        script = self._carry(grip) if self._rng.random() < 0.5 else self._push(grip)
+        return Controller(self._env, script, self._rng, self._noise)
+
+    def _push(self, grip: Callable[[Scene], Vector]) -> Script:
+        forward = self._direction()
+        behind = self._rng.uniform(0.06, 0.1)
+        goal = self._near(grip, forward)
+        return Script(
+            [
+                Waypoint(lambda s: grip(s) - behind * forward + 0.1 * UP, tolerance=0.04),
+                Waypoint(lambda s: grip(s) - behind * forward, tolerance=0.03, patience=20),
+                Waypoint(lambda s: goal, gripper=CLOSED, patience=30),
+                Waypoint(lambda s: s.tip + 0.1 * UP, steps=10),
+            ]
+        )
+
+    def _carry(self, grip: Callable[[Scene], Vector]) -> Script:
+        forward = self._direction()
+        goal = self._near(grip, forward) + self._rng.uniform(0.0, 0.2) * UP
+        return Script(
+            [
+                Waypoint(lambda s: grip(s) + 0.1 * UP, tolerance=0.02),
+                Waypoint(grip, tolerance=0.01, patience=30),
+                Waypoint(grip, gripper=CLOSED, steps=10),
+                Waypoint(lambda s: s.tip + 0.07 * UP, gripper=CLOSED, steps=10),
+                Waypoint(lambda s: goal, gripper=CLOSED, tolerance=0.03, patience=40),
+                Waypoint(lambda s: s.tip, gripper=OPEN, steps=10),
+                Waypoint(lambda s: s.tip + 0.1 * UP, steps=10),
+            ]
+        )
+
+    def _near(self, grip: Callable[[Scene], Vector], direction: Vector) -> Vector:
+        scene = Scene(self._env)
+        place = grip(scene) + self._rng.uniform(0.08, 0.3) * direction
+        return np.clip(place, scene.low, scene.high)

@@ -1,4 +1,4 @@
-"""How commands end: in one sentence, whatever it is that stops them."""
+"""What a command shows in a terminal or a log file: progress bars, and how it ends."""
 
 from __future__ import annotations
 
@@ -7,11 +7,25 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any, TypeVar
+
+from tqdm import tqdm
 
 from cola_env.errors import ColaWorldError
+
+Item = TypeVar("Item")
+LOG_SECONDS = 30.0
+"""Between two lines, where there is no terminal to draw a bar in."""
+
+
+def progress_bar(items: Iterable[Item] | None, title: str, **options: Any) -> tqdm[Item]:
+    """tqdm's bar over `items` (None: updated by hand up to `total=`), with other options of its."""
+    seconds = 0.1 if sys.stderr.isatty() else LOG_SECONDS
+    return tqdm(items, title, dynamic_ncols=True, mininterval=seconds, **options)
+
 
 GOES_ON = "Stopped; the same command goes on from here."
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}

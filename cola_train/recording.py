@@ -1,23 +1,17 @@
-"""One episode of collected data: drawn from (seed, number) alone, recorded in a simulator, and kept
-in a file of its own, written atomically, until all are merged into a dataset.
-"""
+"""One episode of collected data: drawn from (seed, number) alone and recorded in a simulator."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cola_env.errors import ColaWorldError
-from cola_env.files import write_atomically
-from cola_train.data.lerobot_writer import LeRobotWriter
-
-Part = dict[str, NDArray[Any]]
+from cola_env.worlds import WorldInfo, find_world
+from cola_train.controllers import scripts_of
+from cola_train.controllers.planned import Planned
+from cola_train.controllers.policies import SmoothRandom
 
 PLAY, RANDOM, UNSTEERED = "play", "random", "unsteered"
 PLANNED = "planned:"
@@ -39,13 +33,13 @@ class WorldSpec:
     tasks: tuple[str, ...]
     """Whose success is recorded after every action."""
     scripted: tuple[str, ...]
-    """Tasks for which `World.policy` has a script."""
+    """Tasks for which `RecordingWorld.policy` has a script."""
     actions: tuple[str, ...]
     rendering: str
     action_repeat: int
 
 
-class World(Protocol):
+class RecordingWorld(Protocol):
     """What collection needs of a simulator; `policy` also knows "play", "random", "unsteered"
     and "planned:CHECKPOINT"."""
 
@@ -109,7 +103,9 @@ def draw_plan(
     )
 
 
-def record_episode(world: World, mixture: EpisodeMixture, seed: int, number: int) -> dict[str, Any]:
+def record_episode(
+    world: RecordingWorld, mixture: EpisodeMixture, seed: int, number: int
+) -> dict[str, Any]:
     """Runs episode `number`; the same (seed, number) gives the same episode on any worker.
 
     Returns frames uint8 (T + 1, H, W, 3), actions float32 (T, A), rewards float32 (T,) (1 where
@@ -155,77 +151,56 @@ def record_episode(world: World, mixture: EpisodeMixture, seed: int, number: int
     }
 
 
-def part_file(folder: Path, number: int) -> Path:
-    return folder / f"episode-{number:06d}.npz"
+class SimulatedWorld:
+    """A simulator (64 x 64 RGB) with the policies of its controllers."""
+
+    def __init__(self, world: WorldInfo, rendering: str, action_repeat: int) -> None:
+        self._world = world
+        self._scripts = scripts_of(world)
+        self._env = world.make(
+            world.goal_tasks[0], rendering=rendering, action_repeat=action_repeat
+        )
+        scripted = self._scripts.SCRIPTED_TASKS
+        self.spec = WorldSpec(
+            robot_type=world.name,
+            fps=int(self._env.metadata["render_fps"]),
+            tasks=world.tasks,
+            scripted=tuple(task for task in scripted if task in world.tasks),
+            actions=world.actions,
+            rendering=rendering,
+            action_repeat=action_repeat,
+        )
+
+    def reset(self, seed: int) -> None:
+        self._env.reset(seed=seed)
+
+    def advance(self, action: NDArray[np.float32]) -> None:
+        self._env.advance(action)
+
+    def frame(self) -> NDArray[np.uint8]:
+        return self._env.render()
+
+    def state(self) -> NDArray[np.float64]:
+        return self._world.to_vector(self._env.snapshot())
+
+    def successes(self) -> NDArray[np.bool_]:
+        solved = self._env.successes()
+        return np.array([solved[task] for task in self.spec.tasks], dtype=bool)
+
+    def policy(self, name: str, noise: float, rng: np.random.Generator) -> Policy:
+        scripts = self._scripts
+        policy: Policy
+        if name == PLAY:
+            policy = scripts.Play(self._env, rng)
+        elif name.startswith(PLANNED):
+            policy = Planned(self._env, self._world, name.removeprefix(PLANNED), rng)
+        elif name in (RANDOM, UNSTEERED):
+            policy = SmoothRandom(scripts.Scene(self._env), rng, steered=name == RANDOM)
+        else:
+            policy = scripts.make_controller(name, self._env, rng, noise)
+        return policy
 
 
-def save_part(file: Path, episode: dict[str, Any], spec: WorldSpec) -> None:
-    """Writes what `record_episode` returned and the simulator that it comes from."""
-    about = {"plan": episode["plan"], "spec": asdict(spec)}
-    arrays = {name: value for name, value in episode.items() if name != "plan"}
-
-    def write(target: Path) -> None:
-        with target.open("wb") as stream:
-            np.savez_compressed(stream, about=np.array(json.dumps(about)), **arrays)
-
-    write_atomically(file, write)
-
-
-def load_part(file: Path) -> tuple[Part, dict[str, Any], WorldSpec]:
-    """The arrays, the plan and the simulator; raises ColaWorldError for a damaged file."""
-    try:
-        with np.load(file, allow_pickle=False) as stored:
-            part = dict(stored)
-        about = json.loads(str(part.pop("about")))
-        return part, about["plan"], WorldSpec(**about["spec"])
-    except Exception as error:
-        raise ColaWorldError(
-            f"The episode file {file} is damaged ({error}): delete it and run the command again."
-        ) from error
-
-
-def merge_parts(
-    files: Iterable[Path], out: Path, splits: dict[str, str], settings: dict[str, Any]
-) -> None:
-    """Makes the LeRobot v3 dataset `out` of episode files; `settings` go into its info.json.
-
-    An episode of T steps becomes T + 1 rows: the last one holds the final frame and state, a zero
-    action, and again the reward and successes of the row before.
-    """
-    iterator = iter(files)
-    part, plan, spec = load_part(next(iterator))
-    with LeRobotWriter(
-        out,
-        features=_features(part, spec),
-        fps=spec.fps,
-        robot_type=spec.robot_type,
-        overwrite=True,
-    ) as writer:
-        writer.add_episode(plan["policy"], _columns(part), plan)
-        for file in iterator:
-            part, plan, _ = load_part(file)
-            writer.add_episode(plan["policy"], _columns(part), plan)
-        writer.close(splits, **settings, tasks=list(spec.tasks))
-
-
-def _features(part: Part, spec: WorldSpec) -> dict[str, dict[str, Any]]:
-    def vector(dtype: str, size: int, names: tuple[str, ...] | None = None) -> dict[str, Any]:
-        return {"dtype": dtype, "shape": [size], "names": names and list(names)}
-
-    return {
-        "observation.image": {"dtype": "video", "shape": list(part["frames"].shape[1:])},
-        "observation.state": vector("float64", part["states"].shape[1]),
-        "action": vector("float32", part["actions"].shape[1], spec.actions),
-        "next.reward": vector("float32", 1),
-        "next.successes": vector("bool", len(spec.tasks), spec.tasks),
-    }
-
-
-def _columns(part: Part) -> Part:
-    return {
-        "observation.image": part["frames"],
-        "observation.state": part["states"],
-        "action": np.concatenate([part["actions"], np.zeros_like(part["actions"][:1])]),
-        "next.reward": np.concatenate([part["rewards"], part["rewards"][-1:]]),
-        "next.successes": np.concatenate([part["successes"], part["successes"][-1:]]),
-    }
+def make_world(env: str, rendering: str, action_repeat: int) -> RecordingWorld:
+    """The simulator called `env`; raises ColaWorldError when there is none."""
+    return SimulatedWorld(find_world(env), rendering, action_repeat)
