@@ -63,7 +63,7 @@ def find_checkpoint(
     if name in SHIPPED:
         raise ColaWorldError(
             f"There is no checkpoint '{name}' of {world.simulator} in {world.assets}; train one "
-            f"with 'python -m cola_train.collect env={world.name} out=DATA' and 'python -m "
+            f"with 'python -m cola_train.collect env={world.reference} out=DATA' and 'python -m "
             "cola_train data=DATA out=RUN' and pass checkpoint=RUN/finetune."
         )
     hub = HUB_ID.fullmatch(name) if isinstance(checkpoint, str) else None

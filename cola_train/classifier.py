@@ -120,6 +120,8 @@ class ClassifierConfig:
     data: Any = MISSING
     """A LeRobot folder or a list of them."""
     out: str = MISSING
+    env: str | None = None
+    """MODULE:NAME of the data's world, where it is one of your own."""
     imagined: tuple[str, ...] = ()
     """World models (folders, hub ids) whose frames are learned from too."""
     discount: float = 0.0
@@ -194,7 +196,7 @@ def train_classifier(config: ClassifierConfig) -> dict[str, Measures]:
         )
     torch.manual_seed(config.seed)
     torch.set_num_threads(config.threads)
-    world = find_world(str(dataset.info["robot_type"]))
+    world = find_world(config.env or str(dataset.info["robot_type"]))
     tasks = world.goal_tasks
     device = pick_device(config.device)
     dreamers = {name: load_model(find_checkpoint(name, world), device) for name in config.imagined}
@@ -225,7 +227,7 @@ def train_classifier(config: ClassifierConfig) -> dict[str, Measures]:
             "held_out_frames": len(held_out.frames),
             "held_out_episodes": measured.tolist(),
         },
-        "training": {k: v for k, v in asdict(config).items() if k not in ("data", "out")},
+        "training": {k: v for k, v in asdict(config).items() if k not in ("data", "out", "env")},
         "held_out": as_json(measures),
     }
     if imagined:

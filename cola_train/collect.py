@@ -108,12 +108,17 @@ def _features(part: Part, spec: WorldSpec) -> dict[str, dict[str, Any]]:
 
 
 def _columns(part: Part) -> Part:
-    return {
+    """The rows of an episode; vectors of one number are numbers, as LeRobot stores them."""
+    columns = {
         "observation.image": part["frames"],
         "observation.state": part["states"],
         "action": np.concatenate([part["actions"], np.zeros_like(part["actions"][:1])]),
         "next.reward": np.concatenate([part["rewards"], part["rewards"][-1:]]),
         "next.successes": np.concatenate([part["successes"], part["successes"][-1:]]),
+    }
+    return {
+        name: values[:, 0] if values.shape[1:] == (1,) else values
+        for name, values in columns.items()
     }
 
 
@@ -196,6 +201,7 @@ def _content(config: CollectConfig) -> dict[str, Any]:
     """The settings that the content of an episode depends on."""
     names = ("env", "rendering", "action_repeat", "seed", "mixture")
     content: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    content["env"] = find_world(config.env).name
     return {name: content[name] for name in names}
 
 

@@ -226,6 +226,8 @@ def commit() -> str:
 @command("publish")
 def main(config: DictConfig) -> None:
     torch.set_num_threads(config.threads)
+    if config.env is not None:
+        find_world(config.env)
     data: Any = OmegaConf.to_container(config)["data"]  # type: ignore[call-overload, index]
     measures = publish(Path(config.run), data, Path(config.out))
     print("  ".join(f"{key} {value:.3g}" for key, value in measures.items()))

@@ -9,19 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cola_env.worlds import WorldInfo, find_world
-from cola_train.controllers import scripts_of
+from cola_train.controllers import Policy, scripts_of
 from cola_train.controllers.planned import Planned
 from cola_train.controllers.policies import SmoothRandom
 
 PLAY, RANDOM, UNSTEERED = "play", "random", "unsteered"
 PLANNED = "planned:"
 """Before the checkpoint that it plans in, e.g. "planned:cola"."""
-
-
-class Policy(Protocol):
-    def act(self) -> NDArray[np.float32]:
-        """The action for the simulator's present state, (A,) in [-1, 1]."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -65,7 +59,7 @@ class EpisodeMixture:
 
     steps: int = 20
     scripted: float = 0.7
-    """Share of episodes that follow a script."""
+    """Share of episodes that follow a script, where there is one."""
     free: tuple[str, ...] = (PLAY, RANDOM, UNSTEERED)
     """What the others follow: targets at random, smooth random actions inside the workspace, or
     without bounds, as a planner's candidates are; "planned:CHECKPOINT" plans in a world model."""
@@ -90,7 +84,7 @@ class EpisodePlan:
 def draw_plan(
     mixture: EpisodeMixture, scripted: tuple[str, ...], rng: np.random.Generator
 ) -> EpisodePlan:
-    follows_script = rng.random() < mixture.scripted
+    follows_script = rng.random() < mixture.scripted and bool(scripted)
     policy = str(rng.choice(scripted if follows_script else mixture.free))
     noise = float(rng.choice(mixture.noise)) if follows_script else 0.0
     warm = rng.random() < mixture.warm_start

@@ -4,16 +4,15 @@ import argparse
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from types import ModuleType
 
 import numpy as np
 from tqdm import tqdm
 
 from cola_env.errors import ColaWorldError
 from cola_env.simulators.simulator_env import SimulatorEnv
-from cola_env.worlds import WORLDS, find_world
+from cola_env.worlds import find_world
 from cola_train.console import progress_bar
-from cola_train.controllers import scripts_of
+from cola_train.controllers import Scripts, scripts_of
 from cola_train.controllers.policies import Scripted
 
 
@@ -39,7 +38,7 @@ def steps_to_success(env: SimulatorEnv, controller: Scripted, limit: int) -> int
 
 
 def score(
-    env: SimulatorEnv, policies: ModuleType, seeds: Iterable[int], noise: float, limit: int
+    env: SimulatorEnv, policies: Scripts, seeds: Iterable[int], noise: float, limit: int
 ) -> Score:
     """Runs an episode of `env.task` a seed; no frame is drawn after the reset.
 
@@ -63,7 +62,7 @@ DESK_EPISODE = 35
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--env", default="robodesk", choices=list(WORLDS))
+    parser.add_argument("--env", default="robodesk")
     parser.add_argument("--tasks", nargs="+", help="by default all that there are scripts for")
     parser.add_argument("--episodes", type=int, default=20)
     parser.add_argument("--first-seed", type=int, default=1000)
@@ -81,7 +80,7 @@ def main() -> None:
         sys.exit(f"error: There is no script for {', '.join(unknown)}; choose some of {known}.")
     for task in args.tasks or policies.SCRIPTED_TASKS:
         try:
-            env = world.make(task, rendering="fast", action_repeat=repeat)
+            env = world.make(task, rendering=world.rendering, action_repeat=repeat)
         except ColaWorldError as error:
             sys.exit(f"error: {error}")
         seeds = range(args.first_seed, args.first_seed + args.episodes)

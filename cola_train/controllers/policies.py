@@ -12,6 +12,12 @@ Vector = np.ndarray
 UP: Vector = np.array([0.0, 0.0, 1.0])
 
 
+class Policy(Protocol):
+    def act(self) -> np.ndarray:
+        """The action for the simulator's present state, float32 (A,) in [-1, 1]."""
+        ...
+
+
 class Workspace(Protocol):
     """Where a hand is and may go, in metres, and how it is moved.
 
@@ -107,7 +113,7 @@ class SmoothRandom:
 Script = TypeVar("Script")
 
 
-class Scripted(Protocol):
+class Scripted(Policy, Protocol):
     """A controller that goes through a script; the action after it has ``finished`` begins anew.
 
     past_pickup: whether a planning problem may begin at its last action, as what is to be placed
@@ -119,8 +125,6 @@ class Scripted(Protocol):
 
     @property
     def finished(self) -> bool: ...
-
-    def act(self) -> np.ndarray: ...
 
 
 def find_script(scripts: dict[str, Callable[[], Script]], task: str) -> Script:
