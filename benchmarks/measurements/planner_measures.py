@@ -24,7 +24,7 @@ from benchmarks.harness import peak_resident
 from benchmarks.measurements.planner_methods import ELITES, ITERATIONS, SAMPLES, Method
 from benchmarks.measurements.planner_problems import ACTIONS, HORIZON, Noisy, NoisyAlike, Problems
 from planners import CEM, ICEM, MPPI, WhiteNoise
-from planners.adapters.foreign import OnDevice, Problem
+from planners.adapters.foreign import OnDevice, PlanRequest
 
 Calls = dict[str, Callable[[], Any]]
 
@@ -172,11 +172,11 @@ def _torchrl(batch: int, device: str) -> Calls:
     tensordict = importlib.import_module("tensordict")
     adapter = importlib.import_module("planners.adapters.torchrl")
     known = _costs_of_nothing(batch, device)
-    problem = Problem(
+    request = PlanRequest(
         OnDevice(lambda actions: known, torch.device(device)), SPACE, 1, None, 0, batch
     )
     planner = modules.CEMPlanner(
-        adapter.CostEnv(problem),
+        adapter.CostEnv(request),
         planning_horizon=HORIZON,
         optim_steps=ITERATIONS,
         num_candidates=SAMPLES,

@@ -1,12 +1,39 @@
-"""What a planner gives back."""
+"""A plan: who makes it, what it consists of, and what the next one starts from."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from planners.bounds import ActionSpace, Bounds
+from planners.cost import Cost
+
+SEQUENCES = "actions", "mean", "std", "elites"
+"""What a PlanResult has of every step: it shifts with time."""
+
+
+@runtime_checkable
+class Planner(Protocol):
+    """Any object with this `plan` works wherever ours do.
+
+    `warm_start` is None or a PlanResult of its own, shifted to begin now and of the problems that
+    go on. `seed` is an int, or a sequence of B ints where the caller of `MPC.reset` gave one.
+    The plan must keep the action space: `MPC` refuses one that does not.
+    """
+
+    def plan(
+        self,
+        cost: Cost,
+        action_space: ActionSpace,
+        *,
+        warm_start: Any = None,
+        seed: Any = 0,
+        batch: int = 1,
+    ) -> PlanResult: ...
 
 
 @dataclass(frozen=True)
@@ -76,7 +103,37 @@ class PlanResult:
         return [name for name in names if getattr(self, name) is not None]
 
 
-SEQUENCES = "actions", "mean", "std", "elites"
+def starting_mean(warm_start: Any, bounds: Bounds, batch: int) -> Tensor:
+    """(B, H, A): the actions of the warm start, or the middle of the box."""
+    horizon, dims = bounds.low.shape
+    if warm_start is None:
+        return bounds.centre.expand(batch, horizon, dims)
+    actions = warm_start.actions if isinstance(warm_start, PlanResult) else warm_start
+    if not isinstance(actions, Tensor):
+        try:
+            actions = torch.from_numpy(np.array(actions, np.float32))
+        except (TypeError, ValueError):
+            raise TypeError(
+                "the warm start must be a PlanResult, or numbers (B, h, A), not "
+                f"{type(actions).__name__}"
+            ) from None
+    actions = actions.to(bounds.low.device, torch.float32)
+    if actions.ndim != 3 or actions.shape[::2] != (batch, dims) or not actions.shape[1]:
+        raise ValueError(
+            f"the warm start has shape {tuple(actions.shape)}: it must be (B, h, A) "
+            f"= ({batch}, h, {dims}) with at least one step"
+        )
+    if not bool(actions.isfinite().all()):
+        raise ValueError("the warm start contains NaN or infinite actions")
+    return bounds.clamp(shifted(actions, 0, horizon))
+
+
+def starting_elites(warm_start: Any, bounds: Bounds) -> Tensor | None:
+    """(B, K, H, A), where the warm start has some."""
+    elites = warm_start.elites if isinstance(warm_start, PlanResult) else None
+    return (
+        None if elites is None else bounds.clamp(shifted(elites.to(bounds.low), 0, len(bounds.low)))
+    )
 
 
 def shifted(sequence: Tensor, steps: int, horizon: int | None = None) -> Tensor:
