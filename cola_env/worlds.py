@@ -9,11 +9,56 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cola_env.errors import ColaWorldError
-from cola_env.simulators.libero_tasks import GOAL_SCENE_TASKS
-from cola_env.simulators.robodesk import ROBODESK_TASKS, VP2_TASKS
 
 if TYPE_CHECKING:
     from cola_env.simulators.simulator_env import SimulatorEnv, Snapshot
+
+VP2_TASKS = (
+    "push_red",
+    "push_green",
+    "push_blue",
+    "open_slide",
+    "open_drawer",
+    "upright_block_off_table",
+    "flat_block_off_table",
+)
+ROBODESK_TASKS = (
+    "open_slide",
+    "open_drawer",
+    "push_green",
+    "stack",
+    "upright_block_off_table",
+    "flat_block_in_bin",
+    "flat_block_in_shelf",
+    "lift_upright_block",
+    "lift_ball",
+    "push_blue",
+    "push_red",
+    "flat_block_off_table",
+    "ball_off_table",
+    "upright_block_in_bin",
+    "ball_in_bin",
+    "upright_block_in_shelf",
+    "ball_in_shelf",
+    "lift_flat_block",
+)
+
+GOAL_SCENE_TASKS = tuple(
+    f"libero_goal/{name}"
+    for name in (
+        "open_the_middle_drawer_of_the_cabinet",
+        "put_the_bowl_on_the_stove",
+        "put_the_wine_bottle_on_top_of_the_cabinet",
+        "open_the_top_drawer_and_put_the_bowl_inside",
+        "put_the_bowl_on_top_of_the_cabinet",
+        "push_the_plate_to_the_front_of_the_stove",
+        "put_the_cream_cheese_in_the_bowl",
+        "turn_on_the_stove",
+        "put_the_bowl_on_the_plate",
+        "put_the_wine_bottle_on_the_rack",
+    )
+)
+"""The tasks of the suite libero_goal, which are ten goals in one and the same scene."""
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -76,7 +121,7 @@ class WorldInfo:
 ROBODESK = WorldInfo(
     name="robodesk",
     simulator="RoboDesk",
-    entry="cola_env.simulators.robodesk:RoboDeskEnv",
+    entry="cola_env.simulators.robodesk.env:RoboDeskEnv",
     tasks=ROBODESK_TASKS,
     goal_tasks=VP2_TASKS,
     actions=("x", "y", "z", "wrist", "gripper"),
@@ -86,7 +131,7 @@ ROBODESK = WorldInfo(
 LIBERO = WorldInfo(
     name="libero",
     simulator="LIBERO",
-    entry="cola_env.simulators.libero:LiberoEnv",
+    entry="cola_env.simulators.libero.env:LiberoEnv",
     tasks=GOAL_SCENE_TASKS,
     goal_tasks=tuple(
         f"libero_goal/{name}"

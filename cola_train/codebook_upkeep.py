@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from cola_env.models.codebook import code_counts, count_measures
-from cola_env.models.quantizer import VectorQuantizer
+from cola_env.models.latent_action.codebook import code_counts, count_measures
+from cola_env.models.latent_action.quantizer import VectorQuantizer
 from cola_train.distributed import load_whole, whole_state
 from cola_train.phases.phase import LatentActionPhase
 

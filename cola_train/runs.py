@@ -8,8 +8,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from cola_env.checkpoints import RECIPE, load_model
+from cola_env.checkpoints import RECIPE
 from cola_env.errors import ColaWorldError
+from cola_env.models.loading import load_model
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.checkpoints import Checkpoints, place
 from cola_train.data.clips import TrainingData

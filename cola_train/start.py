@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from cola_env.checkpoints import load_model
 from cola_env.errors import ColaWorldError
 from cola_env.models.components import COMPONENTS
+from cola_env.models.loading import load_model
 from cola_env.models.world_model import ColaWorldModel
 
 OF_TRAINING = {"commitment_weight", "codebook_weight", "kl_weight", "gradient", "zero_start"}

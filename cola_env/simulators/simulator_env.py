@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cola_env.errors import ColaWorldError
-from cola_env.forks import compute_alone_in_a_fork
 from cola_env.inputs import as_actions, as_array, check_count, check_step_limit, real_actions
-from cola_env.looks import warn_if_unlike
+from cola_env.processes import compute_alone_in_a_fork
 from cola_env.rollout import Rollout
+from cola_env.simulators.rendering import warn_if_unlike
 
 if TYPE_CHECKING:
-    from cola_env.rewards import Reward, RewardName
+    from cola_env.scoring.rewards import Reward, RewardName
 
 NO_GOAL = "This reward compares frames with a goal: pass reset(options={'goal': frame})."
 
@@ -219,8 +219,8 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
         """None where the simulator's own reward is asked for."""
         if isinstance(reward, str) and reward in self.own_rewards:
             return None
-        from cola_env.classifier import check_frames, load_classifier
-        from cola_env.rewards import REWARDS, is_judged, make_reward
+        from cola_env.scoring.classifier import check_frames, load_classifier
+        from cola_env.scoring.rewards import REWARDS, is_judged, make_reward
         from cola_env.worlds import WORLDS
 
         if isinstance(reward, str):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from cola_env.models.pictures import resized
+from cola_env.inputs import resized
 from cola_train.data.clips import Batch
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cola_env.classifier import SuccessClassifier
+from cola_env.scoring.classifier import SuccessClassifier
 from cola_train.data.labelled_frames import LabelledFrames
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from cola_env.errors import ColaWorldError
-from cola_env.user_files import find_user_file
+from cola_env.files import find_user_file
 
 I3D_SIZE = 224
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cola_env.lpips_distance import LPIPS
 from cola_env.models.world_model import ColaWorldModel
+from cola_env.scoring.lpips_distance import LPIPS
 from cola_train.data.clips import TrainingData
 from cola_train.data.mixture import check_length
 from cola_train.evaluation.frechet import VideoFeatures, frechet_video_distance

@@ -18,7 +18,7 @@ from cola_train.controllers.robodesk import (
 from cola_train.controllers.robodesk.scene import WORKSPACE_HIGH, WORKSPACE_LOW
 
 pytest.importorskip("robodesk")
-from cola_env.simulators.robodesk import RoboDeskEnv  # noqa: E402
+from cola_env.simulators.robodesk.env import RoboDeskEnv  # noqa: E402
 
 
 @pytest.fixture(scope="module")
