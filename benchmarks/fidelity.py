@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from benchmarks.fidelity_measures import CandidatePlans, PlanScores
-    from benchmarks.vp2_protocol.methods import Checkpoints
+    from benchmarks.vp2_protocol.methods import NamedModels
     from cola_env.goals.goal_set import GoalSet
     from cola_env.scoring.classifier import TaskClassifier
 
@@ -31,7 +31,8 @@ def collect(config: DictConfig, goals: GoalSet, tasks: list[str]) -> list[Candid
     import numpy as np
 
     from benchmarks.fidelity_measures import CandidatePlans, try_plans
-    from benchmarks.vp2_protocol.records import fingerprint, plain
+    from benchmarks.harness import plain
+    from benchmarks.vp2_protocol.records import fingerprint
     from cola_env.goals.loading import goals_files
     from cola_env.simulators.pool import SimulatorPool
     from cola_env.worlds import find_world
@@ -67,10 +68,9 @@ def measure(config: DictConfig) -> tuple[list[CandidatePlans], dict[str, list[Pl
     not of one rendering profile.
     """
     from benchmarks.fidelity_measures import score_plans
-    from benchmarks.vp2_protocol.agents import check_spread
-    from benchmarks.vp2_protocol.dynamics import WorldModelDynamics
-    from benchmarks.vp2_protocol.methods import Checkpoints
-    from benchmarks.vp2_protocol.records import choose_tasks, names, plain
+    from benchmarks.harness import plain
+    from benchmarks.vp2_protocol.methods import NamedModels, check_spread, choose_tasks, names
+    from benchmarks.vp2_protocol.planning import WorldModelDynamics
     from cola_env.errors import ColaWorldError
     from cola_env.goals.loading import load_goals
     from cola_env.models.loading import pick_device
@@ -82,7 +82,7 @@ def measure(config: DictConfig) -> tuple[list[CandidatePlans], dict[str, list[Pl
     check_spread("planner.std", plain(config.planner.std), world.action_dim)
     if not 0 <= config.final_weight <= 1:
         raise ColaWorldError(f"final_weight must be in [0, 1], not {config.final_weight}.")
-    models = Checkpoints(world, specs, pick_device(config.device))
+    models = NamedModels(world, specs, pick_device(config.device))
     for label, name in specs.items():
         if not isinstance(name, str) or name not in models.loaded:
             raise ColaWorldError(f"model={label} must be a checkpoint here.")
@@ -122,11 +122,11 @@ def measure(config: DictConfig) -> tuple[list[CandidatePlans], dict[str, list[Pl
 
 
 def find_judge(
-    config: DictConfig, goals: GoalSet, models: Checkpoints, name: str, given: Any
+    config: DictConfig, goals: GoalSet, models: NamedModels, name: str, given: Any
 ) -> TaskClassifier | None:
     """The classifier that scores what a model imagines; None for a reward that asks none."""
+    from benchmarks.harness import plain
     from benchmarks.vp2_protocol.methods import classifier_places, load_classifiers
-    from benchmarks.vp2_protocol.records import plain
     from cola_env.scoring.ensembles import Combination
     from cola_env.scoring.rewards import is_judged
 

@@ -11,8 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.vp2_protocol.agents import candidate_score
-from benchmarks.vp2_protocol.dynamics import Dynamics, PlanningProblem
+from benchmarks.vp2_protocol.planning import Dynamics, PlanningProblem, candidate_score
 from cola_env.files import write_atomically
 from cola_env.goals.goal_set import GoalPair
 from cola_env.scoring.rewards import ClassifierReward, Reward

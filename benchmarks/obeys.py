@@ -18,9 +18,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from benchmarks.harness import command_line
+from benchmarks.harness import command_line, plain
 from benchmarks.vp2 import play
-from benchmarks.vp2_protocol.records import plain
 from benchmarks.vp2_protocol.results import ROW_KEYS, make_rows, terminal
 from benchmarks.vp2_protocol.run import Run
 from cola_env.checkpoints import find_checkpoint

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
+from benchmarks.harness import plain
 from benchmarks.training_runs import Job, composed, finish, finished, history, opened
-from benchmarks.vp2_protocol.records import plain
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_text
 from cola_env.models.loading import load_model

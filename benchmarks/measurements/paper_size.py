@@ -24,9 +24,8 @@ import torch
 from omegaconf import DictConfig
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.harness import command_line, machine, matmul_peak, peak_resident, timed
+from benchmarks.harness import command_line, machine, matmul_peak, peak_resident, plain, timed
 from benchmarks.measurements.paper_weights import publish_network, publish_vae
-from benchmarks.vp2_protocol.records import plain
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_text
 from cola_env.models.autoencoders.vae import VAEConfig

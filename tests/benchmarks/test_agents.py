@@ -4,23 +4,19 @@ import torch
 from gymnasium.spaces import Box
 from omegaconf import OmegaConf
 
-from benchmarks.vp2_protocol.agents import (
-    MPCAgent,
-    PlanningAgent,
-    RandomActions,
-    check_random,
-)
-from benchmarks.vp2_protocol.dynamics import (
+from benchmarks.vp2_protocol.methods import check_random, make_planner, make_screen
+from benchmarks.vp2_protocol.planning import (
     CopyDynamics,
     LatentScreen,
+    MPCAgent,
+    PlanningAgent,
     PlanningProblem,
+    RandomActions,
     SimulatorDynamics,
     WorldModelDynamics,
-    make_screen,
 )
-from benchmarks.vp2_protocol.episodes import Batch, play
-from benchmarks.vp2_protocol.methods import make_planner
 from benchmarks.vp2_protocol.records import Rules
+from benchmarks.vp2_protocol.run import EpisodeBatch, play
 from cola_env.errors import ColaWorldError
 from cola_env.models.loading import load_model
 from cola_env.scoring.ensembles import Combination
@@ -313,7 +309,7 @@ class Script:
 def test_an_episode_ends_at_its_success_with_the_goal_in_view(goals, pool):
     rules = Rules("mse", episodes=2, seed=0, replan_every=3)
     batches = [
-        Batch([(i, pair)], MPCAgent(Script(pair), SPACE, rules), pool, rules)
+        EpisodeBatch([(i, pair)], MPCAgent(Script(pair), SPACE, rules), pool, rules)
         for i, pair in enumerate(goals.pairs)
     ]
     episodes = sorted(play(batches, at_once=2), key=lambda episode: episode.index)
