@@ -1,4 +1,4 @@
-"""Does a world model obey its latent actions? `python -m benchmarks.obeys data=FOLDER`.
+"""How well do latent actions control a world model? `python -m benchmarks.obeys data=FOLDER`.
 
 One command for everything that a joint run is judged by, on held-out episodes: next-frame PSNR
 under own, shuffled, no and adapter actions beside a reference on real actions; codebook health
@@ -56,9 +56,9 @@ def measure(
     probed = encoded(train.first(PROBE_EPISODES), model, cache=None)
     probe = linear_probe(model, probed, clips, config.length, 2 * config.clips)
     networks = Networks.of_files(config.lpips, config.fvd)
-    picked = ("copy", "autoencoder", "own", "shuffled", "none", "adapter", "own_all")
+    shown = ("copy", "autoencoder", "own", "shuffled", "none", "adapter", "own_all")
     return {
-        **{key: cola[key] for key in picked},
+        **{key: cola[key] for key in shown},
         "direct_own": direct["own"],
         "direct_shuffled": direct["shuffled"],
         "gap": cola["gap"],
@@ -104,7 +104,7 @@ def plan(run: Run) -> list[dict[str, Any]]:
 def report(results: dict[str, Any]) -> None:
     from rich.table import Table
 
-    table = Table("measure", "value", title="Obedience on held-out episodes")
+    table = Table("measure", "value", title="Controllability on held-out episodes")
     for key, value in results.items():
         if isinstance(value, float):
             table.add_row(key, f"{value:.3f}")

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness import peak_resident
-from benchmarks.measurements.planner_methods import ELITES, ITERATIONS, SAMPLES, Method
+from benchmarks.measurements.planner_methods import ELITES, ITERATIONS, SAMPLES, ComparedPlanner
 from benchmarks.measurements.planner_problems import ACTIONS, HORIZON, Noisy, NoisyAlike, Problems
 from planners import CEM, ICEM, MPPI, WhiteNoise
 from planners.adapters.foreign import OnDevice, PlanRequest
@@ -32,7 +32,7 @@ SPACE = SimpleNamespace(low=-np.ones(ACTIONS), high=np.ones(ACTIONS), shape=(ACT
 
 
 def quality(
-    methods: list[Method], problems: dict[str, Problems], seeds: int
+    methods: list[ComparedPlanner], problems: dict[str, Problems], seeds: int
 ) -> dict[str, dict[str, list[float | None]]]:
     """kind -> planner -> what its plan is worth in each instance, the mean over the seeds.
 
@@ -51,7 +51,7 @@ def quality(
     return results
 
 
-def _costs(method: Method, instances: Problems, seed: int) -> Tensor:
+def _costs(method: ComparedPlanner, instances: Problems, seed: int) -> Tensor:
     """(P,): the true costs of the plans, NaN where there is none."""
     torch.manual_seed(seed)  # of the costs' own noise
     if method.batched:
@@ -60,7 +60,7 @@ def _costs(method: Method, instances: Problems, seed: int) -> Tensor:
     return torch.cat([_cost_of_plans(method, row, seed) for row in rows])
 
 
-def _cost_of_plans(method: Method, instances: Problems, seed: int) -> Tensor:
+def _cost_of_plans(method: ComparedPlanner, instances: Problems, seed: int) -> Tensor:
     cost: Any = (
         NoisyAlike(instances.parameters)
         if method.seeded
