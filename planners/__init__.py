@@ -20,7 +20,7 @@ from planners.plan import Iteration, Planner, PlanResult
 from planners.predictive_sampling import PredictiveSampling
 from planners.random_shooting import RandomShooting
 from planners.sampling import SamplingPlanner
-from planners.vp2 import VP2CEM, VP2MPPI
+from planners.vp2_planners import VP2CEM, VP2MPPI
 
 __all__ = [
     "AR1Noise",

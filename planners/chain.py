@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 
-from planners.bounds import ActionSpace
 from planners.cost import Cost
-from planners.plan import Iteration, PlanResult
+from planners.plan import ActionSpace, Iteration, PlanResult
 from planners.sampling import SamplingPlanner
 
 

@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from planners.bounds import ActionSpace, Bounds
 from planners.cost import Cost
 from planners.noise import whole_seed
-from planners.plan import Planner, PlanResult, checked_actions
+from planners.plan import ActionSpace, Bounds, Planner, PlanResult, checked_actions
 
 
 class MPC:

@@ -17,10 +17,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from planners.bounds import ActionSpace, Bounds
 from planners.cost import Chunks, Cost, Evaluator, Screen, Screened, all_finite, device_of, rankable
 from planners.noise import AR1Noise, Noise, NoiseStream, problem_seeds
-from planners.plan import Iteration, PlanResult, starting_elites, starting_mean
+from planners.plan import ActionSpace, Bounds, Iteration, PlanResult, starting_elites, starting_mean
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -188,6 +188,18 @@ def test_a_floor_imports_only_what_it_may(package: str) -> None:
     assert not wrong
 
 
+def test_no_test_imports_another() -> None:
+    """What several share lies in modules that hold no tests."""
+    wrong = []
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                named = [*str(node.module).split("."), *(alias.name for alias in node.names)]
+                if named[0] == "tests" and any(name.startswith("test_") for name in named):
+                    wrong.append(str(path.relative_to(ROOT)))
+    assert not wrong
+
+
 @pytest.mark.parametrize("package", FLOORS)
 def test_torchvision_is_never_imported_with_a_module(package: str) -> None:
     wrong = [

@@ -16,7 +16,6 @@ from benchmarks.harness import plain
 from benchmarks.vp2_protocol.planning import (
     CopyDynamics,
     Dynamics,
-    LatentScreen,
     SimulatorDynamics,
     VideoPredictionDynamics,
     WorldModelDynamics,
@@ -300,13 +299,6 @@ def check_screen(config: DictConfig) -> dict[str, Any]:
             f"screen_factor={config.screen_factor} screens nothing: give 2 or more, or screen=null."
         )
     return {"screen": config.screen, "screen_factor": config.screen_factor}
-
-
-def make_screen(config: DictConfig, dynamics: Dynamics) -> LatentScreen | None:
-    """The screen that a run asks for; what is no world model of ours has no latents, and none."""
-    if check_screen(config) and isinstance(dynamics, WorldModelDynamics):
-        return LatentScreen(dynamics, config.screen_factor)
-    return None
 
 
 def check_spread(name: str, value: float | Sequence[float], action_dim: int) -> None:

@@ -422,6 +422,13 @@ class LatentScreen:
     dynamics: WorldModelDynamics
     factor: int
 
+    @classmethod
+    def of(cls, dynamics: Dynamics, factor: int | None) -> LatentScreen | None:
+        """None without a factor, or for what is no world model of ours and has no latents."""
+        if factor is None or not isinstance(dynamics, WorldModelDynamics):
+            return None
+        return cls(dynamics, factor)
+
     def rewards(self, problem: PlanningProblem) -> Judgement:
         device = self.dynamics.device
         with autocast(device):

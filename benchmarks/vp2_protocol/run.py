@@ -26,15 +26,16 @@ from benchmarks.harness import plain
 from benchmarks.vp2_protocol.methods import (
     Method,
     NamedModels,
+    check_screen,
     choose_tasks,
     ensemble,
     make_method,
-    make_screen,
     names,
 )
 from benchmarks.vp2_protocol.planning import (
     Agent,
     Decision,
+    LatentScreen,
     MPCAgent,
     PlanningAgent,
     PlanningProblem,
@@ -78,6 +79,7 @@ class Run:
         if self.rules.judge == "vp2" and self.world is not ROBODESK:
             raise ColaWorldError(f"judge=vp2 and protocol=vp2 are of RoboDesk, not {config.env}.")
         self.combine = ensemble(config)
+        self.screen_factor: int | None = check_screen(config).get("screen_factor")
         self.device = pick_device(config.device)
         torch.set_num_threads(1)
         specs = names(plain(config.model))
@@ -166,7 +168,7 @@ class Run:
             self.rules,
             sequences=128 if self.device.type == "cpu" else 4096,
             combine=self.combine,
-            screen=make_screen(self.config, dynamics[0]),
+            screen=LatentScreen.of(dynamics[0], self.screen_factor),
         )
 
     def _save(self, label: str, episode: LiveEpisode) -> EpisodeRecord:

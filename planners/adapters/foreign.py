@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from planners.bounds import Bounds
 from planners.cost import Chunks, Cost, Evaluator, device_of
 from planners.noise import problem_seeds
-from planners.plan import PlanResult, checked_actions, starting_mean
+from planners.plan import Bounds, PlanResult, checked_actions, starting_mean
 
 
 class OnDevice:

@@ -17,9 +17,8 @@ import torch
 from torch import Tensor
 
 from planners.adapters.foreign import OnDevice, PlanRequest
-from planners.bounds import Bounds
 from planners.cost import Cost
-from planners.plan import Planner, PlanResult
+from planners.plan import Bounds, Planner, PlanResult
 
 
 class PlannerSolver:

@@ -4,7 +4,7 @@ import torch
 from gymnasium.spaces import Box
 from omegaconf import OmegaConf
 
-from benchmarks.vp2_protocol.methods import check_random, make_planner, make_screen
+from benchmarks.vp2_protocol.methods import check_random, check_screen, make_planner
 from benchmarks.vp2_protocol.planning import (
     CopyDynamics,
     LatentScreen,
@@ -174,12 +174,13 @@ def test_a_screen_is_latent_of_a_world_model_or_none():
         return OmegaConf.create({"screen": screen, "screen_factor": factor})
 
     painter = LatentPainter()
-    assert make_screen(config("latent"), painter) == LatentScreen(painter, 4)
-    assert make_screen(config("latent"), Painter()) is None
-    assert make_screen(config(None), painter) is None
+    assert check_screen(config("latent")) == {"screen": "latent", "screen_factor": 4}
+    assert check_screen(config(None)) == {}
+    assert LatentScreen.of(painter, 4) == LatentScreen(painter, 4)
+    assert LatentScreen.of(Painter(), 4) is None and LatentScreen.of(painter, None) is None
     for wrong, match in ((config("pixels"), "screen=latent"), (config("latent", 1), "2 or more")):
         with pytest.raises(ColaWorldError, match=match):
-            make_screen(wrong, painter)
+            check_screen(wrong)
 
 
 def test_scores_sum_over_time_where_the_rules_say_so():

@@ -29,6 +29,7 @@ from cola_env.models.world_model import ColaWorldModel
 from cola_env.scoring.classifier import SuccessClassifier
 from cola_env.scoring.rewards import MSEReward
 from cola_env.simulators.pool import SimulatorPool
+from tests.pictures import line_colours
 
 
 class Recorded:
@@ -138,6 +139,8 @@ def test_the_page_shows_the_worst_choices_and_works_offline(problem, tmp_path):
     )
     found = {"model": [best, worst]}
     draw(found, tmp_path / "fidelity.png")
+    colours = line_colours(tmp_path / "fidelity.png")
+    assert {(31, 119, 180), (214, 39, 40)} <= colours, "growth of the error; the choices"
     page = write_page(tmp_path, make_rows(found), [problem] * 2, found).read_text()
     assert page.index(f"regret {worst.regret:.2f}") < page.index("regret 0.00")
     assert page.count("data:image/png;base64,") == 3 and "http" not in page
