@@ -1,5 +1,6 @@
 from .checkpoints import find_checkpoint as find_checkpoint
 from .envs.dream import ColaWorldEnv as ColaWorldEnv
+from .envs.pair import make_pair as make_pair
 from .envs.vector_env import ColaWorldVectorEnv as ColaWorldVectorEnv
 from .errors import ColaWorldError as ColaWorldError
 from .goals.goal_set import GoalPair as GoalPair
@@ -8,6 +9,7 @@ from .goals.loading import load_goals as load_goals
 from .models.loading import load_model as load_model
 from .models.world_model import ColaWorldModel as ColaWorldModel
 from .registration import EPISODE_STEPS as EPISODE_STEPS
+from .registration import register_world as register_world
 from .rollout import Rollout as Rollout
 from .scoring.classifier import SuccessClassifier as SuccessClassifier
 from .scoring.ensembles import ClassifierEnsemble as ClassifierEnsemble
@@ -19,6 +21,7 @@ from .scoring.rewards import Reward as Reward
 from .scoring.rewards import VP2Reward as VP2Reward
 from .scoring.rewards import WeightedReward as WeightedReward
 from .scoring.rewards import make_reward as make_reward
+from .simulators.gymnasium_simulator import GymnasiumSimulator as GymnasiumSimulator
 from .simulators.libero.env import LiberoEnv as LiberoEnv
 from .simulators.libero.package import libero_tasks as libero_tasks
 from .simulators.robodesk.env import RoboDeskEnv as RoboDeskEnv

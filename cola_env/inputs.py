@@ -130,6 +130,14 @@ def check_count(name: str, count: int) -> int:
     return int(count)
 
 
+def check_index(name: str, index: Any, count: int) -> int:
+    """`index` if it is a whole number of 0 to `count` - 1; ColaWorldError otherwise."""
+    whole = isinstance(index, int | np.integer) and not isinstance(index, bool)
+    if not whole or not 0 <= index < count:
+        raise ColaWorldError(f"{name} must be a whole number of 0 to {count - 1}, not {index!r}.")
+    return int(index)
+
+
 def check_seed(seed: int) -> int:
     """`seed` if torch takes it: a whole number of 0 to 2**63 - 1; ColaWorldError otherwise."""
     whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from cola_env.models.world_model import ColaWorldModel
 
 
-RESET_OPTIONS = ("frame", "goal", "state", "actions")
+RESET_OPTIONS = ("frame", "goal", "state", "actions", "pair")
 
 
 @dataclass(frozen=True)
@@ -203,8 +203,9 @@ class Dream:
         rngs: Sequence[np.random.Generator],
     ) -> None:
         """Start the worlds `rows` from their rows of options["state"], with new noise, 0 steps."""
-        if "frame" in options:
-            raise ColaWorldError("Give options['state'] or options['frame'], not both.")
+        for name in ("frame", "pair"):
+            if name in options:
+                raise ColaWorldError(f"Give options['state'] or options['{name}'], not both.")
         snapshot = self._checked(options["state"])
         goals = snapshot.goals
         if "goal" in options:
@@ -356,9 +357,10 @@ class ColaWorldEnv(gym.Env[Any, Any]):
 
     reset(options=): "frame", uint8 (64, 64, 3) or (C, 64, 64, 3), the past up to now, with
     "actions" (C-1, A) between them for a direct model; "goal", uint8 (64, 64, 3); "state", what
-    snapshot() returned, to begin an episode there. What is not given comes from the task's shipped
-    pairs, drawn with np_random, as is the seed of the diffusion noise. Images that look unlike the
-    model's rendering profile are warned of, see cola_env.simulators.rendering.
+    snapshot() returned, to begin an episode there; "pair", the number of one of the task's shipped
+    pairs of start and goal, in which the twin can begin, too (see `cola_env.make_pair`). What is
+    not given comes from a pair that is drawn with np_random, as is the seed of the diffusion noise.
+    Images that look unlike the model's rendering profile are warned of.
 
     info: "success_probability" (tasks with a classifier of such frames), and after a step
     "latent_codes" (int64, models with latent actions) and "prediction_seconds" (wall-clock).

@@ -11,9 +11,32 @@ from torch import Tensor
 from cola_env.errors import ColaWorldError
 from cola_env.goals.goal_set import GoalPair, GoalSet
 from cola_env.goals.loading import load_goals
-from cola_env.inputs import as_actions, as_array, as_frames, real_actions
+from cola_env.inputs import as_actions, as_array, as_frames, check_index, real_actions
 from cola_env.simulators.rendering import warn_if_unlike
 from cola_env.worlds import OWN, WorldInfo
+
+
+def find_pair(world: WorldInfo, task: str, rendering: str, index: Any) -> GoalPair:
+    """The shipped goal pair `index` of a task, drawn with a rendering profile.
+
+    Raises ColaWorldError for a task or a profile without any, and for another index.
+    """
+    try:
+        goals = load_goals(rendering, world=world)
+    except ColaWorldError as error:
+        if rendering == world.rendering:
+            raise
+        raise ColaWorldError(
+            f"There are no goal pairs of {world.simulator} drawn with rendering={rendering!r}: "
+            f"make it with rendering={world.rendering!r}, or dream and twin with cola_env.make_pair."
+        ) from error
+    return choose_pair(goals, task, index)
+
+
+def choose_pair(goals: GoalSet, task: str, index: Any) -> GoalPair:
+    """The pair `index` of a task; ColaWorldError where there is none."""
+    pairs = goals.of(task)
+    return pairs[check_index("options['pair']", index, len(pairs))]
 
 
 @dataclass(frozen=True)
@@ -53,7 +76,7 @@ class Starts:
         self._goals: GoalSet | None = None
 
     def draw(self, rng: np.random.Generator, options: Mapping[str, Any]) -> Start:
-        """A start from the options "frame", "goal" and "actions", see ColaWorldEnv.
+        """A start from the options "frame", "goal", "actions" and "pair", see ColaWorldEnv.
 
         What they leave open is one of the task's shipped goal pairs, drawn with `rng`, as is the
         seed of the noise; in a world without them, the goal is the start frame. Raises
@@ -65,10 +88,12 @@ class Starts:
             for name in ("frame", "goal")
             if name in options
         }
+        if "pair" in options and "frame" in options:
+            raise ColaWorldError("Give options['pair'] or options['frame'], not both.")
         if self.world is OWN:
             images = self._own(images)
         if len(images) < 2:
-            pair = self._pair(rng)
+            pair = self._pair(rng, options)
             images = {"frame": pair.initial_frame, "goal": pair.goal_frame} | images
         past = images["frame"]
         frames = as_frames(past if past.ndim == 4 else past[None], "frame", self.image_size, ("C",))
@@ -99,7 +124,9 @@ class Starts:
         past = images["frame"]
         return {"goal": past[-1] if past.ndim == 4 else past} | images
 
-    def _pair(self, rng: np.random.Generator) -> GoalPair:
+    def _pair(self, rng: np.random.Generator, options: Mapping[str, Any]) -> GoalPair:
+        if "pair" in options:
+            return choose_pair(self._shipped(), self.task, options["pair"])
         pairs = self._shipped().of(self.task)
         return pairs[int(rng.integers(len(pairs)))]
 

@@ -27,6 +27,28 @@ if TYPE_CHECKING:
 CONTROL_HERTZ = 20
 
 
+EPISODE, CONTROLLER, POSE = 2, 21, 7
+
+
+def state_to_vector(state: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+    """A snapshot with F fixtures as one float64 vector (24 + 7 F + S,); the first number is F."""
+    keys = ("episode", "controller", "fixtures", "simulation")
+    return np.concatenate([[len(state["fixtures"])], *(np.ravel(state[key]) for key in keys)])
+
+
+def vector_to_state(vector: NDArray[np.float64]) -> Snapshot:
+    """The snapshot that `state_to_vector` flattened."""
+    vector = np.array(vector, dtype=np.float64)
+    ends = np.cumsum((1, EPISODE, CONTROLLER, POSE * int(vector[0])))
+    _, episode, controller, fixtures, simulation = np.split(vector, ends)
+    return {
+        "episode": episode,
+        "controller": controller,
+        "fixtures": fixtures.reshape(-1, POSE),
+        "simulation": simulation,
+    }
+
+
 class LiberoEnv(SimulatorEnv):
     """A Franka arm in a household scene, seen through LIBERO's camera in front of it.
 
@@ -136,6 +158,9 @@ class LiberoEnv(SimulatorEnv):
         self._frame = None
         self._started = True
 
+    to_vector = staticmethod(state_to_vector)
+    to_snapshot = staticmethod(vector_to_state)
+
     def close(self) -> None:
         """Frees the simulation and its OpenGL context."""
         self._camera.close()
@@ -157,25 +182,3 @@ class LiberoEnv(SimulatorEnv):
         first = not self._scene.success
         held, success = self._scene.advance(action, self.action_repeat)
         return (float(first and success) if self._pays_once else held), success
-
-
-EPISODE, CONTROLLER, POSE = 2, 21, 7
-
-
-def state_to_vector(state: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
-    """A snapshot with F fixtures as one float64 vector (24 + 7 F + S,); the first number is F."""
-    keys = ("episode", "controller", "fixtures", "simulation")
-    return np.concatenate([[len(state["fixtures"])], *(np.ravel(state[key]) for key in keys)])
-
-
-def vector_to_state(vector: NDArray[np.float64]) -> Snapshot:
-    """The snapshot that `state_to_vector` flattened."""
-    vector = np.array(vector, dtype=np.float64)
-    ends = np.cumsum((1, EPISODE, CONTROLLER, POSE * int(vector[0])))
-    _, episode, controller, fixtures, simulation = np.split(vector, ends)
-    return {
-        "episode": episode,
-        "controller": controller,
-        "fixtures": fixtures.reshape(-1, POSE),
-        "simulation": simulation,
-    }

@@ -143,6 +143,9 @@ class RoboDeskEnv(SimulatorEnv):
         self._frame = None
         return self.snapshot()
 
+    to_vector = staticmethod(state_to_vector)
+    to_snapshot = staticmethod(vector_to_state)
+
     def close(self) -> None:
         """Frees the simulation and its OpenGL context."""
         self._desk.simulation.free()
