@@ -148,7 +148,7 @@ def _opened(data: str, loading: str) -> DataSources:
 def merged(overrides: list[str]) -> list[str]:
     """The last override of every key; keys that a phase leaves at its default are added."""
     parsed = OverridesParser.create().parse_overrides(overrides)
-    last = {each.key_or_group: each.input_line for each in parsed}
+    last = {each.key_or_group: str(each.input_line) for each in parsed}
     return [text if key == "recipe" else f"++{text}" for key, text in last.items()]
 
 

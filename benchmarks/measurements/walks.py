@@ -55,7 +55,7 @@ class Walk:
 
     def stop(self) -> None:
         sys.setprofile(None)
-        threading.setprofile(None)  # type: ignore[arg-type]
+        threading.setprofile(None)
 
     def _note(self, frame: FrameType, event: str, argument: Any) -> None:
         code = frame.f_code
@@ -139,7 +139,13 @@ def episode(folder: Path) -> Walk:
         runs[0].play(lambda _: None)
         with walking() as walk:
             runs[1].play(lambda _: None)
+    SameProcess.thread.submit(close_simulators).result()
     return walk
+
+
+def close_simulators() -> None:
+    for env in cola_env.simulators.pool._environments.values():
+        env.close()
 
 
 WALKS: dict[str, Callable[[Path], Walk]] = {
