@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmarks.vp2_protocol.page import BACKGROUND, CAPTION, GAP, HOLD, PANEL
+from benchmarks.vp2_protocol.records import BACKGROUND, CAPTION, GAP, HOLD, PANEL
 from cola_env.errors import ColaWorldError
 from cola_train.console import ending
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.filmstrip import LINE, filmstrip, panel, steps
-from benchmarks.vp2_protocol.page import PANEL, write_video
+from benchmarks.vp2_protocol.records import PANEL, write_video
 from cola_env.errors import ColaWorldError
 
 

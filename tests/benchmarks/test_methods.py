@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from benchmarks.vp2_protocol.dynamics import CopyDynamics, VideoPredictionDynamics
-from benchmarks.vp2_protocol.methods import Checkpoints, make_method
-from benchmarks.vp2_protocol.records import members, names
+from benchmarks.vp2_protocol.methods import NamedModels, make_method, members, names
+from benchmarks.vp2_protocol.planning import CopyDynamics, VideoPredictionDynamics
 from benchmarks.vp2_protocol.run import Run
 from cola_env.errors import ColaWorldError
 from cola_env.models.world_model import ColaWorldModel
@@ -34,7 +33,7 @@ def method(configure, tmp_path):
 
     def make(spec, *overrides: str):
         config = configure(tmp_path / "run", *overrides)
-        models = Checkpoints(ROBODESK, {"it": spec}, CPU)
+        models = NamedModels(ROBODESK, {"it": spec}, CPU)
         return make_method("it", spec, models, config, ["push_red", "open_slide"], "fast", CPU)
 
     return make

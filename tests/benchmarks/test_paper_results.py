@@ -9,13 +9,15 @@ from omegaconf import DictConfig
 
 from benchmarks.paper import reproduce
 from benchmarks.paper_experiments import figures, tables
-from benchmarks.paper_experiments.report import Claim, Result, write_result
-from benchmarks.paper_experiments.runs import Lines, Study
+from benchmarks.paper_experiments.study import Lines, Study
 from benchmarks.paper_experiments.verdicts import (
     INCONCLUSIVE,
     NOT_REPRODUCED,
     REPRODUCED,
+    Claim,
+    Result,
     Verdict,
+    write_result,
 )
 from cola_env.errors import ColaWorldError
 from cola_env.models.latent_action.codebook import CodebookHealth

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from planners import CEM, ICEM, LBFGS, MPPI, Gradient
-from planners.chunks import Chunks
-from planners.memory import STATM, MemoryMeter
+from planners.cost import STATM, Chunks, MemoryMeter
 
 needs_proc = pytest.mark.skipif(
     not Path(STATM).exists(), reason="resident memory is read from /proc"
@@ -134,7 +133,7 @@ def test_no_iteration_begins_after_the_time_is_up(box, tracking, targets, monkey
         now += 0.03
         return tracking(targets)(actions)
 
-    for module in ("base", "evaluation"):
+    for module in ("sampling", "cost"):
         clock = SimpleNamespace(perf_counter=lambda: now)
         monkeypatch.setattr(f"planners.{module}.time", clock)
     planner = CEM(horizon=6, iterations=50)

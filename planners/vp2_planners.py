@@ -14,10 +14,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from planners.base import SamplingPlanner
-from planners.evaluation import Population
 from planners.noise import Noise, WhiteNoise
-from planners.search import Search
+from planners.sampling import Population, SamplingPlanner, Search
 
 
 @lru_cache(maxsize=64)
