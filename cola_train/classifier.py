@@ -21,6 +21,7 @@ import torch
 from hydra.core.config_store import ConfigStore
 from numpy.typing import NDArray
 from omegaconf import MISSING, DictConfig, OmegaConf
+from scipy.stats import mannwhitneyu
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from cola_env.checkpoints import find_checkpoint, load_model, pick_device
@@ -28,7 +29,7 @@ from cola_env.classifier import SuccessClassifier
 from cola_env.errors import ColaWorldError
 from cola_env.models.precision import autocast
 from cola_env.worlds import find_world
-from cola_train.command import command
+from cola_train.command import command, cpu_threads
 from cola_train.console import progress_bar
 from cola_train.data.labelled_frames import (
     JoinedDataset,
@@ -83,10 +84,8 @@ def _measures(logits: NDArray[np.float64], labels: NDArray[np.bool_]) -> Measure
 
 def area_under_curve(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> float:
     """Chance that a positive scores above a negative, ties counting half (Mann-Whitney)."""
-    order = np.sort(negative)
-    below = np.searchsorted(order, positive, "left")
-    up_to = np.searchsorted(order, positive, "right")
-    return float((below + up_to).mean() / 2 / len(negative))
+    wins = mannwhitneyu(positive, negative, method="asymptotic").statistic
+    return float(wins / (len(positive) * len(negative)))
 
 
 def as_json(measures: dict[str, Measures]) -> dict[str, object]:
@@ -192,7 +191,6 @@ def train_classifier(config: ClassifierConfig) -> dict[str, Measures]:
             "on or none to train on; choose a share between 0 and 1 that leaves some for both."
         )
     torch.manual_seed(config.seed)
-    torch.set_num_threads(config.threads)
     world = find_world(str(dataset.info["robot_type"]))
     tasks = world.goal_tasks
     device = pick_device(config.device)
@@ -247,7 +245,8 @@ def save(model: SuccessClassifier, card: dict[str, object], out: Path) -> None:
 def main(config: DictConfig) -> None:
     settings = OmegaConf.to_object(config)
     assert isinstance(settings, ClassifierConfig)
-    print(table(train_classifier(settings)))
+    with cpu_threads(settings.threads):
+        print(table(train_classifier(settings)))
     print(f"The classifiers are in {settings.out}.")
 
 

@@ -13,7 +13,8 @@ import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, replace
-from multiprocessing import get_context, parent_process
+from functools import lru_cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -237,47 +238,50 @@ def _is_finished(config: CollectConfig) -> bool:
     return False
 
 
-_world: RecordingWorld
-"""This process's simulator."""
-
-
-def _start_worker(make: MakeWorld, env: str, rendering: str, action_repeat: int) -> None:
-    global _world
-    if parent_process() is not None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_parent()
-    _world = make(env, rendering, action_repeat)
-
-
-def _record_part(file: Path, mixture: EpisodeMixture, seed: int, number: int) -> None:
-    save_part(file, record_episode(_world, mixture, seed, number), _world.spec)
-
-
 def _record(
     config: CollectConfig, make: MakeWorld, parts: Path, missing: list[int]
 ) -> Iterator[None]:
     content = _content(config)
-    start = (make, config.env, content["rendering"], content["action_repeat"])
+    world = config.env, content["rendering"], content["action_repeat"]
+    episodes = [(part_file(parts, i), config.mixture, config.seed, i) for i in missing]
     if not config.workers:
-        _start_worker(*start)
-        for i in missing:
-            _record_part(part_file(parts, i), config.mixture, config.seed, i)
+        simulator = make(*world)
+        for episode in episodes:
+            _record_part(simulator, *episode)
             yield
         return
     pool = ProcessPoolExecutor(
-        min(config.workers, len(missing)), get_context("spawn"), _start_worker, start
+        min(config.workers, len(missing)), get_context("spawn"), _start_worker
     )
     try:
         with deaths_told():
-            jobs = [
-                pool.submit(_record_part, part_file(parts, i), config.mixture, config.seed, i)
-                for i in missing
-            ]
+            jobs = [pool.submit(_record_in_worker, make, world, *episode) for episode in episodes]
             for job in as_completed(jobs):
                 job.result()
                 yield
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _record_part(
+    world: RecordingWorld, file: Path, mixture: EpisodeMixture, seed: int, number: int
+) -> None:
+    save_part(file, record_episode(world, mixture, seed, number), world.spec)
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
+
+
+def _record_in_worker(make: MakeWorld, world: tuple[str, str, int], *episode: Any) -> None:
+    _record_part(_simulator(make, *world), *episode)
+
+
+@lru_cache(maxsize=1)
+def _simulator(make: MakeWorld, env: str, rendering: str, action_repeat: int) -> RecordingWorld:
+    """A worker process makes it once."""
+    return make(env, rendering, action_repeat)
 
 
 @command("collect", GOES_ON)

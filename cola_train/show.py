@@ -21,8 +21,8 @@ from torch import Tensor
 from cola_env.checkpoints import find_checkpoint
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.codebook import table
-from cola_train.codebook_health import CollapseConfig, symptom
-from cola_train.command import command
+from cola_train.collapse import CollapseConfig, symptom
+from cola_train.command import command, cpu_threads
 from cola_train.data.clips import TrainingData
 from cola_train.evaluation.controllability import controllability
 from cola_train.evaluation.steering import (
@@ -158,8 +158,8 @@ def section(token: int) -> str:
 
 @command("show")
 def main(config: DictConfig) -> None:
-    torch.set_num_threads(config.threads)
-    print(show(config))
+    with cpu_threads(config.threads):
+        print(show(config))
 
 
 if __name__ == "__main__":

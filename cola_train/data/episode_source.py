@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,13 +41,12 @@ class Unreadable(ColaWorldError):
 class DamageReport:
     """The damaged files of a run and what is wrong with each.
 
-    Warns at the first meeting with a file. A copy in a reader process stays silent: its ``news``
-    are told to the one of the main process (``learn``), which warns.
+    Warns at the first meeting with a file. A copy in a reader process stays silent: what it has
+    met is added to the one of the main process (``batches``), which warns.
     """
 
     def __init__(self) -> None:
         self.files: dict[str, str] = {}
-        self._told = 0
 
     def add(self, file: str, reason: str) -> None:
         if file in self.files:
@@ -55,16 +54,6 @@ class DamageReport:
         self.files[file] = reason
         if get_worker_info() is None:
             warnings.warn(f"{file} is damaged and skipped: {reason}", stacklevel=2)
-
-    def news(self) -> dict[str, str]:
-        """The files added since the last call."""
-        fresh = dict(list(self.files.items())[self._told :])
-        self._told = len(self.files)
-        return fresh
-
-    def learn(self, news: Mapping[str, str]) -> None:
-        for file, reason in news.items():
-            self.add(file, reason)
 
     def summary(self) -> str:
         """One sentence that counts and names the files; empty when there are none."""

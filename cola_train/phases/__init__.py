@@ -4,7 +4,7 @@ from cola_train.phases.adaptation import Adaptation
 from cola_train.phases.distillation import Distillation
 from cola_train.phases.flow_matching import FlowMatching
 from cola_train.phases.forward_dynamics import ForwardDynamics
-from cola_train.phases.phase import Phase
+from cola_train.phases.phase import Phase, Step
 from cola_train.phases.reconstruction import Reconstruction
 
 __all__ = [
@@ -14,4 +14,5 @@ __all__ = [
     "ForwardDynamics",
     "Phase",
     "Reconstruction",
+    "Step",
 ]

@@ -11,7 +11,7 @@ from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import ClipBatch, TrainingData
 from cola_train.evaluation.controllability import controllability
-from cola_train.phases.phase import Logs, Loss, Phase, Prepared
+from cola_train.phases.phase import Logs, Loss, Phase, Prepared, Step
 
 
 @dataclass
@@ -26,14 +26,7 @@ class Adaptation(Phase):
     def needs_actions(self) -> bool:
         return True
 
-    def loss(
-        self,
-        model: ColaWorldModel,
-        batch: ClipBatch,
-        step: int,
-        generator: torch.Generator,
-        prepared: Prepared,
-    ) -> Loss:
+    def loss(self, model: ColaWorldModel, batch: ClipBatch, step: Step) -> Loss:
         return self._classify(model, batch)
 
     def _classify(self, model: ColaWorldModel, batch: ClipBatch) -> Loss:

@@ -14,7 +14,7 @@ from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import ClipBatch, TrainingData
 from cola_train.evaluation.video_metrics import moving_pixels, psnr
-from cola_train.phases.phase import LatentActionPhase, Logs, Loss, Prepared
+from cola_train.phases.phase import LatentActionPhase, Logs, Loss, Prepared, Step
 
 
 @dataclass
@@ -35,14 +35,7 @@ class ForwardDynamics(LatentActionPhase):
     def uses(self) -> set[str]:
         return {*self.learns, "idm", "quantizer", "fdm"}
 
-    def loss(
-        self,
-        model: ColaWorldModel,
-        batch: ClipBatch,
-        step: int,
-        generator: torch.Generator,
-        prepared: Prepared,
-    ) -> Loss:
+    def loss(self, model: ColaWorldModel, batch: ClipBatch, step: Step) -> Loss:
         actions = self.latent_actions(model, batch, step)
         frames = resized(batch.frames, model.fdm.config.image_size)
         error = (model.fdm(frames[:, :-1], actions.vectors) - frames[:, 1:]).square()
