@@ -1,4 +1,10 @@
-"""The training phases of the recipes: what each learns and by which loss."""
+"""The training phases of the recipes: what each learns and by which loss.
+
+`phase` has what they share: the settings, what a loss is given (a model, a batch and a `Step`) and
+what it returns. Every other file is one kind of phase, which `conf/phases` names.
+
+May import: cola_env and, of cola_train, `data` and `evaluation`.
+"""
 
 from cola_train.phases.adaptation import Adaptation
 from cola_train.phases.distillation import Distillation
