@@ -53,13 +53,19 @@ def row(measures: dict[str, float], prefix: str, name: str, codes: int) -> str:
     return f"{label:<32}{used:>12.1%}{top:>12.1%}{entropy:>10.2f}{math.log(codes):>10.2f}"
 
 
+def report(model: ColaWorldModel, measures: dict[str, float]) -> tuple[str, str]:
+    """The measures as text, and the verdict on them."""
+    quantizer = model.quantizer.config
+    verdict = symptom(measures, CollapseConfig()) or "the codebook is healthy and followed"
+    return table(measures, quantizer.num_tokens, quantizer.num_codes), verdict
+
+
 @command("codebook")
 def main(config: DictConfig) -> None:
     with cpu_threads(config.threads):
         model, measures = measure(config)
-    quantizer = model.quantizer.config
-    verdict = symptom(measures, CollapseConfig()) or "the codebook is healthy and followed"
-    print(table(measures, quantizer.num_tokens, quantizer.num_codes))
+    numbers, verdict = report(model, measures)
+    print(numbers)
     print(f"Verdict: {verdict}.")
     if config.out:
         text = json.dumps({"verdict": verdict, **measures}, indent=1)

@@ -12,7 +12,7 @@ from cola_env.models.codebook import health_measures
 from cola_env.models.pictures import resized
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.data.clips import ClipBatch, TrainingData
+from cola_train.data.clips import ClipBatch, TrainingData, fixed_batch
 from cola_train.evaluation.video_metrics import moving_pixels, psnr
 from cola_train.phases.phase import LatentActionPhase, Logs, Loss, Prepared, Step
 
@@ -48,8 +48,7 @@ class ForwardDynamics(LatentActionPhase):
     @torch.no_grad()
     def evaluate(self, model: ColaWorldModel, held_out: TrainingData, prepared: Prepared) -> Logs:
         """PSNR of the FDM's next frames on moving pixels under own and under shuffled actions."""
-        generator = torch.Generator().manual_seed(0)
-        batch = held_out.sample(96, self.clip, generator).to(model.device).encoded(model)
+        batch = fixed_batch(held_out, model, 96, self.clip)
         frames = resized(batch.frames, model.fdm.config.image_size)
         moving = moving_pixels(frames[:, :-1], frames[:, 1:])
 
