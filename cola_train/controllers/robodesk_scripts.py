@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cola_train.controllers.policies import UP, PlayPolicy, Vector, find_script
+from cola_train.controllers.policies import UP, PlayPolicy, Simulator, Vector, find_script
 from cola_train.controllers.robodesk_arm import (
     AWAY,
     CLOSED,
@@ -15,7 +15,6 @@ from cola_train.controllers.robodesk_arm import (
     Controller,
     Scene,
     Script,
-    Simulator,
     Waypoint,
     along,
     from_above,
@@ -212,7 +211,7 @@ HANDLE: Vector = np.array([0.0, -0.11, 0.0])
 """From the sliding door's centre to its handle."""
 
 
-class Play(PlayPolicy[Simulator]):
+class Play(PlayPolicy):
     """Reach a random thing, then push it or carry it in a random direction."""
 
     def _draw(self) -> Controller:
