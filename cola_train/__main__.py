@@ -16,8 +16,8 @@ from cola_env.files import write_atomically
 from cola_env.models.loading import pick_device
 from cola_env.models.sizes import MODEL_SIZES
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.codebook_health import CollapseConfig
-from cola_train.command import command
+from cola_train.collapse import CollapseConfig
+from cola_train.command import command, cpu_threads
 from cola_train.data.clips import TrainingData
 from cola_train.data.sources import DataSources, LoadingConfig
 from cola_train.phases import Distillation, Phase
@@ -130,8 +130,12 @@ def train(cfg: DictConfig, sources: DataSources | None = None) -> None:
     sources: what ``open_data(cfg)`` returned, to share it between runs.
     """
     cfg = scaled(cfg)
+    with cpu_threads(cfg.threads):
+        _train(cfg, sources)
+
+
+def _train(cfg: DictConfig, sources: DataSources | None) -> None:
     torch.manual_seed(cfg.seed)
-    torch.set_num_threads(cfg.threads)
     phases = [make_phase(cfg, name) for name in chosen_phases(cfg)]
     name_teachers(phases, cfg)
     out, recipe = Path(cfg.out), stored_recipe(cfg)

@@ -8,10 +8,12 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import hydra
+import torch
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -70,6 +72,17 @@ def command(config_name: str, stopped: str = "Stopped.") -> Callable[[Task], Cal
         return main
 
     return decorate
+
+
+@contextmanager
+def cpu_threads(count: int) -> Iterator[None]:
+    """Torch computes on so many threads inside, and as before after it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def check_complete(config: DictConfig) -> None:

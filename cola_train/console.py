@@ -42,8 +42,7 @@ DISK_WORDS = (
 def ending(stopped: str = "Stopped.") -> Iterator[None]:
     """Ends a command in one sentence where it cannot go on: for a ``ColaWorldError``, a package
     that is missing, a disk that is full or cannot be written, Ctrl-C and SIGTERM (``stopped``)."""
-    warn_plainly()
-    with _termination_as_interrupt():
+    with _plain_warnings(), _termination_as_interrupt():
         try:
             yield
         except (ColaWorldError, ImportError) as error:
@@ -87,6 +86,12 @@ def _of_disk(error: BaseException) -> str | None:
     return None
 
 
-def warn_plainly() -> None:
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
     """Warnings without the line of code that they come from."""
+    before = warnings.formatwarning
     warnings.formatwarning = lambda message, *_, **__: f"Warning: {message}\n"
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before

@@ -17,14 +17,14 @@ from tqdm import tqdm
 from cola_env.errors import ColaWorldError
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.codebook_health import CodebookUsage, CollapseConfig, diagnosis
+from cola_train.collapse import CollapseConfig, diagnosis
 from cola_train.console import progress_bar
 from cola_train.data.batches import batches
 from cola_train.data.clips import ClipBatch, TrainingData
 from cola_train.data.episode_source import Unreadable
 from cola_train.data.latent_cache import encoded
 from cola_train.distributed import agreed, make_accelerator, one_by_one
-from cola_train.learner import Learner, micro_size
+from cola_train.learner import CodebookUsage, Learner, micro_size
 from cola_train.phases.phase import Phase, Prepared
 from cola_train.preconditions import check_components, check_data
 from cola_train.run_folder import History, TrainingCheckpoints, check_logger, summary, write_folder

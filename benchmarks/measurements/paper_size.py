@@ -40,7 +40,7 @@ from cola_env.processes import deaths_told
 from cola_train.command import command
 from cola_train.data.clips import Clips
 from cola_train.describe import describe
-from cola_train.phases import FlowMatching
+from cola_train.phases import FlowMatching, Step
 
 Result = dict[str, Any]
 
@@ -138,7 +138,7 @@ def train(settings: PaperSizeConfig) -> Result:
         phase.batch_size, phase.clip = batch, settings.frames
         with torch.autocast(model.device.type, dtype=torch.bfloat16):
             drawn = phase.draw(clips, generator, phase.batch_size).to(model.device)
-            loss = phase.loss(model, drawn, 0, generator, prepared).value
+            loss = phase.loss(model, drawn, Step(0, generator, prepared)).value
         loss.backward()
         if not torch.isfinite(loss):
             raise ColaWorldError("The loss of the training step is not finite.")

@@ -5,11 +5,11 @@ A script is a list of waypoints; a waypoint moves the hand, pointing down, to a 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from cola_train.controllers.policies import CorrelatedNoise, Vector
+from cola_train.controllers.policies import CorrelatedNoise, Simulator, Vector
 
 HAND = "gripper0_grip_site"
 """The site between the finger pads."""
@@ -20,16 +20,6 @@ SPEED = 0.013
 WORKSPACE_LOW: Vector = np.array([-0.4, -0.3, 0.91])
 WORKSPACE_HIGH: Vector = np.array([0.15, 0.3, 1.25])
 """Where the fingertips can be useful: above the table."""
-
-
-class Simulator(Protocol):
-    """A LIBERO environment, as far as a controller needs it."""
-
-    @property
-    def physics(self) -> Any: ...
-
-    @property
-    def action_repeat(self) -> int: ...
 
 
 class Scene:

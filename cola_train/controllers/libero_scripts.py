@@ -10,10 +10,9 @@ from cola_train.controllers.libero_arm import (
     Controller,
     Scene,
     Script,
-    Simulator,
     Waypoint,
 )
-from cola_train.controllers.policies import UP, PlayPolicy, Vector, find_script
+from cola_train.controllers.policies import UP, PlayPolicy, Simulator, Vector, find_script
 
 RIM: Vector = np.array([0.0, 0.048, 0.035])
 """From the bowl's foot to a place on its rim where the fingers take hold."""
@@ -190,7 +189,7 @@ FALLEN = 0.85
 """Height under which a thing is no longer on the table."""
 
 
-class Play(PlayPolicy[Simulator]):
+class Play(PlayPolicy):
     """Push a random thing or carry it in a random direction, in the scene of libero_goal."""
 
     def _draw(self) -> Controller:

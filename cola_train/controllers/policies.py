@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -40,6 +40,16 @@ class Workspace(Protocol):
 
     @property
     def tip(self) -> Vector: ...
+
+
+class Simulator(Protocol):
+    """An environment as far as a controller needs it."""
+
+    @property
+    def physics(self) -> Any: ...
+
+    @property
+    def action_repeat(self) -> int: ...
 
 
 class CorrelatedNoise:
@@ -134,10 +144,7 @@ def find_script(scripts: dict[str, Callable[[], Script]], task: str) -> Script:
     return scripts[task]()
 
 
-Env = TypeVar("Env")
-
-
-class PlayPolicy(ABC, Generic[Env]):
+class PlayPolicy(ABC):
     """One short script after another, each drawn at random from where the last one left off.
 
     Args:
@@ -146,7 +153,7 @@ class PlayPolicy(ABC, Generic[Env]):
         noise: standard deviation of the temporally correlated noise on the action.
     """
 
-    def __init__(self, env: Env, rng: np.random.Generator, noise: float = 0.1) -> None:
+    def __init__(self, env: Simulator, rng: np.random.Generator, noise: float = 0.1) -> None:
         self._env, self._rng, self._noise = env, rng, noise
         self._controller = self._draw()
 

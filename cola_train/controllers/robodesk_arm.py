@@ -5,11 +5,10 @@ A script is a list of waypoints; a waypoint moves the fingertips towards a targe
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 
-from cola_train.controllers.policies import UP, CorrelatedNoise, Vector
+from cola_train.controllers.policies import UP, CorrelatedNoise, Simulator, Vector
 
 FINGER_LENGTH = 0.05
 """Metres from the simulator's end effector site to the middle of the closed fingertips."""
@@ -20,13 +19,6 @@ WORKSPACE_HIGH: Vector = np.array([0.5, 0.9, 1.05])
 
 REACH = 0.08
 """Metres that the hand moves in a step (50 substeps) of a full action."""
-
-
-class Simulator(Protocol):
-    """A RoboDesk environment, as far as a controller needs it."""
-
-    @property
-    def physics(self) -> Any: ...
 
 
 class Scene:

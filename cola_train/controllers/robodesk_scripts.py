@@ -1,17 +1,10 @@
-"""RoboDesk's scripts, which waypoints solve which task, and play on the desk.
-
-Opening the drawer is the one task that needs the arm in a special posture. Over the drawer it is
-folded to the limit of its elbow, and the hand can come nearer to the base only when it points
-straight down. The simulator moves the hand's position and leaves its tilt to the inverse
-kinematics, but fingertips pressed against the desk's front edge stay where they are while the wrist
-goes on: that tilts the hand. Then the fingers go behind the handle's bar and pull.
-"""
+"""RoboDesk's scripts, which waypoints solve which task, and play on the desk."""
 
 from collections.abc import Callable
 
 import numpy as np
 
-from cola_train.controllers.policies import UP, PlayPolicy, Vector, find_script
+from cola_train.controllers.policies import UP, PlayPolicy, Simulator, Vector, find_script
 from cola_train.controllers.robodesk_arm import (
     AWAY,
     CLOSED,
@@ -22,60 +15,10 @@ from cola_train.controllers.robodesk_arm import (
     Controller,
     Scene,
     Script,
-    Simulator,
     Waypoint,
     along,
     from_above,
 )
-
-BAR: Vector = np.array([0.0, 0.49, 0.66])
-"""The middle of the handle's bar when the drawer is closed."""
-
-OVER_EDGE: Vector = np.array([0.0, 0.61, 0.82])
-BEFORE_EDGE: Vector = np.array([0.0, 0.525, 0.69])
-AGAINST_EDGE: Vector = np.array([0.0, 0.7, 0.74])
-"""Targets over the desk's front edge, in front of it, and inside the desk to press against it."""
-
-
-def bar(scene: Scene) -> Vector:
-    return BAR + scene.joint("drawer_joint") * AWAY
-
-
-def open_drawer() -> Script:
-    tilt = [
-        Waypoint(lambda s: OVER_EDGE, tolerance=0.05, level=True),
-        Waypoint(
-            from_above(lambda s: BEFORE_EDGE, 0.12, radius=0.01),
-            lambda s: bool(s.tip[2] < 0.745),
-            level=True,
-            presses=True,
-            patience=6,
-        ),
-        Waypoint(
-            lambda s: AGAINST_EDGE,
-            lambda s: bool(s.pointing[1] < 0.0),
-            level=True,
-            presses=True,
-            patience=9,
-        ),
-    ]
-    pull = [
-        Waypoint(
-            from_above(lambda s: bar(s) + 0.045 * AWAY, 0.07, radius=0.02),
-            lambda s: bool(s.tip[2] < 0.69),
-            level=True,
-            patience=5,
-        ),
-        Waypoint(
-            lambda s: np.array([0.0, s.tip[1] - 0.1, 0.62]),
-            lambda s: bool(s.tip[1] < bar(s)[1]),
-            level=True,
-        ),
-        Waypoint(
-            lambda s: s.tip + 0.04 * AWAY + 0.1 * UP, lambda s: bool(s.tip[2] > 0.715), patience=2
-        ),
-    ]
-    return Script(tilt + 3 * pull, lambda s: s.joint("drawer_joint") < -0.2)
 
 
 def push_button(color: str) -> Script:
@@ -167,6 +110,64 @@ def upright_block_off_table() -> Script:
     )
 
 
+BAR: Vector = np.array([0.0, 0.49, 0.66])
+"""The middle of the handle's bar when the drawer is closed."""
+
+OVER_EDGE: Vector = np.array([0.0, 0.61, 0.82])
+BEFORE_EDGE: Vector = np.array([0.0, 0.525, 0.69])
+AGAINST_EDGE: Vector = np.array([0.0, 0.7, 0.74])
+"""Targets over the desk's front edge, in front of it, and inside the desk to press against it."""
+
+
+def bar(scene: Scene) -> Vector:
+    return BAR + scene.joint("drawer_joint") * AWAY
+
+
+def open_drawer() -> Script:
+    """The one task that needs the arm in a special posture.
+
+    Over the drawer the arm is folded to the limit of its elbow, and the hand can come nearer to the
+    base only when it points straight down. The simulator moves the hand's position and leaves its
+    tilt to the inverse kinematics, but fingertips pressed against the desk's front edge stay where
+    they are while the wrist goes on: that tilts the hand. Then the fingers go behind the handle's
+    bar and pull.
+    """
+    tilt = [
+        Waypoint(lambda s: OVER_EDGE, tolerance=0.05, level=True),
+        Waypoint(
+            from_above(lambda s: BEFORE_EDGE, 0.12, radius=0.01),
+            lambda s: bool(s.tip[2] < 0.745),
+            level=True,
+            presses=True,
+            patience=6,
+        ),
+        Waypoint(
+            lambda s: AGAINST_EDGE,
+            lambda s: bool(s.pointing[1] < 0.0),
+            level=True,
+            presses=True,
+            patience=9,
+        ),
+    ]
+    pull = [
+        Waypoint(
+            from_above(lambda s: bar(s) + 0.045 * AWAY, 0.07, radius=0.02),
+            lambda s: bool(s.tip[2] < 0.69),
+            level=True,
+            patience=5,
+        ),
+        Waypoint(
+            lambda s: np.array([0.0, s.tip[1] - 0.1, 0.62]),
+            lambda s: bool(s.tip[1] < bar(s)[1]),
+            level=True,
+        ),
+        Waypoint(
+            lambda s: s.tip + 0.04 * AWAY + 0.1 * UP, lambda s: bool(s.tip[2] > 0.715), patience=2
+        ),
+    ]
+    return Script(tilt + 3 * pull, lambda s: s.joint("drawer_joint") < -0.2)
+
+
 _SCRIPTS: dict[str, Callable[[], Script]] = {
     "push_red": lambda: push_button("red"),
     "push_green": lambda: push_button("green"),
@@ -210,7 +211,7 @@ HANDLE: Vector = np.array([0.0, -0.11, 0.0])
 """From the sliding door's centre to its handle."""
 
 
-class Play(PlayPolicy[Simulator]):
+class Play(PlayPolicy):
     """Reach a random thing, then push it or carry it in a random direction."""
 
     def _draw(self) -> Controller:

@@ -47,12 +47,14 @@ class _Steps(Dataset[object]):
         self, item: tuple[int, int]
     ) -> tuple[ClipBatch | ColaWorldError, dict[str, str]]:
         step, micro = item
+        known = set(self.data.damage_report.files)
         generator = step_generator(self.seed, self.phase, step, "data", micro)
         try:
             batch: ClipBatch | ColaWorldError = self.draw(self.data, generator)
         except ColaWorldError as error:
             batch = error
-        return batch, self.data.damage_report.news()
+        found = self.data.damage_report.files
+        return batch, {file: reason for file, reason in found.items() if file not in known}
 
 
 def batches(
@@ -89,7 +91,8 @@ def batches(
                 f"A process that reads the data has died ({str(error).splitlines()[0]}): lower "
                 "loading.workers, or set it to 0."
             ) from error
-        data.damage_report.learn(damaged)
+        for file, reason in damaged.items():
+            data.damage_report.add(file, reason)
         if isinstance(batch, ColaWorldError):
             raise batch
         yield batch

@@ -161,6 +161,14 @@ class ClipBatch:
         return replace(self, latents=torch.cat(parts))
 
 
+def fixed_batch(
+    clips: TrainingData, model: ColaWorldModel, count: int, length: int, seed: int = 0
+) -> ClipBatch:
+    """``count`` clips, the same ones in every call, encoded, on the model's device."""
+    batch = clips.sample(count, length, torch.Generator().manual_seed(seed))
+    return batch.to(model.device).encoded(model)
+
+
 def random_crops(batch: ClipBatch, scale: float, generator: torch.Generator) -> ClipBatch:
     """Every clip cut to a random square with at least ``scale`` of its area, the same in all its
     frames, and brought back to its size. Without latents, which belong to the whole frames."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,104 +19,6 @@ from numpy.typing import NDArray
 from torch.utils.data import get_worker_info
 
 from cola_env.errors import ColaWorldError
-
-
-class DamagedFile(ColaWorldError):
-    """A file that is missing, truncated or otherwise not what its index says."""
-
-    def __init__(self, file: str | Path, reason: object) -> None:
-        self.file = str(file)
-        told = getattr(reason, "strerror", None) or str(reason)
-        self.reason = (told.splitlines() or [type(reason).__name__])[0]
-        super().__init__(f"The file {self.file} is damaged: {self.reason}")
-
-    def __reduce__(self) -> tuple[type[DamagedFile], tuple[str, str]]:
-        return type(self), (self.file, self.reason)
-
-
-class Unreadable(ColaWorldError):
-    """Nothing is left of a source that can be read."""
-
-
-class DamageReport:
-    """The damaged files of a run and what is wrong with each.
-
-    Warns at the first meeting with a file. A copy in a reader process stays silent: its ``news``
-    are told to the one of the main process (``learn``), which warns.
-    """
-
-    def __init__(self) -> None:
-        self.files: dict[str, str] = {}
-        self._told = 0
-
-    def add(self, file: str, reason: str) -> None:
-        if file in self.files:
-            return
-        self.files[file] = reason
-        if get_worker_info() is None:
-            warnings.warn(f"{file} is damaged and skipped: {reason}", stacklevel=2)
-
-    def news(self) -> dict[str, str]:
-        """The files added since the last call."""
-        fresh = dict(list(self.files.items())[self._told :])
-        self._told = len(self.files)
-        return fresh
-
-    def learn(self, news: Mapping[str, str]) -> None:
-        for file, reason in news.items():
-            self.add(file, reason)
-
-    def summary(self) -> str:
-        """One sentence that counts and names the files; empty when there are none."""
-        if not self.files:
-            return ""
-        names = ", ".join(list(self.files)[:5])
-        more = f" and {len(self.files) - 5} more" if len(self.files) > 5 else ""
-        return f"{len(self.files)} damaged file(s) were skipped: {names}{more}."
-
-
-def is_depth(name: str) -> bool:
-    """Whether a camera is by its name one of depth maps: "head_depth", but not "depth_cam_rgb"."""
-    return "depth" in name.lower() and not re.search("rgb|colou?r", name.lower())
-
-
-def choose_camera(available: Collection[str], camera: str | None, where: str) -> str:
-    """The name among ``available`` that is read: ``camera``, in full or by its last part without
-    "_image" or "_rgb" ("top" is observation.images.top, "agentview" is agentview_image).
-
-    None: the first that is not on the hand; of several, a warning says which. Depth maps are no
-    cameras. where: the data set, for messages. Raises ColaWorldError when there is no such camera.
-    """
-    names = [name for name in available if not is_depth(name)]
-    if not names:
-        maps = f" but depth maps ({', '.join(available)})" if available else ""
-        raise ColaWorldError(f"{where} has no camera: it holds no pictures{maps}.")
-    if camera is not None:
-        found = [name for name in names if name == camera] or [
-            name for name in names if _short(name) == camera
-        ]
-        if len(found) != 1:
-            raise ColaWorldError(
-                f"{where} has no camera {camera!r}: choose one of {names} by loading.camera."
-            )
-        return found[0]
-    taken = min(names, key=_is_on_the_hand)
-    if len(names) > 1:
-        warnings.warn(
-            f"Of the cameras {names} of {where}, {taken!r} is read: choose another by "
-            "loading.camera.",
-            stacklevel=2,
-        )
-    return taken
-
-
-def _short(name: str) -> str:
-    return re.sub("_(image|rgb)$", "", re.split("[./]", name)[-1])
-
-
-def _is_on_the_hand(name: str) -> bool:
-    return re.search("wrist|hand|gripper", name.lower()) is not None
-
 
 Frames = NDArray[np.uint8]
 """RGB (T, H, W, 3)."""
@@ -246,3 +148,89 @@ def _shared(whole: Sequence[Span], entries: Sequence[Entry], split: str) -> list
 
 def _digest(entry: Entry) -> str:
     return hashlib.sha256(f"{Path(entry.file).name}/{entry.key}".encode()).hexdigest()
+
+
+class DamagedFile(ColaWorldError):
+    """A file that is missing, truncated or otherwise not what its index says."""
+
+    def __init__(self, file: str | Path, reason: object) -> None:
+        self.file = str(file)
+        told = getattr(reason, "strerror", None) or str(reason)
+        self.reason = (told.splitlines() or [type(reason).__name__])[0]
+        super().__init__(f"The file {self.file} is damaged: {self.reason}")
+
+    def __reduce__(self) -> tuple[type[DamagedFile], tuple[str, str]]:
+        return type(self), (self.file, self.reason)
+
+
+class Unreadable(ColaWorldError):
+    """Nothing is left of a source that can be read."""
+
+
+class DamageReport:
+    """The damaged files of a run and what is wrong with each.
+
+    Warns at the first meeting with a file. A copy in a reader process stays silent: what it has
+    met is added to the one of the main process (``batches``), which warns.
+    """
+
+    def __init__(self) -> None:
+        self.files: dict[str, str] = {}
+
+    def add(self, file: str, reason: str) -> None:
+        if file in self.files:
+            return
+        self.files[file] = reason
+        if get_worker_info() is None:
+            warnings.warn(f"{file} is damaged and skipped: {reason}", stacklevel=2)
+
+    def summary(self) -> str:
+        """One sentence that counts and names the files; empty when there are none."""
+        if not self.files:
+            return ""
+        names = ", ".join(list(self.files)[:5])
+        more = f" and {len(self.files) - 5} more" if len(self.files) > 5 else ""
+        return f"{len(self.files)} damaged file(s) were skipped: {names}{more}."
+
+
+def is_depth(name: str) -> bool:
+    """Whether a camera is by its name one of depth maps: "head_depth", but not "depth_cam_rgb"."""
+    return "depth" in name.lower() and not re.search("rgb|colou?r", name.lower())
+
+
+def choose_camera(available: Collection[str], camera: str | None, where: str) -> str:
+    """The name among ``available`` that is read: ``camera``, in full or by its last part without
+    "_image" or "_rgb" ("top" is observation.images.top, "agentview" is agentview_image).
+
+    None: the first that is not on the hand; of several, a warning says which. Depth maps are no
+    cameras. where: the data set, for messages. Raises ColaWorldError when there is no such camera.
+    """
+    names = [name for name in available if not is_depth(name)]
+    if not names:
+        maps = f" but depth maps ({', '.join(available)})" if available else ""
+        raise ColaWorldError(f"{where} has no camera: it holds no pictures{maps}.")
+    if camera is not None:
+        found = [name for name in names if name == camera] or [
+            name for name in names if _short(name) == camera
+        ]
+        if len(found) != 1:
+            raise ColaWorldError(
+                f"{where} has no camera {camera!r}: choose one of {names} by loading.camera."
+            )
+        return found[0]
+    taken = min(names, key=_is_on_the_hand)
+    if len(names) > 1:
+        warnings.warn(
+            f"Of the cameras {names} of {where}, {taken!r} is read: choose another by "
+            "loading.camera.",
+            stacklevel=2,
+        )
+    return taken
+
+
+def _short(name: str) -> str:
+    return re.sub("_(image|rgb)$", "", re.split("[./]", name)[-1])
+
+
+def _is_on_the_hand(name: str) -> bool:
+    return re.search("wrist|hand|gripper", name.lower()) is not None

@@ -175,7 +175,7 @@ def _read_v2_episodes(path: Path, info: dict[str, Any]) -> list[dict[str, Any]]:
                 row[f"{place}/chunk_index"] = number // int(info.get("chunks_size", V2_CHUNK))
                 row[f"{place}/file_index"] = number
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise _damaged(path / V2_EPISODES, error) from error
+        raise damaged(path / V2_EPISODES, error) from error
     return rows
 
 
@@ -184,7 +184,7 @@ def _read_v2_tasks(path: Path) -> dict[int, str]:
     try:
         return {int(row["task_index"]): str(row["task"]) for row in _lines(path / V2_TASKS)}
     except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(path / V2_TASKS, error) from error
+        raise damaged(path / V2_TASKS, error) from error
 
 
 def _lines(file: Path) -> list[dict[str, Any]]:
@@ -193,11 +193,7 @@ def _lines(file: Path) -> list[dict[str, Any]]:
     except FileNotFoundError as error:
         raise ColaWorldError(f"The file {file} is missing: fetch the dataset again.") from error
     except (OSError, ValueError) as error:
-        raise _damaged(file, error) from error
-
-
-def _damaged(file: Path, error: Exception) -> ColaWorldError:
-    return ColaWorldError(f"The file {file} is damaged ({error!r}): fetch the dataset again.")
+        raise damaged(file, error) from error
 
 
 PLACES = ("index", "episode_index", "frame_index", "timestamp")
@@ -249,7 +245,8 @@ def _parquet(file: Path) -> pq.ParquetFile:
 
 def damaged(file: Path, error: Exception) -> DamagedFile:
     told = (str(error).splitlines() or [type(error).__name__])[0]
-    return DamagedFile(file, f"{told}: fetch the dataset again")
+    fault = f"it lacks {told}" if isinstance(error, KeyError) else told
+    return DamagedFile(file, f"{fault}: fetch the dataset again")
 
 
 def _to_numpy(column: pa.ChunkedArray) -> NDArray[Any]:

@@ -24,69 +24,6 @@ from cola_train.data.mixture import mixture
 from cola_train.data.stream import Stream
 from cola_train.data.video import VIDEO_SUFFIXES, VideoFolder
 
-CONVERT = (
-    "{path} is a {format} data set, which is not read: write it as HDF5 or LeRobot, as "
-    "docs/training.md shows under 'Other formats'."
-)
-
-
-def open_source(
-    path: str | Path,
-    damage_report: DamageReport | None = None,
-    index: str | Path | None = None,
-    camera: str | None = None,
-) -> EpisodeSource:
-    """A LeRobot folder (it has a ``meta``), HDF5 files, or videos; files are looked for in all
-    subfolders.
-
-    ``damage_report`` takes note of damaged files, ``index`` is the folder for indexes,
-    ``camera`` is the one to read where there are several.
-    Raises ColaWorldError when the path is missing or holds nothing that can be read.
-    """
-    path, damage_report = Path(path).expanduser(), damage_report or DamageReport()
-    folder = Path(index).expanduser() if index else default_folder()
-    if not path.exists():
-        raise ColaWorldError(
-            f"There is no data {path}: name a folder or file, or make a data set with "
-            "'python -m cola_train.collect'."
-        )
-    if (path / "meta").is_dir():
-        return LeRobotSource(path, folder, damage_report, camera=camera)
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    if inner := [file for file in files if file.parts[-2:] == ("meta", "info.json")]:
-        raise ColaWorldError(
-            f"{path} holds LeRobot data sets in folders of their own: name each, as a list: "
-            f"{[str(file.parents[1]) for file in inner]}."
-        )
-    source: DemoFiles | VideoFolder
-    names = {file.name for file in files}
-    if "main_data.hdf5" in names:
-        raise ColaWorldError(CONVERT.format(path=path, format="Minari"))
-    if found := _with(files, HDF5_SUFFIXES):
-        source = DemoFiles(path, found, folder, damage_report, camera=camera)
-    elif found := _with(files, VIDEO_SUFFIXES):
-        source = VideoFolder(path, found, folder, damage_report, camera=camera)
-    elif any(".tfrecord" in name or name == "features.json" for name in names):
-        raise ColaWorldError(CONVERT.format(path=path, format="RLDS"))
-    else:
-        raise ColaWorldError(
-            f"{path} holds nothing to train on: name a LeRobot folder, HDF5 files in the layout "
-            "of VP2, robomimic, LIBERO or ALOHA, or a folder of mp4 or webm videos."
-        )
-    if not source.entries:
-        first = str(found[0])
-        reasons = [reason for name, reason in damage_report.files.items() if name.startswith(first)]
-        raise ColaWorldError(
-            f"None of the {len(found)} files of {path} can be read; the first: "
-            f"{next(iter(reasons), 'it holds no episodes')}."
-        )
-    return source
-
-
-def _with(files: list[Path], suffixes: tuple[str, ...]) -> list[Path]:
-    return [file for file in files if file.suffix.lower() in suffixes]
-
-
 OTHER_RENDERING = "video"
 """The rendering profile of a model whose data is of no simulator of ours."""
 
@@ -292,3 +229,66 @@ def _rendering(sources: list[EpisodeSource]) -> str:
             f"The data is of action repeats {sorted(repeats)}: train on one of them."
         )
     return named[0][1] if named else OTHER_RENDERING
+
+
+CONVERT = (
+    "{path} is a {format} data set, which is not read: write it as HDF5 or LeRobot, as "
+    "docs/training.md shows under 'Other formats'."
+)
+
+
+def open_source(
+    path: str | Path,
+    damage_report: DamageReport | None = None,
+    index: str | Path | None = None,
+    camera: str | None = None,
+) -> EpisodeSource:
+    """A LeRobot folder (it has a ``meta``), HDF5 files, or videos; files are looked for in all
+    subfolders.
+
+    ``damage_report`` takes note of damaged files, ``index`` is the folder for indexes,
+    ``camera`` is the one to read where there are several.
+    Raises ColaWorldError when the path is missing or holds nothing that can be read.
+    """
+    path, damage_report = Path(path).expanduser(), damage_report or DamageReport()
+    folder = Path(index).expanduser() if index else default_folder()
+    if not path.exists():
+        raise ColaWorldError(
+            f"There is no data {path}: name a folder or file, or make a data set with "
+            "'python -m cola_train.collect'."
+        )
+    if (path / "meta").is_dir():
+        return LeRobotSource(path, folder, damage_report, camera=camera)
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    if inner := [file for file in files if file.parts[-2:] == ("meta", "info.json")]:
+        raise ColaWorldError(
+            f"{path} holds LeRobot data sets in folders of their own: name each, as a list: "
+            f"{[str(file.parents[1]) for file in inner]}."
+        )
+    source: DemoFiles | VideoFolder
+    names = {file.name for file in files}
+    if "main_data.hdf5" in names:
+        raise ColaWorldError(CONVERT.format(path=path, format="Minari"))
+    if found := _with(files, HDF5_SUFFIXES):
+        source = DemoFiles(path, found, folder, damage_report, camera=camera)
+    elif found := _with(files, VIDEO_SUFFIXES):
+        source = VideoFolder(path, found, folder, damage_report, camera=camera)
+    elif any(".tfrecord" in name or name == "features.json" for name in names):
+        raise ColaWorldError(CONVERT.format(path=path, format="RLDS"))
+    else:
+        raise ColaWorldError(
+            f"{path} holds nothing to train on: name a LeRobot folder, HDF5 files in the layout "
+            "of VP2, robomimic, LIBERO or ALOHA, or a folder of mp4 or webm videos."
+        )
+    if not source.entries:
+        first = str(found[0])
+        reasons = [reason for name, reason in damage_report.files.items() if name.startswith(first)]
+        raise ColaWorldError(
+            f"None of the {len(found)} files of {path} can be read; the first: "
+            f"{next(iter(reasons), 'it holds no episodes')}."
+        )
+    return source
+
+
+def _with(files: list[Path], suffixes: tuple[str, ...]) -> list[Path]:
+    return [file for file in files if file.suffix.lower() in suffixes]

@@ -14,7 +14,7 @@ from torch import Tensor
 from cola_env.models.latent_action.codebook import health_measures
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.data.clips import TrainingData
+from cola_train.data.clips import TrainingData, fixed_batch
 from cola_train.evaluation.video_metrics import moving_pixels, psnr
 
 
@@ -29,8 +29,7 @@ def controllability(
     worth. ``own_all`` is over all pixels. Codebook health of the IDM's codes (and the adapter's) is
     reported beside them.
     """
-    batch = clips.sample(count, length, torch.Generator().manual_seed(0))
-    batch = batch.to(model.device).encoded(model)
+    batch = fixed_batch(clips, model, count, length)
     with torch.no_grad(), autocast(model.device):
         return _measure(model, batch.frames, batch.latents, batch.actions, adapter)
 
@@ -114,8 +113,7 @@ def _pairs(
     model: ColaWorldModel, clips: TrainingData, length: int, count: int
 ) -> tuple[Tensor, Tensor]:
     """Latent action vectors with a constant (N, D + 1) and real actions (N, A), float64."""
-    batch = clips.sample(count, length, torch.Generator().manual_seed(0))
-    batch = batch.to(model.device).encoded(model)
+    batch = fixed_batch(clips, model, count, length)
     with autocast(model.device):
         vectors = model.quantizer(model.action_tokens(batch.frames, batch.latents)).vectors
     vectors = vectors.flatten(-2).flatten(0, 1).double()

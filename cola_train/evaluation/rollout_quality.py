@@ -13,7 +13,7 @@ from torch import Tensor
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
 from cola_env.scoring.lpips_distance import LPIPS
-from cola_train.data.clips import ClipBatch, TrainingData
+from cola_train.data.clips import ClipBatch, TrainingData, fixed_batch
 from cola_train.data.mixture import check_length
 from cola_train.evaluation.video_metrics import (
     SSIM_WINDOW,
@@ -49,8 +49,7 @@ def multi_step_psnr(
     Raises ColaWorldError when the clips are too short.
     """
     check_length(clips, context + horizon)
-    batch = clips.sample(count, context + horizon, torch.Generator().manual_seed(0))
-    batch = batch.to(model.device).encoded(model)
+    batch = fixed_batch(clips, model, count, context + horizon)
     truth = batch.frames.float() / 255
     last, future = truth[:, context - 1 : context], truth[:, context:]
     moving = moving_pixels(last, future)
@@ -80,11 +79,11 @@ def rollout_picture(
     Raises ColaWorldError when the clips are too short.
     """
     check_length(clips, context + horizon)
-    batch = clips.sample(count, context + horizon, torch.Generator().manual_seed(1))
-    rows = [batch.frames[:, context - 1 :].float() / 255]
+    batch = fixed_batch(clips, model, count, context + horizon, seed=1)
+    rows = [batch.frames[:, context - 1 :].cpu().float() / 255]
     rows += [
         torch.cat([rows[0][:, :1], frames.cpu()], dim=1)
-        for frames in imagined(model, batch.to(model.device).encoded(model), context, clip).values()
+        for frames in imagined(model, batch, context, clip).values()
     ]
     grid = rearrange(torch.stack(rows, dim=1), "n k t h w c -> (n k h) (t w) c")
     image = Image.fromarray((grid * 255).round().to(torch.uint8).numpy())
@@ -165,8 +164,7 @@ def video_quality(
     Raises ColaWorldError when the clips are too short.
     """
     check_length(clips, context + horizon)
-    batch = clips.sample(count, context + horizon, torch.Generator().manual_seed(0))
-    batch = batch.to(model.device).encoded(model)
+    batch = fixed_batch(clips, model, count, context + horizon)
     truth = batch.frames.float() / 255
     last, future = truth[:, context - 1 : context], truth[:, context:]
     videos = {"copy": last.expand_as(future), **imagined(model, batch, context, clip)}

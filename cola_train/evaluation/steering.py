@@ -101,14 +101,14 @@ def hold_codes(
     held = []
     for token, count in enumerate(counts):
         ranked = count.argsort(descending=True, stable=True)[:most]
-        picked = ranked[count[ranked] > 0]
-        actions = usual.repeat(len(picked), 1)
-        actions[:, token] = picked
+        chosen = ranked[count[ranked] > 0]
+        actions = usual.repeat(len(chosen), 1)
+        actions[:, token] = chosen
         actions = actions[None, :, None].expand(len(context), -1, steps, -1)
         future = model.rollout(state, actions, seed=0, action_mode="latent").cpu()
-        frames = torch.cat([present.expand(-1, len(picked), -1, -1, -1, -1), future], dim=2)
-        shares = (count[picked] / count.sum()).tolist()
-        held.append(Held(picked.tolist(), shares, frames))
+        frames = torch.cat([present.expand(-1, len(chosen), -1, -1, -1, -1), future], dim=2)
+        shares = (count[chosen] / count.sum()).tolist()
+        held.append(Held(chosen.tolist(), shares, frames))
     return held
 
 

@@ -38,6 +38,21 @@ class Prepared:
     teacher: ColaWorldModel | None = None
 
 
+@dataclass(frozen=True)
+class Step:
+    """One step of a phase, as its loss is given it.
+
+    Attributes:
+        number: of the steps before it.
+        generator: all that is random comes from it.
+        prepared: what the phase got ready.
+    """
+
+    number: int
+    generator: torch.Generator
+    prepared: Prepared
+
+
 class Loss(NamedTuple):
     """Of one batch.
 
@@ -125,7 +140,7 @@ class Phase(ABC):
         return False
 
     def prepare(self, train: TrainingData) -> Prepared:
-        """What ``loss`` and ``evaluate`` are given beside the model."""
+        """What the steps of ``loss`` hold, and ``evaluate`` is given."""
         return Prepared(train)
 
     def draw(self, data: TrainingData, generator: torch.Generator, count: int) -> ClipBatch:
@@ -133,15 +148,8 @@ class Phase(ABC):
         return data.sample(count, self.clip, generator)
 
     @abstractmethod
-    def loss(
-        self,
-        model: ColaWorldModel,
-        batch: ClipBatch,
-        step: int,
-        generator: torch.Generator,
-        prepared: Prepared,
-    ) -> Loss:
-        """Of one batch on the model's device; all that is random comes from ``generator``."""
+    def loss(self, model: ColaWorldModel, batch: ClipBatch, step: Step) -> Loss:
+        """Of one batch on the model's device."""
 
     def evaluate(self, model: ColaWorldModel, held_out: TrainingData, prepared: Prepared) -> Logs:
         """Measures on held-out clips that are logged along the way."""
@@ -226,11 +234,11 @@ class LatentActionPhase(Phase):
         batch = super().draw(data, generator, count)
         return batch if self.crop_scale == 1 else random_crops(batch, self.crop_scale, generator)
 
-    def latent_actions(self, model: ColaWorldModel, batch: ClipBatch, step: int) -> ActionVectors:
+    def latent_actions(self, model: ColaWorldModel, batch: ClipBatch, step: Step) -> ActionVectors:
         """Vectors (B, T - 1, tokens, code_size); gradients reach the IDM where it learns."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and "idm" in self.learns):
             tokens = model.action_tokens(batch.frames, batch.latents)
-        if not self.quantised(step):
+        if not self.quantised(step.number):
             no_loss = torch.zeros((), device=tokens.device)
             return ActionVectors(model.quantizer.normalize(tokens), no_loss, {})
         quantized = model.quantizer(tokens)

@@ -13,7 +13,7 @@ from cola_env.errors import ColaWorldError
 from cola_env.models.sizes import PAPER
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.episode_source import DamageReport
-from cola_train.phases import FlowMatching
+from cola_train.phases import FlowMatching, Step
 from cola_train.phases.phase import LatentActionPhase
 from cola_train.preconditions import check_clips
 from tests.train.small import moving_square, small_model
@@ -132,10 +132,11 @@ def test_continuous_latent_actions_of_a_frozen_idm_are_not_drawn() -> None:
     model.requires_grad_(True)  # as the compiled trainer has it
     phase = FlowMatching("finetune", 2, ["stdit"], actions="latent")
     batch = moving_square().sample(2, 4, torch.Generator().manual_seed(0)).encoded(model)
-    vectors = [phase.latent_actions(model, batch, 0)[0] for _ in range(2)]
+    step = Step(0, torch.Generator(), phase.prepare(moving_square()))
+    vectors = [phase.latent_actions(model, batch, step)[0] for _ in range(2)]
     assert torch.equal(*vectors)
     phase.learns = ["idm"]
-    assert not torch.equal(*[phase.latent_actions(model, batch, 0)[0] for _ in range(2)])
+    assert not torch.equal(*[phase.latent_actions(model, batch, step)[0] for _ in range(2)])
 
 
 def test_open_soras_noise_levels_are_one_a_clip(tmp_path: Path, monkeypatch) -> None:
