@@ -65,7 +65,8 @@ def measure(config: DictConfig) -> tuple[list[CandidatePlans], dict[str, list[Pl
     reward = plain(config.reward)
     given = plain(config.classifier)
     judges = {name: find_judge(config, goals, models, name, given) for name in models.loaded}
-    witnesses = {  # a value function tells how near success is, not how likely a frame shows it
+    # A value function tells how near success is, not how likely a frame shows it.
+    success_judges = {
         name: find_judge(config, goals, models, name, None) if judge and judge.discount else judge
         for name, judge in judges.items()
     }
@@ -80,14 +81,14 @@ def measure(config: DictConfig) -> tuple[list[CandidatePlans], dict[str, list[Pl
         dynamics = WorldModelDynamics(
             models.loaded[name], num_inference_steps=config.num_inference_steps
         )
-        witness = witnesses[name]
+        success_judge = success_judges[name]
         found[label] = [
             score_plans(
                 problem,
                 dynamics,
                 rewards[name, problem.task],
                 config.seed,
-                None if witness is None else ClassifierReward(problem.task, witness),
+                None if success_judge is None else ClassifierReward(problem.task, success_judge),
                 config.final_weight,
             )
             for problem in progress_bar(problems, label)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 Imagination = Callable[[slice, Tensor], Tensor]
 """(which b of the B problems, actions (b, N, H, A)) -> float frames (b, N, H, 64, 64, 3)."""
-Judgement = Callable[[slice, Tensor], Tensor]
+Scoring = Callable[[slice, Tensor], Tensor]
 """The same arguments -> rewards (b, N, H), or scores (b, N)."""
 Cost = Callable[[Tensor], Tensor]
 """actions (B, N, H, A) -> costs (B, N)."""
@@ -184,7 +184,7 @@ class PlanningAgent(MPCAgent):
 
         return Screened(cost, self._in_groups(scores, len(problem.states)), screen.factor)
 
-    def _in_groups(self, scores: Judgement, batch: int) -> Cost:
+    def _in_groups(self, scores: Scoring, batch: int) -> Cost:
         """The cost of ``scores`` (b, N), computed for so many problems at once as memory allows: by
         the most candidates that were asked for, as a planner may ask for them in parts."""
         most = 1
@@ -429,7 +429,7 @@ class LatentScreen:
             return None
         return cls(dynamics, factor)
 
-    def rewards(self, problem: PlanningProblem) -> Judgement:
+    def rewards(self, problem: PlanningProblem) -> Scoring:
         device = self.dynamics.device
         with autocast(device):
             goals = self.dynamics.model.encode(problem.goals.to(device))
