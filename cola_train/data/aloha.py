@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from cola_train.data.demo_layouts import Demo
-from cola_train.data.hdf5 import has, member
+from cola_env.hdf5 import has, member
 from cola_train.data.pictures import Pictures
 
 IMAGES = "observations/images"

@@ -18,13 +18,12 @@ from cola_train.data.damage import DamagedFile, Ledger
 from cola_train.data.demo_layouts import Demo, Layout
 from cola_train.data.episodes import Entry, Extremes, read_extremes
 from cola_train.data.file_index import FileIndex
-from cola_train.data.hdf5 import has, open_file
+from cola_env.hdf5 import READING, has, open_file
 from cola_train.data.libero_demos import Libero
 from cola_train.data.robomimic import Robomimic
 from cola_train.data.video import Frames
 
 SUFFIXES = (".hdf5", ".h5")
-READING = (OSError, KeyError, ValueError, RuntimeError, AttributeError, TypeError)
 
 
 class DemoFiles:

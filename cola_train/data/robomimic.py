@@ -11,13 +11,12 @@ Frame t is before action t. Other contents (states, rewards, goals) are not read
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from cola_train.data.demo_layouts import Demo
-from cola_train.data.hdf5 import has, member
+from cola_env.hdf5 import env_args, has, member, names_robodesk
 from cola_train.data.pictures import Pictures
 
 FPS = 10.0
@@ -36,7 +35,7 @@ class Robomimic:
 
     @cached_property
     def environment(self) -> dict[str, Any]:
-        return dict(json.loads(self.data.attrs.get("env_args", "{}")))
+        return env_args(self.data)
 
     @property
     def fps(self) -> float:
@@ -45,7 +44,7 @@ class Robomimic:
 
     @property
     def rendering(self) -> str | None:
-        return "vp2" if "robodesk" in str(self.environment).lower() else None
+        return "vp2" if names_robodesk(self.environment) else None
 
     @property
     def splits(self) -> dict[str, str]:

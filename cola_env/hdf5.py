@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+READING = (OSError, LookupError, ValueError, RuntimeError, AttributeError, TypeError)
+"""What reading a damaged file raises."""
 MAX_SOFT_LINKS = 16
 """One after the other, as in the HDF5 library."""
 
@@ -54,3 +57,12 @@ def member(group: Any, path: str, links: int = 0) -> Any:
 
 def _outside(name: str, files: Collection[str]) -> str:
     return f"{name} lies in another file ({', '.join(files)}), which is not read: copy it into this"
+
+
+def env_args(data: Any) -> dict[str, Any]:
+    """What the attribute ``env_args`` of robomimic's group ``data`` says of the environment."""
+    return dict(json.loads(data.attrs.get("env_args", "{}")))
+
+
+def names_robodesk(environment: dict[str, Any]) -> bool:
+    return "robodesk" in str(environment).lower()
