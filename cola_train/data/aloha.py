@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from cola_train.data.demo_layouts import Demo
 from cola_env.hdf5 import has, member
+from cola_train.data.demo_layouts import Demo
 from cola_train.data.pictures import Pictures
 
 IMAGES = "observations/images"

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cola_env.errors import ColaWorldError
+from cola_env.hdf5 import READING, has, open_file
 from cola_train.data.aloha import Aloha
 from cola_train.data.cameras import choose_camera
 from cola_train.data.damage import DamagedFile, Ledger
 from cola_train.data.demo_layouts import Demo, Layout
 from cola_train.data.episodes import Entry, Extremes, read_extremes
 from cola_train.data.file_index import FileIndex
-from cola_env.hdf5 import READING, has, open_file
 from cola_train.data.libero_demos import Libero
 from cola_train.data.robomimic import Robomimic
 from cola_train.data.video import Frames

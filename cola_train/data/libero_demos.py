@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from cola_train.data.demo_layouts import Demo
 from cola_env.hdf5 import has, member
+from cola_train.data.demo_layouts import Demo
 from cola_train.data.pictures import Pictures
 from cola_train.data.robomimic import Robomimic
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from cola_train.data.demo_layouts import Demo
 from cola_env.hdf5 import env_args, has, member, names_robodesk
+from cola_train.data.demo_layouts import Demo
 from cola_train.data.pictures import Pictures
 
 FPS = 10.0
