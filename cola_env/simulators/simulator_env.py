@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 
 NO_GOAL = "This reward compares frames with a goal: pass reset(options={'goal': frame})."
 
+DIVERGED = (
+    "The simulation has diverged, as it does from states that no episode leads to: go on with "
+    "reset(), or restore() a snapshot of an episode."
+)
+LARGEST = 1e10
+"""MuJoCo takes states with larger numbers for diverged (mjMAXVAL)."""
+
 Snapshot = dict[str, NDArray[np.float64]]
 """Everything that the next steps depend on, by name; each simulator says which names."""
 
@@ -43,7 +50,7 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
     and with the same random numbers.
 
     A simulator sets `_camera` in its constructor and says how an episode starts (`_start`), what
-    an action does (`_simulate`), and what its state is (`snapshot`, `restore`).
+    an action does (`_simulate`), and what its state is (`snapshot`, `_state_shapes`, `_set_state`).
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}
@@ -101,18 +108,34 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
 
     @abstractmethod
     def _simulate(self, action: NDArray[np.float32]) -> tuple[float, bool]:
-        """Runs an action; returns the simulator's own reward and whether the task succeeded."""
+        """Runs an action; returns the simulator's own reward and whether the task succeeded.
+
+        Raises ColaWorldError when the simulation diverges.
+        """
 
     @abstractmethod
     def snapshot(self) -> Snapshot:
         """Everything that the next steps depend on, for `restore` here or elsewhere."""
 
     @abstractmethod
+    def _state_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of a snapshot's arrays; `episode` is (2,): steps taken, success so far."""
+
+    @abstractmethod
+    def _set_state(self, state: Snapshot) -> None:
+        """Returns to the state of a snapshot that has been checked."""
+
     def restore(self, state: Mapping[str, NDArray[np.float64]]) -> None:
         """Returns to a `snapshot()` exactly, be it of another instance or process.
 
-        The random generator stays as it is. Raises ColaWorldError for a foreign snapshot.
+        The random generator stays as it is. Raises ColaWorldError for a foreign snapshot and for
+        one that holds numbers of no episode.
         """
+        checked = self._checked(state)
+        self._set_state(checked)
+        self._steps = int(checked["episode"][0])
+        self._frame = None
+        self._started = True
 
     @abstractmethod
     def successes(self) -> dict[str, bool]:
@@ -233,6 +256,24 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
         if classifier is not None:
             check_frames(classifier, self.rendering, self._image_shape[0])
         return made
+
+    def _checked(self, state: Mapping[str, Any]) -> Snapshot:
+        checked: Snapshot = {}
+        try:
+            for name, shape in self._state_shapes().items():
+                array = checked[name] = np.array(state[name], np.float64)
+                if array.shape != shape:
+                    raise ValueError(f"{name} has the shape {array.shape}, not {shape}")
+                if not (np.abs(array) < LARGEST).all():
+                    raise ValueError(f"{name} holds numbers that are not finite or too large")
+            if checked["episode"][0] < 0:
+                raise ValueError("it has taken less than 0 steps")
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise ColaWorldError(
+                f"This is no snapshot of {self.simulator}'s {self.task}: pass what snapshot() or "
+                f"vector_to_state(vector) returned ({error})."
+            ) from error
+        return checked
 
     def _check_started(self) -> None:
         if not self._started:
