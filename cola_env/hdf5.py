@@ -60,8 +60,12 @@ def _outside(name: str, files: Collection[str]) -> str:
 
 
 def env_args(data: Any) -> dict[str, Any]:
-    """What the attribute ``env_args`` of robomimic's group ``data`` says of the environment."""
-    return dict(json.loads(data.attrs.get("env_args", "{}")))
+    """What the attribute ``env_args`` of robomimic's group ``data`` says of the environment; raises
+    ValueError where it is not the JSON of a mapping whose ``env_kwargs`` are one too."""
+    told = json.loads(data.attrs.get("env_args", "{}"))
+    if not isinstance(told, dict) or not isinstance(told.get("env_kwargs") or {}, dict):
+        raise ValueError(f"its env_args are {told}, not {{'env_name': ..., 'env_kwargs': {{...}}}}")
+    return told
 
 
 def names_robodesk(environment: dict[str, Any]) -> bool:

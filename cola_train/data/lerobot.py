@@ -19,6 +19,7 @@ before any of it is handed out. meta/stats.json is not believed: it is not read.
 
 import math
 import os
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -43,6 +44,10 @@ FILE = "chunk-{chunk_index:03d}/file-{file_index:03d}"
 EPISODES_PATH = f"meta/episodes/{FILE}.parquet"
 DATA_PATH = f"data/{FILE}.parquet"
 VIDEO_PATH = f"videos/{{video_key}}/{FILE}.mp4"
+FIELD = re.compile(r"\{\w+(:\d{1,2}d?)?\}")
+"""In a path of info.json: a name or number, filled up with zeros."""
+LONGEST_NAME = 255
+"""Of a file or folder."""
 LABELS = ("task_index", "next.reward", "next.success", "next.successes", "observation.state")
 
 
@@ -287,6 +292,8 @@ class LeRobotDataset:
         """The file that a template of info.json names for an episode."""
         try:
             chunk, number = row[f"{place}/chunk_index"], row[f"{place}/file_index"]
+            if re.search("[{}]", FIELD.sub("", self.info[template])):
+                raise ValueError("it has other fields than names and numbers of files")
             name = self.info[template].format(
                 video_key=self.image,
                 chunk_index=chunk,
@@ -294,6 +301,8 @@ class LeRobotDataset:
                 episode_chunk=chunk,
                 episode_index=row["episode_index"],
             )
+            if max(map(len, name.split(os.sep))) > LONGEST_NAME:
+                raise ValueError("its names are too long")
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise ColaWorldError(
                 f"{self.path} is damaged: {template} of {INFO}, {self.info.get(template)!r}, gives "

@@ -40,6 +40,8 @@ class Robomimic:
     @property
     def fps(self) -> float:
         rate = (self.environment.get("env_kwargs") or {}).get("control_freq")
+        if not isinstance(rate, int | float | None):
+            raise ValueError(f"its frame rate, control_freq in env_args, is {rate!r}")
         return FPS if rate is None else float(rate)
 
     @property
@@ -54,7 +56,10 @@ class Robomimic:
             masks = member(self.file, "mask")
             for mask, split in (("train", "train"), ("valid", "test"), ("test", "test")):
                 if has(masks, mask):
-                    splits.update((name.decode(), split) for name in member(masks, mask)[:])
+                    names = member(masks, mask)
+                    if names.dtype.kind not in "OS":
+                        raise ValueError(f"{names.name} holds {names.dtype}, not names of demos")
+                    splits.update((name.decode(), split) for name in names[:])
         return splits
 
     def keys(self) -> list[str]:
