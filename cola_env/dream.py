@@ -20,7 +20,7 @@ from torch import Tensor
 from cola_env.dream_model import choose_mode, matching_classifier, open_model
 from cola_env.errors import ColaWorldError
 from cola_env.forks import compute_alone_in_a_fork
-from cola_env.inputs import as_actions, as_frames, check_count, check_number, real_actions
+from cola_env.inputs import as_actions, as_goals, check_count, check_number, real_actions
 from cola_env.models.past import DreamState
 from cola_env.models.pictures import to_bytes
 from cola_env.models.precision import fast_dtype
@@ -178,7 +178,7 @@ class Dream:
         goals = snapshot.goals
         if "goal" in options:
             leading = () if np.ndim(options["goal"]) == 3 else (self.batch,)
-            goals = as_frames(options["goal"], "goal", self.image_size, leading)
+            goals = as_goals(options["goal"], self.image_size, leading)
             goals = goals.to(self.device).expand_as(snapshot.goals)
         where = torch.as_tensor(rows, device=self.device)
         begun = snapshot.memory.select(where)

@@ -53,10 +53,10 @@ class ColaWorldEnv(gym.Env[Any, Any]):
     max_episode_steps: steps until truncation; None or -1 is no limit (gym.make sets its own, 15).
 
     reset(options=): "frame", uint8 (64, 64, 3) or (C, 64, 64, 3), the past up to now, with
-    "actions" (C-1, A) between them for a direct model; "goal", uint8 (64, 64, 3); "state", what
-    snapshot() returned, to begin an episode there. What is not given comes from the task's shipped
-    pairs, drawn with np_random, as is the seed of the diffusion noise. Images that look unlike the
-    model's rendering profile are warned of, see cola_env.looks.
+    "actions" (C-1, A) between them for a direct model; "goal", uint8 (64, 64, 3) or floats in
+    [0, 1]; "state", what snapshot() returned, to begin an episode there. What is not given comes
+    from the task's shipped pairs, drawn with np_random, as is the seed of the diffusion noise.
+    Images that look unlike the model's rendering profile are warned of, see cola_env.looks.
 
     info: "success_probability" (tasks with a classifier of such frames), and after a step
     "latent_codes" (int64, models with latent actions) and "prediction_seconds" (wall-clock).

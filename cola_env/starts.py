@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cola_env.errors import ColaWorldError
 from cola_env.goals import GoalPair, GoalSet, load_goals
-from cola_env.inputs import as_actions, as_array, as_frames, real_actions
+from cola_env.inputs import as_actions, as_array, as_frames, as_goals, real_actions
 from cola_env.looks import warn_if_unlike
 from cola_env.worlds import OWN, WorldInfo
 
@@ -71,7 +71,7 @@ class Starts:
             images = {"frame": pair.initial_frame, "goal": pair.goal_frame} | images
         past = images["frame"]
         frames = as_frames(past if past.ndim == 4 else past[None], "frame", self.image_size, ("C",))
-        goal = as_frames(images["goal"], "goal", self.image_size)
+        goal = as_goals(images["goal"], self.image_size)
         return Start(frames, goal, self._actions(len(frames) - 1, options), seed)
 
     def warn_of_other_looks(self, options: Mapping[str, Any]) -> None:
@@ -86,6 +86,7 @@ class Starts:
             return
         for name in given:
             images = as_array(options[name], name)
+            images = images * 255 if images.dtype.kind == "f" else images
             warn_if_unlike(images, known, f"options['{name}']", self.rendering)
 
     def _own(self, images: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cola_env.errors import ColaWorldError
 from cola_env.forks import compute_alone_in_a_fork
-from cola_env.inputs import as_actions, as_array, check_count, check_step_limit, real_actions
+from cola_env.inputs import as_actions, as_goals, check_count, check_step_limit, real_actions
 from cola_env.looks import warn_if_unlike
 from cola_env.rollout import Rollout
 
@@ -146,15 +146,17 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
     ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
         """Starts an episode at a random state, or at options["state"], a snapshot.
 
-        options["goal"]: RGB image (image_size, image_size, 3), uint8 or float in [0, 1], for a
-        Reward; kept for later episodes. From a snapshot the steps count from 0 again.
+        options["goal"]: RGB image (image_size, image_size, 3), uint8 or floats in [0, 1] (which are
+        rounded to it), for a Reward; kept for later episodes. From a snapshot the steps count from
+        0 again.
         """
         super().reset(seed=seed)
         options = options or {}
         for name in options:
             self.check_choice("reset option", name, self.reset_options)
         if "goal" in options:
-            self._goal = self._to_goal(options["goal"])
+            goal = as_goals(options["goal"], self._image_shape[0])
+            self._goal = goal.float() / 255
         if self._reward is not None and self._goal is None:
             raise ColaWorldError(NO_GOAL)
         self._start(options)
@@ -224,19 +226,6 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
         self._frame = None
         self._steps += 1
         return self._simulate(move)
-
-    def _to_goal(self, goal: Any) -> Tensor:
-        image = torch.tensor(as_array(goal, "options['goal']"))
-        if image.shape != self._image_shape:
-            raise ColaWorldError(
-                f"The goal image has shape {tuple(image.shape)} but frames have "
-                f"{self._image_shape}."
-            )
-        if image.dtype == torch.uint8:
-            return image.float() / 255
-        if not (image.min() >= 0 and image.max() <= 1):
-            raise ColaWorldError("A float goal image lies in [0, 1]; pass uint8 for 0 to 255.")
-        return image.float()
 
     def _make_reward(self, reward: "RewardName | Reward", task: str) -> "Reward | None":
         """None where the simulator's own reward is asked for."""

@@ -164,7 +164,7 @@ def test_unknown_reset_option(env: Any) -> None:
 
 
 def test_goal_of_another_size(env: Any) -> None:
-    with pytest.raises(ColaWorldError, match=r"\(32, 32, 3\).*\(64, 64, 3\)"):
+    with pytest.raises(ColaWorldError, match=r"\(64, 64, 3\).*not uint8 of shape \(32, 32, 3\)"):
         env.reset(options={"goal": np.zeros((32, 32, 3), np.uint8)})
 
 

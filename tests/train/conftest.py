@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cola_train.data.lerobot_writer import LeRobotWriter
 from cola_train.evaluation.controllability import controllability
+from cola_train.evaluation.likeness import likeness
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +26,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(autouse=True)
 def few_measured_clips(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a phase measures at its end is measured on few clips, where nobody counts them."""
-    monkeypatch.setattr(controllability, "__defaults__", (4,))
+    for measure in (controllability, likeness):
+        monkeypatch.setattr(measure, "__defaults__", (4,))
 
 
 def numbered(count: int, height: int = 48, width: int = 64) -> NDArray[np.uint8]:
