@@ -155,8 +155,7 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
         for name in options:
             self.check_choice("reset option", name, self.reset_options)
         if "goal" in options:
-            goal = as_goals(options["goal"], self._image_shape[0])
-            self._goal = goal.float() / 255
+            self._goal = as_goals(options["goal"], self._image_shape[0]).float() / 255
         if self._reward is not None and self._goal is None:
             raise ColaWorldError(NO_GOAL)
         self._start(options)
