@@ -45,6 +45,9 @@ from cola_env.models.sampler import NoisedClip, Sampler, shift_factor, velocity_
 from cola_env.models.stdit import STDiT, STDiTConfig
 from cola_env.models.vae import OpenSoraVAE, VAEConfig, group_actions
 
+PIXELS_PER_LATENT = 8
+"""Of both autoencoders, along each side."""
+
 
 class ColaWorldModel(ModelMixin, ConfigMixin):
     """The world model p(o_{t+1} | o_<=t, z_<=t) with its latent action model (arXiv 2510.26433).
@@ -119,6 +122,12 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
         )
         self.register_to_config(**configs)
         network = STDiTConfig(**self.config.stdit_config)
+        side = PIXELS_PER_LATENT * network.patch_size
+        if image_size % side:
+            raise ColaWorldError(
+                f"image_size={image_size} cannot be: it is a multiple of {side}, so that the "
+                "latents of a frame make whole patches."
+            )
         self.window = network.window
         self.residual = network.residual
         self.head_dim = network.hidden_size // network.num_heads
