@@ -158,11 +158,15 @@ def _variant(folder: Path) -> str | None:
 
 
 def _shapes_in(file: Path) -> dict[str, tuple[int, ...]]:
-    """The tensors of a file of weights; raises ColaWorldError when it is missing or damaged."""
+    """The tensors of a file of weights; raises ColaWorldError when it is missing, damaged or holds
+    complex numbers, of which a model would drop a part."""
     _check_exists(file)
     try:
         with safe_open(file, framework="pt") as weights:
-            return {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}
+            slices = {name: weights.get_slice(name) for name in weights.keys()}
+            if any(part.get_dtype().startswith("C") for part in slices.values()):
+                raise ColaWorldError(f"The weights {file} are complex numbers, which no model has.")
+            return {name: tuple(part.get_shape()) for name, part in slices.items()}
     except (SafetensorError, OSError) as error:
         raise ColaWorldError(
             f"The weights {file} are truncated or corrupt ({error}); copy or download the "

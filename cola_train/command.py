@@ -129,6 +129,15 @@ class CommandSettings:
         with hydra.initialize_config_dir(str(self.folder), version_base=None):
             return hydra.compose(self.name, list(overrides))
 
+    def names(self) -> list[str]:
+        """The configurations that can be chosen by ``--config-name``."""
+        return sorted(file.stem for file in self.folder.glob("*.yaml"))
+
+    def has_file(self, besides: str | None = None) -> bool:
+        """Whether the configuration is in its folder, or in another one ``besides``."""
+        folders = [self.folder] if besides is None else [self.folder, Path(besides)]
+        return any((folder / f"{self.name}.yaml").is_file() for folder in folders)
+
     def groups(self) -> dict[str, list[str]]:
         """The parts that can be chosen, and the names of their choices."""
         file = OmegaConf.load(self.folder / f"{self.name}.yaml")
@@ -183,9 +192,15 @@ class CommandSettings:
 
 def _run(start: Callable[[], None], settings: CommandSettings, about: str) -> None:
     """Hydra's own start, with arguments that may be any paths, and errors that are one sentence."""
-    given = get_args_parser().parse_args()
-    if given.config_name:
-        settings = CommandSettings(settings.folder, given.config_name)
+    given = get_args_parser().parse_intermixed_args()
+    folder = settings.folder.parent / (given.config_path or settings.folder)
+    if given.config_path and not folder.is_dir():
+        raise ColaWorldError(f"--config-path: there is no folder {folder}.")
+    settings = CommandSettings(folder, (given.config_name or settings.name).removesuffix(".yaml"))
+    if not settings.has_file(given.config_dir):
+        raise ColaWorldError(
+            f"There is no --config-name {settings.name}: choose {', '.join(settings.names())}."
+        )
     sweeps = bool(given.multirun)
     written = {text: written_out(text, sweeps) for text in given.overrides}
     before = list(sys.argv), os.environ.get("HYDRA_FULL_ERROR")
@@ -196,7 +211,8 @@ def _run(start: Callable[[], None], settings: CommandSettings, about: str) -> No
         if not given.config_dir:
             check_given(list(written.values()), settings)
         own = [*HYDRA, f"hydra.job.name={settings.name}"]
-        sys.argv[1:] = [*own, *(written.get(text, text) for text in sys.argv[1:])]
+        options = [text for text in sys.argv[1:] if text not in written]
+        sys.argv[1:] = [*own, *written.values(), *options]
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and does not print
         start()
     except (HydraException, OmegaConfBaseException) as error:

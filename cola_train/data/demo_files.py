@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cola_env.errors import ColaWorldError
+from cola_env.hdf5 import READING, has, open_file
 from cola_train.data.demo_layouts import Aloha, Demo, Layout, Libero, Robomimic
 from cola_train.data.episode_source import (
     DamagedFile,
@@ -23,10 +24,8 @@ from cola_train.data.episode_source import (
     read_extremes,
 )
 from cola_train.data.file_index import FileIndex
-from cola_train.data.hdf5 import has, open_file
 
 HDF5_SUFFIXES = (".hdf5", ".h5")
-READING = (OSError, KeyError, ValueError, RuntimeError, AttributeError, TypeError)
 
 
 class DemoFiles:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,7 +9,103 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from cola_train.data.hdf5 import Pictures, has, member
+from cola_env.hdf5 import env_args, has, member, names_robodesk
+from cola_train.data.episode_source import Frames
+from cola_train.data.video import decode_image
+
+AT_ONCE = 2**26
+"""Values of a data set that are looked through at a time."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Arrays (T, H, W, 3) or (T, 3, H, W) of values from 0 to 255, or T encoded images (JPEG, PNG),
+    each a row of bytes, padded with zeros, or of variable length.
+
+    Attributes:
+        data: the HDF5 data set.
+        upside_down: its first row is the lowest.
+    """
+
+    data: Any
+    upside_down: bool = False
+
+    def __len__(self) -> int:
+        return int(self.data.shape[0])
+
+    @property
+    def are_rgb(self) -> bool:
+        return self._are_encoded or self._have_colours_last or self._have_colours_first
+
+    def size(self) -> tuple[int, int]:
+        """Height and width. Raises ValueError for what is no picture."""
+        if self._are_encoded:
+            return self.read(0, 1).shape[1:3] if len(self) else (0, 0)
+        if not self.are_rgb or (len(self) and not self.data.size):
+            raise ValueError(
+                f"{self.data.name} has shape {self.data.shape}: frames are RGB, (T, H, W, 3)"
+            )
+        return self.data.shape[1:3] if self._have_colours_last else self.data.shape[2:4]
+
+    def check_values(self) -> None:
+        """Raises ValueError where frames were never written, which HDF5 reads as black, and for
+        values that are none of pixels, from 0 to 255. Bytes always are."""
+        if not _is_written(self.data):
+            raise ValueError(f"{self.data.name} has frames that were never written")
+        if self._are_encoded or self.data.dtype == np.uint8:
+            return
+        if self.data.dtype.kind not in "uif":
+            raise ValueError(f"{self.data.name} holds {self.data.dtype}: frames are uint8")
+        low, high = np.inf, -np.inf
+        step = max(1, AT_ONCE // max(1, int(np.prod(self.data.shape[1:]))))
+        for start in range(0, len(self), step):
+            values = self.data[start : start + step]
+            if not np.isfinite(values).all():
+                raise ValueError(f"{self.data.name} holds values that are not finite")
+            low, high = min(low, values.min()), max(high, values.max())
+        if len(self) and not 0 <= low <= high <= 255:
+            raise ValueError(
+                f"{self.data.name} has values from {low:g} to {high:g}: store frames as uint8, "
+                "from 0 to 255"
+            )
+        if self.data.dtype.kind == "f" and 0 < high <= 1:
+            raise ValueError(f"{self.data.name} is in [0, 1]: store frames as uint8, from 0 to 255")
+
+    def read(self, start: int, stop: int, stride: int = 1) -> Frames:
+        """Frames start, start + stride, ... before stop, uint8 RGB (n, H, W, 3)."""
+        values = self.data[start:stop:stride]
+        if self._are_encoded:
+            values = np.stack([decode_image(bytes(row)) for row in values])
+        elif not self._have_colours_last:
+            values = np.moveaxis(values, 1, -1)
+        if values.dtype != np.uint8:
+            values = values.round().clip(0, 255).astype(np.uint8)
+        return np.ascontiguousarray(values[:, ::-1] if self.upside_down else values)
+
+    @property
+    def _are_encoded(self) -> bool:
+        shape, kind = self.data.shape, self.data.dtype.kind
+        return (len(shape) == 1 and kind in "OS") or (
+            len(shape) == 2 and self.data.dtype == np.uint8
+        )
+
+    @property
+    def _have_colours_last(self) -> bool:
+        return self.data.ndim == 4 and self.data.shape[-1] == 3
+
+    @property
+    def _have_colours_first(self) -> bool:
+        return self.data.ndim == 4 and self.data.shape[1] == 3
+
+
+def _is_written(data: Any) -> bool:
+    """Whether all of an HDF5 data set is stored."""
+    if data.is_virtual or not data.size:
+        return True
+    if data.chunks:
+        chunks = [-(-n // size) for n, size in zip(data.shape, data.chunks, strict=True)]
+        return bool(data.id.get_num_chunks() == np.prod(chunks))
+    return bool(data.id.get_storage_size() > 0)
 
 
 @dataclass(frozen=True)
@@ -75,16 +170,18 @@ class Robomimic:
 
     @cached_property
     def environment(self) -> dict[str, Any]:
-        return dict(json.loads(self.data.attrs.get("env_args", "{}")))
+        return env_args(self.data)
 
     @property
     def fps(self) -> float:
         rate = (self.environment.get("env_kwargs") or {}).get("control_freq")
+        if not isinstance(rate, int | float | None):
+            raise ValueError(f"its frame rate, control_freq in env_args, is {rate!r}")
         return self.usual_fps if rate is None else float(rate)
 
     @property
     def rendering(self) -> str | None:
-        return "vp2" if "robodesk" in str(self.environment).lower() else None
+        return "vp2" if names_robodesk(self.environment) else None
 
     @property
     def splits(self) -> dict[str, str]:
@@ -94,7 +191,10 @@ class Robomimic:
             masks = member(self.file, "mask")
             for mask, split in (("train", "train"), ("valid", "test"), ("test", "test")):
                 if has(masks, mask):
-                    splits.update((name.decode(), split) for name in member(masks, mask)[:])
+                    names = member(masks, mask)
+                    if names.dtype.kind not in "OS":
+                        raise ValueError(f"{names.name} holds {names.dtype}, not names of demos")
+                    splits.update((name.decode(), split) for name in names[:])
         return splits
 
     def keys(self) -> list[str]:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -56,6 +57,10 @@ from cola_train.data.lerobot_files import (
 )
 from cola_train.data.video import SLACK, VideoClock, decode_image, read_clips, video_clock
 
+FIELD = re.compile(r"\{\w+(:\d{1,2}d?)?\}")
+"""In a path of info.json: a name or number, filled up with zeros."""
+LONGEST_NAME = 255
+"""Of a file or folder."""
 LABELS = ("task_index", "next.reward", "next.success", "next.successes", "observation.state")
 
 
@@ -300,6 +305,8 @@ class LeRobotDataset:
         """The file that a template of info.json names for an episode."""
         try:
             chunk, number = row[f"{place}/chunk_index"], row[f"{place}/file_index"]
+            if re.search("[{}]", FIELD.sub("", self.info[template])):
+                raise ValueError("it has other fields than names and numbers of files")
             name = self.info[template].format(
                 video_key=self.image,
                 chunk_index=chunk,
@@ -307,6 +314,8 @@ class LeRobotDataset:
                 episode_chunk=chunk,
                 episode_index=row["episode_index"],
             )
+            if max(map(len, name.split(os.sep))) > LONGEST_NAME:
+                raise ValueError("its names are too long")
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise ColaWorldError(
                 f"{self.path} is damaged: {template} of {INFO}, {self.info.get(template)!r}, gives "

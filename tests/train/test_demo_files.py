@@ -128,6 +128,33 @@ def test_a_frame_rate_that_is_none_is_told(rate: float, tmp_path: Path) -> None:
         open_source(path)
 
 
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ("[1, 2]", "env_args are .1, 2., not"),
+        ('{"env_kwargs": "fast"}', "env_args are .*fast.*, not"),
+        ('{"env_kwargs": {"control_freq": "fast"}}', "frame rate, control_freq in env_args, is 'f"),
+        ("{", "Expecting property name"),
+    ],
+)
+def test_an_environment_that_cannot_be_read_is_told(
+    environment: str, told: str, tmp_path: Path
+) -> None:
+    path = one(tmp_path / "a.hdf5", numbered(T))
+    with h5py.File(path, "a") as file:
+        file["data"].attrs["env_args"] = environment
+    with pytest.warns(UserWarning), pytest.raises(ColaWorldError, match=told):
+        open_source(path)
+
+
+def test_a_mask_that_names_no_demos_is_told(tmp_path: Path) -> None:
+    path = one(tmp_path / "a.hdf5", numbered(T))
+    with h5py.File(path, "a") as file:
+        file["mask/test"] = [1, 2]
+    with pytest.warns(UserWarning), pytest.raises(ColaWorldError, match="not names of demos"):
+        open_source(path)
+
+
 def cameras(path: Path, *names: str) -> Path:
     members = {
         f"data__demo_{i}__obs__{n}": numbered(4) + k for k, n in enumerate(names) for i in (0, 1)

@@ -258,6 +258,24 @@ def test_no_path_leads_out_of_the_folder(template: str, path: str, folder: Path)
         open_source(folder)
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "data/{file_index:0999999999d}.parquet",
+        "data/{file_index.__class__}.parquet",
+        "data/{video_key[0]}.parquet",
+        "data/" + "{file_index:099d}" * 3,
+        "data/{unknown}.parquet",
+        "data/{",
+        7,
+    ],
+)
+def test_paths_that_name_no_file_are_told_in_a_sentence(path: object, folder: Path) -> None:
+    edit_info(folder, data_path=path)
+    with pytest.raises(ColaWorldError, match="data_path of .*gives no file for episode 0"):
+        open_source(folder)
+
+
 def test_links_inside_a_folder_may_lead_anywhere(folder: Path, tmp_path: Path) -> None:
     """As in the cache of the hub."""
     for i, name in enumerate((DATA, VIDEO)):

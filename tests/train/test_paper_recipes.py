@@ -170,3 +170,32 @@ def test_clips_are_as_long_as_the_window_of_the_dreams() -> None:
     check_clips([FlowMatching(name="flow", steps=1, learns=["stdit"])], model)
     with pytest.raises(ColaWorldError, match=r"phases\.flow\.clip=6 .* window of 8"):
         check_clips([FlowMatching(name="flow", steps=1, learns=["stdit"], clip=6)], model)
+
+
+class GivenErrors(FlowMatching):
+    """Of two clips of three frames the first has one noised frame, the second two."""
+
+    def noise_levels(self, model, batch, frames, generator):
+        return torch.tensor([[0.0, 0.0, 1.0], [0.0, 1.0, 1.0]])
+
+    def target(self, model, clip, straight, prepared):
+        """What leaves a squared error of 4 in the first clip and of 2 in the second."""
+        return clip.velocity(model) - torch.tensor([4.0, 2.0]).sqrt()[:, None, None, None, None]
+
+
+@pytest.mark.parametrize(("levels", "loss"), [("clip", (4 + 2) / 2), ("frame", (4 + 2 + 2) / 3)])
+def test_the_loss_is_averaged_over_clips_first_as_open_sora_does_or_over_frames(
+    levels: str, loss: float
+) -> None:
+    model = small_model()
+    phase = GivenErrors("flow", 1, ["stdit"], clip=3, levels=levels, motion_weight=0.0)
+    batch = moving_square().sample(2, 3, torch.Generator().manual_seed(0)).encoded(model)
+    made = phase.loss(model, batch, 0, torch.Generator().manual_seed(0), SimpleNamespace())
+    assert float(made.value.detach()) == pytest.approx(loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("recipe", ["joint_paper", "two_stage_paper"])
+def test_the_papers_phases_train_at_one_level_a_clip(recipe: str, tmp_path: Path) -> None:
+    config = settings(recipe, tmp_path)
+    phases = [cli.make_phase(config, name) for name in config.order]
+    assert {phase.levels for phase in phases if isinstance(phase, FlowMatching)} == {"clip"}
