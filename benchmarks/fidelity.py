@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from benchmarks.fidelity_measures import CandidatePlans, PlanScores
     from benchmarks.vp2_protocol.methods import Checkpoints
-    from cola_env.classifier import TaskClassifier
-    from cola_env.goals import GoalSet
+    from cola_env.goals.goal_set import GoalSet
+    from cola_env.scoring.classifier import TaskClassifier
 
 
 def collect(config: DictConfig, goals: GoalSet, tasks: list[str]) -> list[CandidatePlans]:
@@ -32,7 +32,7 @@ def collect(config: DictConfig, goals: GoalSet, tasks: list[str]) -> list[Candid
 
     from benchmarks.fidelity_measures import CandidatePlans, try_plans
     from benchmarks.vp2_protocol.records import fingerprint, plain
-    from cola_env.goals import goals_files
+    from cola_env.goals.loading import goals_files
     from cola_env.simulators.pool import SimulatorPool
     from cola_env.worlds import find_world
     from cola_train.console import progress_bar
@@ -71,10 +71,10 @@ def measure(config: DictConfig) -> tuple[list[CandidatePlans], dict[str, list[Pl
     from benchmarks.vp2_protocol.dynamics import WorldModelDynamics
     from benchmarks.vp2_protocol.methods import Checkpoints
     from benchmarks.vp2_protocol.records import choose_tasks, names, plain
-    from cola_env.checkpoints import pick_device
     from cola_env.errors import ColaWorldError
-    from cola_env.goals import load_goals
-    from cola_env.rewards import ClassifierReward, make_reward
+    from cola_env.goals.loading import load_goals
+    from cola_env.models.loading import pick_device
+    from cola_env.scoring.rewards import ClassifierReward, make_reward
     from cola_env.worlds import find_world
     from cola_train.console import progress_bar
 
@@ -127,8 +127,8 @@ def find_judge(
     """The classifier that scores what a model imagines; None for a reward that asks none."""
     from benchmarks.vp2_protocol.methods import classifier_places, load_classifiers
     from benchmarks.vp2_protocol.records import plain
-    from cola_env.ensembles import Combination
-    from cola_env.rewards import is_judged
+    from cola_env.scoring.ensembles import Combination
+    from cola_env.scoring.rewards import is_judged
 
     if not is_judged(plain(config.reward)):
         return None

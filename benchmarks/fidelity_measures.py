@@ -14,8 +14,8 @@ from torch import Tensor
 from benchmarks.vp2_protocol.agents import candidate_score
 from benchmarks.vp2_protocol.dynamics import Dynamics, PlanningProblem
 from cola_env.files import write_atomically
-from cola_env.goals import GoalPair
-from cola_env.rewards import ClassifierReward, Reward
+from cola_env.goals.goal_set import GoalPair
+from cola_env.scoring.rewards import ClassifierReward, Reward
 from cola_env.simulators.pool import SimulatorPool
 from planners import AR1Noise
 

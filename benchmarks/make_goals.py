@@ -22,9 +22,9 @@ import numpy as np
 from rich.progress import track
 
 from cola_env.errors import ColaWorldError
-from cola_env.goals import GoalPair, GoalSet, merge
+from cola_env.goals.goal_set import GoalPair, GoalSet, merge
+from cola_env.processes import deaths_told
 from cola_env.simulators.simulator_env import SimulatorEnv
-from cola_env.workers import deaths_told
 from cola_env.worlds import ROBODESK, WORLDS, WorldInfo, find_world
 from cola_train.console import ending
 from cola_train.controllers import scripts_of

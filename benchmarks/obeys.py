@@ -23,9 +23,10 @@ from benchmarks.vp2 import play
 from benchmarks.vp2_protocol.records import plain
 from benchmarks.vp2_protocol.results import ROW_KEYS, make_rows, terminal
 from benchmarks.vp2_protocol.run import Run
-from cola_env.checkpoints import find_checkpoint, load_model
+from cola_env.checkpoints import find_checkpoint
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_text
+from cola_env.models.loading import load_model
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.command import command
 from cola_train.data.clips import TrainingData

@@ -20,9 +20,9 @@ from omegaconf import DictConfig
 
 from benchmarks.training_runs import Job, composed, finish, finished, history, opened
 from benchmarks.vp2_protocol.records import plain
-from cola_env.checkpoints import load_model
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_text
+from cola_env.models.loading import load_model
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.command import command, quoted, written
 from cola_train.console import GOES_ON, progress_bar

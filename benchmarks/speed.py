@@ -12,8 +12,8 @@ from omegaconf import DictConfig
 
 import cola_env  # noqa: F401
 from benchmarks.harness import command_line, machine, median_seconds, report
-from cola_env.checkpoints import load_model, pick_device
-from cola_env.simulators.robodesk import RoboDeskEnv
+from cola_env.models.loading import load_model, pick_device
+from cola_env.simulators.robodesk.env import RoboDeskEnv
 from cola_train.command import command
 from planners import CEM, AR1Noise
 

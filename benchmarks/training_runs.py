@@ -22,7 +22,7 @@ from tqdm import tqdm
 import cola_train.__main__ as training
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_text
-from cola_env.workers import deaths_told, end_with_parent
+from cola_env.processes import deaths_told, end_with_parent
 from cola_train.command import quoted
 from cola_train.console import progress_bar
 from cola_train.data.sources import DataSources, LoadingConfig

@@ -15,7 +15,7 @@ from cola_env.errors import ColaWorldError
 from cola_env.worlds import ROBODESK, WorldInfo, find_world
 
 if TYPE_CHECKING:
-    from cola_env.models.world_model import ColaWorldModel
+    pass
 
 Model = TypeVar("Model", bound=ModelMixin)
 
@@ -254,33 +254,6 @@ def _check_numbers(config: Any, tensors: int, folder: Path, key: str = "") -> No
             f"{folder / 'config.json'} says {key}={config}, which no model has: the checkpoint is "
             "damaged."
         )
-
-
-def load_model(
-    checkpoint: str | Path | None = None,
-    device: str | torch.device = "auto",
-    world: str | WorldInfo = ROBODESK,
-) -> "ColaWorldModel":
-    """Load a world model for inference: eval mode, no gradients, on `device` (see pick_device).
-
-    checkpoint, world, errors: see find_checkpoint.
-    """
-    from cola_env.models.world_model import ColaWorldModel
-
-    model = load_weights(ColaWorldModel, find_checkpoint(checkpoint, world))
-    return model.eval().requires_grad_(False).to(pick_device(device))
-
-
-def pick_device(device: str | torch.device = "auto") -> torch.device:
-    """ "auto" is the GPU when there is one, else the CPU; ColaWorldError for a device not here."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:
-        raise ColaWorldError(
-            f"Device '{device}' cannot be used here; pass device='auto' or device='cpu'."
-        ) from error
 
 
 def download(hub_id: str, patterns: Sequence[str], revision: str | None = None) -> Path:

@@ -10,9 +10,10 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from cola_env.checkpoints import RECIPE, pick_device
+from cola_env.checkpoints import RECIPE
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_atomically
+from cola_env.models.loading import pick_device
 from cola_env.models.sizes import MODEL_SIZES
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.collapse import CollapseConfig

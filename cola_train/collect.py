@@ -25,7 +25,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_atomically
-from cola_env.workers import deaths_told, end_with_parent
+from cola_env.processes import deaths_told, end_with_parent
 from cola_env.worlds import find_world
 from cola_train.command import command
 from cola_train.console import GOES_ON, progress_bar

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from cola_env.checkpoints import RECIPE, load_model
+from cola_env.checkpoints import RECIPE
 from cola_env.errors import ColaWorldError
 from cola_env.models.components import COMPONENTS
+from cola_env.models.loading import load_model
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import TrainingData
 from cola_train.data.sources import DataSources, LoadingConfig

@@ -15,7 +15,7 @@ FLOORS = ("planners", "cola_env", "cola_train", "benchmarks")
 
 SIMULATORS = {"robodesk", "gym", "mujoco", "dm_control", "dm_env", "libero", "robosuite", "bddl"}
 TENSORS = {"torch", "numpy", "einops", "safetensors"}
-CORE = TENSORS | {"gymnasium", "diffusers", "huggingface_hub", "PIL", "yaml"}
+CORE = TENSORS | {"gymnasium", "diffusers", "huggingface_hub", "PIL", "yaml", "lazy_loader"}
 SCRIPTS = CORE | {"tqdm", "hydra", "omegaconf", "av", "h5py", "pyarrow", "rich"}
 ALLOWED = {
     "planners": {"torch", "numpy"},
@@ -118,8 +118,8 @@ def test_dreams_need_no_torchvision_that_fits_and_what_does_need_it_says_so(tmp_
     program = f"""
 import sys
 sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]
-import cola_env.dream_vector, cola_env.models.world_model
-from cola_env.models.vae import OpenSoraVAE, VAEConfig
+import cola_env.envs.vector_env, cola_env.models.world_model
+from cola_env.models.autoencoders.vae import OpenSoraVAE, VAEConfig
 assert "torchvision" not in sys.modules
 try:
     OpenSoraVAE(VAEConfig())

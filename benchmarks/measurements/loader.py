@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from benchmarks.harness import command_line, machine
-from cola_env.checkpoints import pick_device
 from cola_env.files import write_text
+from cola_env.models.loading import pick_device
 from cola_env.models.precision import autocast
 from cola_env.models.sizes import MODEL_SIZES
 from cola_env.models.world_model import ColaWorldModel

@@ -27,14 +27,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.harness import command_line, machine, matmul_peak, peak_resident, timed
 from benchmarks.measurements.paper_weights import publish_network, publish_vae
 from benchmarks.vp2_protocol.records import plain
-from cola_env.checkpoints import pick_device
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_text
+from cola_env.models.autoencoders.vae import VAEConfig
+from cola_env.models.loading import pick_device
 from cola_env.models.sizes import PAPER
 from cola_env.models.stdit import STDiTConfig
-from cola_env.models.vae import VAEConfig
 from cola_env.models.world_model import ColaWorldModel
-from cola_env.workers import deaths_told
+from cola_env.processes import deaths_told
 from cola_train.command import command
 from cola_train.data.clips import Clips
 from cola_train.describe import describe

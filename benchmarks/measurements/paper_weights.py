@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from cola_env.models.past import rotary_frequencies
+from cola_env.models.autoencoders.vae import SCALE, SHIFT, OpenSoraVAE, VAEConfig
 from cola_env.models.stdit import STDiT, STDiTConfig
-from cola_env.models.vae import SCALE, SHIFT, OpenSoraVAE, VAEConfig
+from cola_env.models.transformer import rotary_frequencies
 
 SHARD_BYTES = 2**30
 CAPTIONS = (300, 4096)  # tokens and width of the text that the network was trained on

@@ -33,7 +33,7 @@ from benchmarks.paper_experiments.verdicts import (
     provided,
     state,
 )
-from cola_env.checkpoints import load_model
+from cola_env.models.loading import load_model
 from cola_train.evaluation.steering import Transfer, action_transfer
 
 HEALTH_HEAD = ["run", "over the last half", *LABELS.values()]

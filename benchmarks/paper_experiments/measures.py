@@ -14,10 +14,10 @@ from benchmarks.paper_experiments.runs import Lines, Study, as_list, runs_of
 from benchmarks.paper_experiments.verdicts import HealthCurve
 from benchmarks.training_runs import opened
 from benchmarks.vp2_protocol.records import fingerprint
-from cola_env.checkpoints import load_model
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_text
-from cola_env.models.codebook import CodebookHealth
+from cola_env.models.latent_action.codebook import CodebookHealth
+from cola_env.models.loading import load_model
 from cola_train.data.clips import TrainingData
 from cola_train.data.mixture import check_length
 from cola_train.evaluation.rollout_quality import CONTEXT, Networks, video_quality

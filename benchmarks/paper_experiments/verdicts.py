@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import sqrt
 from statistics import fmean, median, stdev
 
-from cola_env.models.codebook import CodebookHealth
+from cola_env.models.latent_action.codebook import CodebookHealth
 
 REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE = "reproduced", "not reproduced", "inconclusive"
 COLLAPSED, HEALTHY, MIXED = "collapsed", "healthy", "mixed"

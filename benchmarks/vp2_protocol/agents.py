@@ -15,9 +15,9 @@ from torch import Tensor
 
 from benchmarks.vp2_protocol.dynamics import Dynamics, Judgement, LatentScreen, PlanningProblem
 from benchmarks.vp2_protocol.records import Rules
-from cola_env.ensembles import Combination
 from cola_env.errors import ColaWorldError
-from cola_env.rewards import Reward
+from cola_env.scoring.ensembles import Combination
+from cola_env.scoring.rewards import Reward
 from planners import MPC, Planner, PlanResult, Screened
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cola_env.errors import ColaWorldError
 from cola_env.models.precision import autocast
-from cola_env.rewards import MSEReward
+from cola_env.scoring.rewards import MSEReward
 from cola_env.simulators.pool import SimulatorPool
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from benchmarks.vp2_protocol.agents import Agent, Decision, Stopwatch
 from benchmarks.vp2_protocol.dynamics import PlanningProblem
 from benchmarks.vp2_protocol.records import Rules
-from cola_env.goals import GoalPair
+from cola_env.goals.goal_set import GoalPair
 from cola_env.simulators.pool import SimulatorPool
 
 Frame = NDArray[np.uint8]

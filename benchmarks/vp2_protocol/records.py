@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_text
-from cola_env.rewards import RewardName, check_reward
+from cola_env.scoring.rewards import RewardName, check_reward
 
 SHIPPED_MODELS = ("cola", "direct", "random")
 WITHOUT_CHECKPOINT = ("simulator", "random", "copy")

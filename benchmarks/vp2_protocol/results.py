@@ -20,9 +20,9 @@ from rich.table import Table
 
 from benchmarks.vp2_protocol.records import EpisodeRecord, RunFolder
 from cola_env.files import write_text
-from cola_env.goals import OWN
-from cola_env.vp2_classifier import classifier_files
-from cola_env.vp2_goals import SOURCE
+from cola_env.goals.goal_set import OWN
+from cola_env.goals.vp2_goals import SOURCE
+from cola_env.scoring.vp2_classifier import classifier_files
 
 CONF = Path(__file__).parents[1] / "conf"
 VP2 = "vp2"

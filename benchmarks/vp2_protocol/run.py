@@ -29,11 +29,11 @@ from benchmarks.vp2_protocol.records import (
     plain,
 )
 from benchmarks.vp2_protocol.results import protocol_identity
-from cola_env.checkpoints import pick_device
 from cola_env.errors import ColaWorldError
-from cola_env.goals import goals_files, load_goals
-from cola_env.lpips_distance import LPIPS
-from cola_env.rewards import make_reward
+from cola_env.goals.loading import goals_files, load_goals
+from cola_env.models.loading import pick_device
+from cola_env.scoring.lpips_distance import LPIPS
+from cola_env.scoring.rewards import make_reward
 from cola_env.simulators.pool import SimulatorPool
 from cola_env.worlds import ROBODESK, find_world
 

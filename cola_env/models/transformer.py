@@ -1,16 +1,127 @@
-"""Parts of Transformers: self-attention as in Open-Sora's STDiT3, made causal and cacheable in
-time, a block around it, and stacks of blocks that recompute their activations."""
+"""Parts of Transformers: self-attention as in Open-Sora's STDiT3, made causal in time with a cache,
+a block around it, and stacks of blocks that recompute their activations.
+
+The past that a frame attends to is cached by a dream and shared by its candidate futures, each
+frame at its position and under a causal mask.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from diffusers.models.attention_dispatch import dispatch_attention_fn
 from torch import Tensor, nn
 
-from cola_env.models.past import KeyValue, SharedPast, TemporalContext
+
+@dataclass(frozen=True)
+class KeyValue:
+    """Keys (already rotated) and values of past frames, each (B, S, heads, past, head_dim)."""
+
+    key: Tensor
+    value: Tensor
+
+    @property
+    def frames(self) -> int:
+        return self.key.shape[3]
+
+    def between(self, start: int, stop: int) -> KeyValue:
+        """The frames from ``start`` to before ``stop``, as views."""
+        return self.map(lambda x: x[:, :, :, max(start, 0) : stop])
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> KeyValue:
+        return KeyValue(function(self.key), function(self.value))
+
+
+@dataclass(frozen=True)
+class SharedPast:
+    """The past of B problems and, behind it, the future that N candidates of each imagine.
+
+    Keys and values of the past are kept once per problem: its candidates attend to them side by
+    side, as so many queries. Those of the future lie in memory for the whole horizon, and a mask
+    hides what is not imagined yet: shapes stay the same from frame to frame, so that one compiled
+    graph serves all of them.
+
+    Attributes:
+        past: (B, S, heads, P, head_dim).
+        future: (B * N, S, heads, H, head_dim), finite everywhere.
+        frames: of the horizon, those being computed (T,) long.
+    """
+
+    past: KeyValue
+    future: KeyValue
+    frames: Tensor
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+        """Attention (B * N, S, heads, T, head_dim) of the T frames; keeps their k and v.
+
+        mask: broadcastable to (B * N, S, heads, T, P + H), True = may attend.
+        """
+        count, past, future = q.shape[3], self.past, self.future
+        future.key.index_copy_(3, self.frames, k.to(future.key.dtype))
+        future.value.index_copy_(3, self.frames, v.to(future.value.dtype))
+        q = q * q.shape[-1] ** -0.5
+        to_past = self._apart(self._side_by_side(q) @ past.key.transpose(-1, -2), count)
+        to_future = q @ future.key.transpose(-1, -2)
+        scores = torch.cat([to_past, to_future], dim=-1).masked_fill(~mask, float("-inf"))
+        weights = scores.softmax(-1).to(v.dtype)
+        of_past, of_future = weights.split([past.frames, future.frames], dim=-1)
+        out = self._apart(self._side_by_side(of_past) @ past.value, count)
+        return out + of_future @ future.value
+
+    def _side_by_side(self, x: Tensor) -> Tensor:
+        """(B * N, S, heads, T, D) -> (B, S, heads, N * T, D)."""
+        return x.unflatten(0, (self.past.key.shape[0], -1)).movedim(1, 3).flatten(3, 4)
+
+    def _apart(self, x: Tensor, frames: int) -> Tensor:
+        """(B, S, heads, N * T, D) -> (B * N, S, heads, T, D)."""
+        return x.unflatten(3, (-1, frames)).movedim(3, 1).flatten(0, 1)
+
+
+@dataclass(frozen=True)
+class TemporalContext:
+    """What every temporal attention of one evaluation shares.
+
+    rotary: cosines and sines, each (B, 1, 1, T, head_dim). mask: broadcastable to
+    (B, S, heads, T, keys), True = may attend; None: all may.
+    """
+
+    rotary: tuple[Tensor, Tensor]
+    mask: Tensor | None
+
+
+def temporal_context(frames: int, seen: Tensor, window: int, head_dim: int) -> TemporalContext:
+    """The context of a fresh clip of ``frames``, of whose rows ``seen`` (B,) frames came before."""
+    positions = torch.arange(frames, device=seen.device)
+    mask = causal_mask(positions, positions, window) if frames > 1 else None
+    return TemporalContext(rotary_table(seen[:, None] + positions, head_dim), mask)
+
+
+def rotary_frequencies(head_dim: int, device: torch.device | None = None) -> Tensor:
+    """Angle of every pair from one frame to the next, (head_dim / 2,) float32."""
+    pairs = torch.arange(0, head_dim, 2, device=device, dtype=torch.float32)
+    return 10000.0 ** (-pairs / head_dim)
+
+
+def rotary_table(positions: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of 1D rotary embeddings (RoFormer, arXiv 2104.09864, eq. 34).
+
+    positions (B, T) frame indices -> two tensors (B, 1, 1, T, head_dim) for interleaved pairs; the
+    sines carry the sign of the rotation.
+    """
+    frequencies = rotary_frequencies(head_dim, positions.device)
+    angles = positions.float()[:, None, None, :, None] * frequencies
+    cos, sin = angles.cos(), angles.sin()
+    return torch.stack([cos, cos], -1).flatten(-2), torch.stack([-sin, sin], -1).flatten(-2)
+
+
+def causal_mask(queries: Tensor, keys: Tensor, window: int) -> Tensor:
+    """(Q, K) bool of frame numbers (Q,) and (K,): whether a query may attend to a key, which is
+    itself or one of the ``window - 1`` frames before it."""
+    ago = queries[:, None] - keys
+    return (ago >= 0) & (ago < window)
 
 
 class RMSNorm(nn.RMSNorm):

@@ -22,28 +22,29 @@ from cola_env.inputs import (
     check_number,
     check_range,
     check_seed,
+    resized,
+    to_bytes,
+    unit_range,
 )
-from cola_env.models.action_conditioner import ActionConditioner
-from cola_env.models.adapter import Adapter
-from cola_env.models.autoencoder import Autoencoder
+from cola_env.models.autoencoders.autoencoder import Autoencoder
+from cola_env.models.autoencoders.vae import OpenSoraVAE, VAEConfig, group_actions
 from cola_env.models.components import complete_configs, component_builders
-from cola_env.models.fdm import ForwardDynamicsModel
-from cola_env.models.idm import InverseDynamicsModel
-from cola_env.models.opensora import build_from_opensora
-from cola_env.models.past import (
+from cola_env.models.latent_action.adapter import Adapter
+from cola_env.models.latent_action.fdm import ForwardDynamicsModel
+from cola_env.models.latent_action.idm import InverseDynamicsModel
+from cola_env.models.latent_action.quantizer import Quantized, VectorQuantizer
+from cola_env.models.precision import inference
+from cola_env.models.pretrained.opensora import build_from_opensora
+from cola_env.models.sampler import (
     Candidates,
     DreamState,
-    KeyValue,
-    SharedPast,
-    TemporalContext,
-    temporal_context,
+    NoisedClip,
+    Sampler,
+    shift_factor,
+    velocity_to_clean,
 )
-from cola_env.models.pictures import resized, to_bytes, unit_range
-from cola_env.models.precision import inference
-from cola_env.models.quantizer import Quantized, VectorQuantizer
-from cola_env.models.sampler import NoisedClip, Sampler, shift_factor, velocity_to_clean
-from cola_env.models.stdit import STDiT, STDiTConfig
-from cola_env.models.vae import OpenSoraVAE, VAEConfig, group_actions
+from cola_env.models.stdit import ActionConditioner, STDiT, STDiTConfig
+from cola_env.models.transformer import KeyValue, SharedPast, TemporalContext, temporal_context
 
 
 class ColaWorldModel(ModelMixin, ConfigMixin):

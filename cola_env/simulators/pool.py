@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cola_env.errors import ColaWorldError
-from cola_env.simulators.robodesk import RoboDeskEnv
+from cola_env.processes import WORKER_ENDED, end_with_parent
+from cola_env.simulators.robodesk.env import RoboDeskEnv
+from cola_env.simulators.robodesk.vp2_state import vp2_success
 from cola_env.simulators.simulator_env import SimulatorEnv
-from cola_env.simulators.vp2_state import vp2_success
-from cola_env.workers import WORKER_ENDED, end_with_parent
 from cola_env.worlds import find_world
 
 State = NDArray[np.float64]

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cola_env.errors import ColaWorldError
-from cola_env.forks import compute_alone_in_a_fork
 from cola_env.inputs import as_actions, as_array, check_count, check_step_limit, real_actions
-from cola_env.looks import warn_if_unlike
+from cola_env.processes import compute_alone_in_a_fork
 from cola_env.rollout import Rollout
+from cola_env.simulators.rendering import warn_if_unlike
+from cola_env.worlds import WORLDS, WorldInfo
 
 if TYPE_CHECKING:
-    from cola_env.rewards import Reward, RewardName
+    from cola_env.scoring.rewards import Reward, RewardName
 
 NO_GOAL = "This reward compares frames with a goal: pass reset(options={'goal': frame})."
 
@@ -113,6 +114,16 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
 
         The random generator stays as it is. Raises ColaWorldError for a foreign snapshot.
         """
+
+    @staticmethod
+    @abstractmethod
+    def to_vector(state: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+        """A snapshot as one float64 vector (D,), for files and tables."""
+
+    @staticmethod
+    @abstractmethod
+    def to_snapshot(vector: NDArray[np.float64]) -> Snapshot:
+        """The snapshot that `to_vector` flattened."""
 
     @abstractmethod
     def successes(self) -> dict[str, bool]:
@@ -219,20 +230,23 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
         """None where the simulator's own reward is asked for."""
         if isinstance(reward, str) and reward in self.own_rewards:
             return None
-        from cola_env.classifier import check_frames, load_classifier
-        from cola_env.rewards import REWARDS, is_judged, make_reward
-        from cola_env.worlds import WORLDS
+        from cola_env.scoring.classifier import check_frames, load_classifier
+        from cola_env.scoring.rewards import REWARDS, is_judged, make_reward
 
         if isinstance(reward, str):
             self.check_choice("reward", reward, (*self.own_rewards, *REWARDS))
         classifier = None
         if is_judged(reward):
-            world = next(w for w in WORLDS.values() if w.simulator == self.simulator)
-            classifier = load_classifier(None, world)
+            classifier = load_classifier(None, self.world)
         made = make_reward(reward, task, classifier)
         if classifier is not None:
             check_frames(classifier, self.rendering, self._image_shape[0])
         return made
+
+    @property
+    def world(self) -> WorldInfo:
+        """What is known of the world that this simulates."""
+        return next(world for world in WORLDS.values() if world.simulator == self.simulator)
 
     def _check_started(self) -> None:
         if not self._started:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cola_env.goals import load_goals
+from cola_env.goals.loading import load_goals
 from cola_env.worlds import WorldInfo
 from planners import CEM, MPC
 

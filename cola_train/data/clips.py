@@ -8,7 +8,7 @@ from typing import ClassVar, Protocol, Self
 import torch
 from torch import Tensor
 
-from cola_env.models.pictures import resized
+from cola_env.inputs import resized
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.episode_source import DamageReport, Unreadable

@@ -10,9 +10,9 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from cola_env.lpips_distance import LPIPS
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
+from cola_env.scoring.lpips_distance import LPIPS
 from cola_train.data.clips import ClipBatch, TrainingData, fixed_batch
 from cola_train.data.mixture import check_length
 from cola_train.evaluation.video_metrics import (

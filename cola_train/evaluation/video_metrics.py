@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, interpolate
 
 from cola_env.errors import ColaWorldError
-from cola_env.user_files import find_user_file
+from cola_env.files import find_user_file
 
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5
 C1, C2 = 0.01**2, 0.03**2  # of frames in [0, 1]

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from cola_env.checkpoints import load_model
 from cola_env.errors import ColaWorldError
+from cola_env.models.loading import load_model
 from cola_env.models.precision import autocast
 from cola_env.models.sampler import NoisedClip, Sampler, shift_levels
 from cola_env.models.world_model import ColaWorldModel

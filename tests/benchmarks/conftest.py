@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 import benchmarks
 from benchmarks.make_goals import make_task
-from cola_env.goals import GoalSet
+from cola_env.goals.goal_set import GoalSet
 from cola_env.models.world_model import ColaWorldModel
 
 

@@ -21,10 +21,10 @@ from benchmarks.vp2_protocol.dynamics import (
 from benchmarks.vp2_protocol.episodes import Batch, play
 from benchmarks.vp2_protocol.methods import make_planner
 from benchmarks.vp2_protocol.records import Rules
-from cola_env.checkpoints import load_model
-from cola_env.ensembles import Combination
 from cola_env.errors import ColaWorldError
-from cola_env.rewards import MSEReward
+from cola_env.models.loading import load_model
+from cola_env.scoring.ensembles import Combination
+from cola_env.scoring.rewards import MSEReward
 from cola_env.simulators.pool import SimulatorPool
 from planners import CEM, PlanResult
 

@@ -9,8 +9,8 @@ from benchmarks.vp2_protocol.agents import Decision, PlanningAgent
 from benchmarks.vp2_protocol.episodes import Batch, play
 from benchmarks.vp2_protocol.records import Rules
 from cola_env.errors import ColaWorldError
-from cola_env.goals import GoalPair
-from cola_env.rewards import MSEReward
+from cola_env.goals.goal_set import GoalPair
+from cola_env.scoring.rewards import MSEReward
 from cola_env.simulators.pool import Outcome
 from planners import CEM, ICEM, MPPI, Chain, Gradient, PlanResult
 

@@ -21,10 +21,10 @@ from benchmarks.fidelity_measures import (
 )
 from benchmarks.fidelity_report import draw, write_page
 from benchmarks.vp2_protocol.dynamics import SimulatorDynamics
-from cola_env.classifier import SuccessClassifier
 from cola_env.errors import ColaWorldError
 from cola_env.models.world_model import ColaWorldModel
-from cola_env.rewards import MSEReward
+from cola_env.scoring.classifier import SuccessClassifier
+from cola_env.scoring.rewards import MSEReward
 from cola_env.simulators.pool import SimulatorPool
 
 

@@ -100,7 +100,7 @@ class Wrong:
 def test_so_is_a_wrong_return_of_an_imagination(problem):
     from gymnasium.spaces import Box
 
-    from cola_env.rewards import MSEReward
+    from cola_env.scoring.rewards import MSEReward
     from planners import CEM
 
     rules = Rules("mse", episodes=1, seed=0)

@@ -16,7 +16,7 @@ from benchmarks.paper_experiments.measures import Curve, curve, health_curve, ke
 from benchmarks.paper_experiments.runs import Lines, Study, chosen, plan
 from benchmarks.training_runs import merged
 from cola_env.errors import ColaWorldError
-from cola_env.models.codebook import health_measures
+from cola_env.models.latent_action.codebook import health_measures
 from cola_train.data.clips import Clips
 from tests.benchmarks.paper_cases import ALL, config
 from tests.train.conftest import write_lerobot

@@ -14,7 +14,7 @@ from benchmarks.vp2_protocol.page import write_page
 from benchmarks.vp2_protocol.records import EpisodeRecord, plain
 from benchmarks.vp2_protocol.results import departures, make_rows, obstacles, verdict, write_results
 from benchmarks.vp2_protocol.run import Run
-from cola_env.vp2_classifier import VP2Network
+from cola_env.scoring.vp2_classifier import VP2Network
 
 CONF = Path(benchmarks.__file__).parent / "conf"
 

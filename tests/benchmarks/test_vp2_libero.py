@@ -11,7 +11,7 @@ import benchmarks
 from benchmarks.make_goals import make_task
 from benchmarks.vp2_protocol.run import Run
 from cola_env.errors import ColaWorldError
-from cola_env.goals import GoalSet
+from cola_env.goals.goal_set import GoalSet
 from cola_env.models.world_model import ColaWorldModel
 from cola_env.simulators.pool import SimulatorPool
 from cola_env.worlds import LIBERO

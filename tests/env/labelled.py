@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cola_env.simulators.robodesk import ROBODESK_TASKS, VP2_TASKS
+from cola_env.worlds import ROBODESK_TASKS, VP2_TASKS
 from cola_train.data.lerobot_writer import LeRobotWriter
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from cola_env.errors import ColaWorldError
-from cola_env.goals import GoalPair, GoalSet, load_goals, merge
-from cola_env.worlds import ROBODESK
+from cola_env.goals.goal_set import GoalPair, GoalSet, merge
+from cola_env.goals.loading import load_goals
+from cola_env.worlds import ROBODESK, VP2_TASKS
 
 
 def make_set(task: str = "push_red", count: int = 3, rendering: str = "fast") -> GoalSet:
@@ -95,9 +96,9 @@ def test_unknown_task_names_the_known_ones():
 
 def test_shipped_goals_are_thirty_solvable_problems_a_task():
     """Another processor rounds differently, which contacts amplify: a few replays may fail."""
-    robodesk = pytest.importorskip("cola_env.simulators.robodesk")
+    robodesk = pytest.importorskip("cola_env.simulators.robodesk.env")
     goals = load_goals("fast")
-    assert set(goals.tasks) == set(robodesk.VP2_TASKS)
+    assert set(goals.tasks) == set(VP2_TASKS)
     assert (ROBODESK.assets / "goals" / "fast.npz").stat().st_size < 3_000_000
     solved = []
     for task in goals.tasks:

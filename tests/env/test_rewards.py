@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from cola_env.classifier import SuccessClassifier
 from cola_env.errors import ColaWorldError
-from cola_env.lpips_distance import CONVOLUTIONS, LPIPS
-from cola_env.rewards import (
+from cola_env.scoring.classifier import SuccessClassifier
+from cola_env.scoring.lpips_distance import CONVOLUTIONS, LPIPS
+from cola_env.scoring.rewards import (
     ClassifierReward,
     LPIPSReward,
     MSEReward,

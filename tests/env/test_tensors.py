@@ -68,7 +68,7 @@ COMPLEX = (MOVE.astype(np.complex64), torch.tensor(MOVE).to(torch.complex64), [1
 @pytest.fixture(scope="module")
 def desk():
     pytest.importorskip("robodesk")
-    from cola_env.simulators.robodesk import RoboDeskEnv
+    from cola_env.simulators.robodesk.env import RoboDeskEnv
 
     env = RoboDeskEnv("push_red", rendering="fast", action_repeat=1)
     yield env

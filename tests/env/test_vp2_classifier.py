@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from cola_env.classifier import find_classifier, load_classifier
 from cola_env.errors import ColaWorldError
-from cola_env.rewards import make_reward
+from cola_env.scoring.classifier import find_classifier, load_classifier
+from cola_env.scoring.rewards import make_reward
 
 
 class Block(nn.Module):

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from cola_env.errors import ColaWorldError
-from cola_env.goals import GoalSet, load_goals
-from cola_env.simulators.robodesk import RoboDeskEnv, vector_to_state
-from cola_env.simulators.vp2_state import PARTS, from_vp2_state, to_vp2_state, vp2_success
+from cola_env.goals.goal_set import GoalSet
+from cola_env.goals.loading import load_goals
+from cola_env.simulators.robodesk.env import RoboDeskEnv, vector_to_state
+from cola_env.simulators.robodesk.vp2_state import PARTS, from_vp2_state, to_vp2_state, vp2_success
 
 
 @pytest.fixture(scope="module")

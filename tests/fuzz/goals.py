@@ -13,7 +13,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from cola_env import GoalPair, GoalSet, load_goals
-from cola_env.simulators.robodesk import ROBODESK_TASKS
+from cola_env.worlds import ROBODESK_TASKS
 from tests.fuzz.files import Files, bytes_of, damage, damaged, read_folder, written
 from tests.fuzz.judge import Refused, check, check_finite, read
 from tests.fuzz.values import made, mostly, numbers, scalars

@@ -76,7 +76,7 @@ def play(name: str, seed: int, count: int, present: Path, result: Path) -> None:
     import torch
 
     from benchmarks.harness import peak_resident
-    from cola_env.workers import end_with_parent
+    from cola_env.processes import end_with_parent
     from tests.fuzz.boundaries import explore
     from tests.fuzz.judge import Fault
 

@@ -3,7 +3,7 @@
 import torch
 from torch.nn.functional import cross_entropy, gelu, linear
 
-from cola_env.models.adapter import Adapter, AdapterConfig
+from cola_env.models.latent_action.adapter import Adapter, AdapterConfig
 from cola_env.models.sizes import PAPER
 
 LATENTS = (16, 8, 8)

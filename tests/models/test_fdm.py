@@ -2,7 +2,7 @@
 
 import torch
 
-from cola_env.models.fdm import FDMConfig, ForwardDynamicsModel
+from cola_env.models.latent_action.fdm import FDMConfig, ForwardDynamicsModel
 from cola_env.models.world_model import ColaWorldModel
 
 

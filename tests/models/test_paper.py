@@ -9,12 +9,12 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 
-from cola_env.checkpoints import INDEX, load_model
+from cola_env.checkpoints import INDEX
 from cola_env.errors import ColaWorldError
-from cola_env.models.past import causal_mask
+from cola_env.models.loading import load_model
 from cola_env.models.sampler import add_noise
 from cola_env.models.sizes import PAPER, PAPER_TWO_STAGE
-from cola_env.models.transformer import attend, dispatched_attention
+from cola_env.models.transformer import attend, causal_mask, dispatched_attention
 from cola_env.models.world_model import ColaWorldModel
 
 # Every switch of the paper's config, on small sizes.

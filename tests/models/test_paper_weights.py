@@ -10,10 +10,10 @@ import torch
 from benchmarks.measurements import paper_size
 from benchmarks.measurements.paper_size import Settings
 from benchmarks.measurements.paper_weights import publish_network, publish_vae
-from cola_env.models.opensora import load_network, load_vae
+from cola_env.models.autoencoders.vae import VAEConfig
+from cola_env.models.pretrained.opensora import load_network, load_vae
 from cola_env.models.sizes import PAPER
 from cola_env.models.stdit import STDiTConfig
-from cola_env.models.vae import VAEConfig
 
 NETWORK = replace(
     STDiTConfig(**PAPER["stdit_config"]), hidden_size=32, depth=1, num_heads=2, input_size=8

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from cola_env.errors import ColaWorldError
-from cola_env.models.bottleneck import GaussianBottleneck
-from cola_env.models.codebook import codebook_health, joint_index
-from cola_env.models.quantizer import QuantizerConfig, VectorQuantizer
+from cola_env.models.latent_action.bottleneck import GaussianBottleneck
+from cola_env.models.latent_action.codebook import codebook_health, joint_index
+from cola_env.models.latent_action.quantizer import QuantizerConfig, VectorQuantizer
 
 
 @pytest.mark.parametrize("shared", [True, False])

@@ -5,9 +5,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cola_env.errors import ColaWorldError
-from cola_env.models.opensora import load_vae
-from cola_env.models.temporal_vae import TemporalVAE, TemporalVAEConfig
-from cola_env.models.vae import OpenSoraVAE, VAEConfig, group_actions
+from cola_env.models.autoencoders.temporal_vae import TemporalVAE, TemporalVAEConfig
+from cola_env.models.autoencoders.vae import OpenSoraVAE, VAEConfig, group_actions
+from cola_env.models.pretrained.opensora import load_vae
 from tests import opensora
 
 TINY = {

@@ -5,9 +5,9 @@ import copy
 import pytest
 import torch
 
-from cola_env.dream_model import open_model
+from cola_env.envs.dream_model import open_model
 from cola_env.errors import ColaWorldError
-from cola_env.models.past import DreamState
+from cola_env.models.sampler import DreamState
 from cola_env.models.world_model import ColaWorldModel
 from cola_env.worlds import OWN
 

@@ -16,7 +16,7 @@ if not all(find_spec(name) for name in ("robodesk", "dm_control", "mujoco")):
 
 @pytest.fixture(scope="module")
 def make_env() -> Iterator[Callable[..., Any]]:
-    from cola_env.simulators.robodesk import RoboDeskEnv
+    from cola_env.simulators.robodesk.env import RoboDeskEnv
 
     made: dict[Any, RoboDeskEnv] = {}
 

@@ -11,8 +11,8 @@ from cola_env.simulators.rendering import import_dm_control
 
 import_dm_control()
 
-from cola_env.simulators.desk import Desk, RoboDesk  # noqa: E402
-from cola_env.simulators.robodesk import ROBODESK_TASKS, VP2_TASKS  # noqa: E402
+from cola_env.simulators.robodesk.desk import Desk, RoboDesk  # noqa: E402
+from cola_env.worlds import ROBODESK_TASKS, VP2_TASKS  # noqa: E402
 
 
 @pytest.fixture(scope="module")

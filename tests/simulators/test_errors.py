@@ -15,7 +15,7 @@ import pytest
 
 from cola_env.errors import ColaWorldError
 from cola_env.simulators.rendering import import_dm_control
-from cola_env.simulators.robodesk import RoboDeskEnv, vector_to_state
+from cola_env.simulators.robodesk.env import RoboDeskEnv, vector_to_state
 
 Make = Callable[..., Any]
 
@@ -47,13 +47,14 @@ def test_missing_package_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.delitem(sys.modules, "cola_env.simulators.desk", raising=False)
+    monkeypatch.delitem(sys.modules, "cola_env.simulators.robodesk.desk", raising=False)
     with pytest.raises(ImportError, match=r"pip install 'colaworld\[robodesk\]'"):
         RoboDeskEnv("push_red")
 
 
 WITHOUT_OPENGL = """
-from cola_env.simulators.rendering import DeskCamera, import_dm_control
+from cola_env.simulators.robodesk.camera import DeskCamera
+from cola_env.simulators.rendering import import_dm_control
 try:
     import_dm_control()
 except RuntimeError as error:

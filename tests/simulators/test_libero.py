@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 import cola_env  # noqa: F401
 from cola_env.errors import ColaWorldError
-from cola_env.simulators.libero import LiberoEnv, state_to_vector, vector_to_state
-from cola_env.simulators.libero_tasks import find_task
+from cola_env.simulators.libero.env import LiberoEnv, state_to_vector, vector_to_state
+from cola_env.simulators.libero.package import find_task
 
 pytestmark = pytest.mark.usefixtures("libero_assets")
 STOVE = "libero_goal/turn_on_the_stove"

@@ -7,10 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from cola_env.errors import ColaWorldError
-from cola_env.simulators import libero_package, libero_tasks
-from cola_env.simulators.libero import LiberoEnv
-from cola_env.simulators.libero_package import ASSET_FOLDERS, find_assets
-from cola_env.simulators.libero_tasks import HORIZONS, find_task
+from cola_env.simulators.libero import package as libero
+from cola_env.simulators.libero.env import LiberoEnv
+from cola_env.simulators.libero.package import ASSET_FOLDERS, HORIZONS, find_assets, find_task
 
 TABLE = "libero_task_map = {suite: [f'{suite}_a', f'{suite}_b'] for suite in %r}"
 
@@ -21,8 +20,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "benchmark").mkdir()
     file = tmp_path / "benchmark" / "libero_suite_task_map.py"
     file.write_text(TABLE % (tuple(HORIZONS),))
-    for module in (libero_tasks, libero_package):
-        monkeypatch.setattr(module, "package_folder", lambda: tmp_path)
+    monkeypatch.setattr(libero, "package_folder", lambda: tmp_path)
     monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
     monkeypatch.delenv("LIBERO_ASSETS", raising=False)
     return tmp_path
@@ -35,8 +33,8 @@ def make_assets(folder: Path) -> Path:
 
 
 def test_all_suites_by_name(package: Path) -> None:
-    assert len(libero_tasks.libero_tasks()) == 10
-    assert libero_tasks.libero_tasks("libero_10") == (
+    assert len(libero.libero_tasks()) == 10
+    assert libero.libero_tasks("libero_10") == (
         "libero_10/libero_10_a",
         "libero_10/libero_10_b",
     )
@@ -48,9 +46,9 @@ def test_all_suites_by_name(package: Path) -> None:
 def test_the_packages_tasks() -> None:
     pytest.importorskip("libero")
     pytest.importorskip("robosuite")
-    counts = {suite: len(libero_tasks.libero_tasks(suite)) for suite in HORIZONS}
+    counts = {suite: len(libero.libero_tasks(suite)) for suite in HORIZONS}
     assert counts == {suite: 90 if suite == "libero_90" else 10 for suite in HORIZONS}
-    for name in libero_tasks.libero_tasks():
+    for name in libero.libero_tasks():
         task = find_task(name)
         assert task.bddl_file.exists() and task.starts_file.exists()
 
@@ -63,7 +61,7 @@ def test_unknown_task_suggests_names(package: Path, task: str) -> None:
 
 def test_unknown_suite_lists_the_suites(package: Path) -> None:
     with pytest.raises(ColaWorldError, match="suite 'libero_1'.*libero_spatial.*libero_90"):
-        libero_tasks.libero_tasks("libero_1")
+        libero.libero_tasks("libero_1")
 
 
 @pytest.mark.parametrize("name", ["libero", "robosuite", "mujoco"])
@@ -106,12 +104,12 @@ def test_a_users_config_is_read_and_never_written(
     seen: list[str] = []
 
     def note(name: str) -> object:
-        seen.append(libero_package.os.environ["LIBERO_CONFIG_PATH"])
+        seen.append(libero.os.environ["LIBERO_CONFIG_PATH"])
         return SimpleNamespace()
 
-    monkeypatch.setattr(libero_package, "importlib", SimpleNamespace(import_module=note))
-    libero_package.import_libero.__wrapped__()
+    monkeypatch.setattr(libero, "importlib", SimpleNamespace(import_module=note))
+    libero.import_libero.__wrapped__()
     assert (seen == [str(users)]) == theirs
     assert Path(seen[0], "config.yaml").exists()
     assert [file.read_text() for file in users.iterdir()] == ["theirs: 1"] * theirs
-    assert libero_package.os.environ["LIBERO_CONFIG_PATH"] == str(users)
+    assert libero.os.environ["LIBERO_CONFIG_PATH"] == str(users)

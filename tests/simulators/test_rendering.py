@@ -15,7 +15,7 @@ from cola_env.simulators.rendering import check_same_profile, get_profile
 def test_profiles_look_different_and_vp2_is_the_look_of_the_package(
     make_env: Callable[..., Any],
 ) -> None:
-    from cola_env.simulators.desk import RoboDesk
+    from cola_env.simulators.robodesk.desk import RoboDesk
 
     fast, vp2 = make_env(rendering="fast"), make_env(rendering="vp2")
     frames = [env.reset(seed=0)[0].astype(float) for env in (fast, vp2)]

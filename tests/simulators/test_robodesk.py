@@ -15,7 +15,8 @@ from gymnasium.wrappers import RecordVideo
 from numpy.typing import NDArray
 
 import cola_env  # noqa: F401
-from cola_env.simulators.robodesk import ROBODESK_TASKS, state_to_vector, vector_to_state
+from cola_env.simulators.robodesk.env import state_to_vector, vector_to_state
+from cola_env.worlds import ROBODESK_TASKS
 from tests.env.dream_cases import elsewhere
 from tests.pictures import read_video
 
@@ -89,7 +90,7 @@ def test_snapshot_continues_exactly_here_and_in_another_instance(
 OTHER_PROCESS = """
 import sys
 import numpy as np
-from cola_env.simulators.robodesk import RoboDeskEnv, state_to_vector, vector_to_state
+from cola_env.simulators.robodesk.env import RoboDeskEnv, state_to_vector, vector_to_state
 given = np.load(sys.argv[1])
 env = RoboDeskEnv("push_red", rendering="fast")
 env.restore(vector_to_state(given["state"]))

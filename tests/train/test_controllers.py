@@ -12,7 +12,7 @@ from cola_train.controllers.robodesk_arm import WORKSPACE_HIGH, WORKSPACE_LOW, C
 from cola_train.controllers.robodesk_scripts import SCRIPTED_TASKS, Play, make_controller
 
 pytest.importorskip("robodesk")
-from cola_env.simulators.robodesk import RoboDeskEnv  # noqa: E402
+from cola_env.simulators.robodesk.env import RoboDeskEnv  # noqa: E402
 
 
 @pytest.fixture(scope="module")

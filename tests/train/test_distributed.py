@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmarks.measurements.kill_stress import Flow
 from cola_env.errors import ColaWorldError
-from cola_env.models.quantizer import VectorQuantizer
+from cola_env.models.latent_action.quantizer import VectorQuantizer
 from cola_train.phases import Phase, Reconstruction
 from cola_train.trainer import Trainer, TrainerConfig
 from tests.train.small import moving_square, small_model

@@ -10,8 +10,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import cola_train.publish as cli
-from cola_env.checkpoints import load_model
 from cola_env.errors import ColaWorldError
+from cola_env.models.loading import load_model
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.lerobot_writer import LeRobotWriter
 from cola_train.data.stream import Stream

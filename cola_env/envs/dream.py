@@ -1,0 +1,431 @@
+"""The dream itself: B imagined worlds side by side, one diffusion prediction a step.
+
+`ColaWorldEnv` is a dream of one world, `ColaWorldVectorEnv` one of many; both only add Gymnasium's
+bookkeeping to what is here.
+"""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from cola_env.envs.dream_model import choose_mode, matching_classifier, open_model
+from cola_env.envs.starts import Start, Starts
+from cola_env.errors import ColaWorldError
+from cola_env.inputs import as_actions, as_frames, check_count, check_number, real_actions, to_bytes
+from cola_env.models.precision import fast_dtype
+from cola_env.models.sampler import DreamState
+from cola_env.processes import compute_alone_in_a_fork
+from cola_env.rollout import Rollout
+from cola_env.scoring.rewards import ClassifierReward, Reward, RewardName, is_judged, make_reward
+from cola_env.worlds import OWN, find_world
+
+if TYPE_CHECKING:
+    from cola_env.models.world_model import ColaWorldModel
+from typing import TYPE_CHECKING
+
+import gymnasium as gym
+
+from cola_env.inputs import check_options, check_render_mode, check_step_limit
+
+if TYPE_CHECKING:
+    from cola_env.models.world_model import ColaWorldModel
+
+
+RESET_OPTIONS = ("frame", "goal", "state", "actions", "pair")
+
+
+@dataclass(frozen=True)
+class DreamSnapshot:
+    """All that a dream's future depends on; the memory is shared, as nothing ever writes to it.
+
+    model: the settings of the model that the memory is of.
+    ended: which worlds of a vector environment begin anew with its next step, bool (B,).
+    rngs: what a vector environment then draws their starts with, a generator a world.
+    """
+
+    model: str
+    memory: DreamState
+    frames: Tensor
+    goals: Tensor
+    steps: NDArray[np.int64]
+    ended: NDArray[np.bool_]
+    noise: tuple[Tensor, ...]
+    rngs: tuple[np.random.Generator, ...] = ()
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What one step brought to the B worlds.
+
+    rewards: float32 (B,). success_probability: float64 (B,) or None without a classifier.
+    terminated: bool (B,), where the classifier takes the task for solved.
+    codes: int64 (B, tokens), the latent actions used, or None for a direct model.
+    seconds: wall-clock time of the whole step, reward included, for all worlds together.
+    """
+
+    rewards: NDArray[np.float32]
+    success_probability: NDArray[np.float64] | None
+    terminated: NDArray[np.bool_]
+    codes: NDArray[np.int64] | None
+    seconds: float
+
+
+class DreamOptions(TypedDict, total=False):
+    """What both environments take beside their own arguments, with the defaults of `Dream`.
+
+    world: "robodesk", "libero", or "own": that of your model, of which nothing is shipped, so that
+        reset() needs a "frame"; without a "goal" that frame is the goal, too.
+    checkpoint: "cola", "direct", a folder, a hub id, or a loaded ColaWorldModel.
+    device: "auto" (the GPU when there is one), "cpu", "cuda", ...
+    action_mode: "real" (through the adapter), "latent" (codes) or "direct" (a model conditioned on
+        real actions); None is the checkpoint's own.
+    num_inference_steps, guidance_scale: of the diffusion sampler; None is the checkpoint's own.
+    reward: "vp2", "vp2_sums", "mse", "mse_sums", "classifier", {name: weight} of some of these, or
+        any Reward.
+    """
+
+    world: str
+    checkpoint: "str | Path | ColaWorldModel | None"
+    device: str | torch.device
+    action_mode: str | None
+    num_inference_steps: int | None
+    guidance_scale: float | None
+    reward: Reward | RewardName
+
+
+class Dream:
+    """B worlds imagined by one model; the arguments are those of `DreamOptions`."""
+
+    def __init__(
+        self,
+        batch: int,
+        task: str | None = None,
+        *,
+        world: str = "robodesk",
+        checkpoint: "str | Path | ColaWorldModel | None" = None,
+        device: str | torch.device = "auto",
+        action_mode: str | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        reward: Reward | RewardName = "vp2",
+    ) -> None:
+        compute_alone_in_a_fork()
+        self.world = OWN if world == OWN.name else find_world(world)
+        task = task or self.world.goal_tasks[0]
+        if task not in self.world.tasks:
+            raise ColaWorldError(
+                f"Unknown task '{task}'; choose one of {', '.join(self.world.tasks)}."
+            )
+        if num_inference_steps is not None:
+            check_count("num_inference_steps", num_inference_steps)
+        if guidance_scale is not None:
+            check_number("guidance_scale", guidance_scale, least=0)
+        self.model, folder = open_model(checkpoint, self.world, device)
+        self.action_mode = choose_mode(self.model, action_mode, self.world)
+        self.task = task
+        self.batch = batch
+        self.config: Mapping[str, Any] = self.model.config
+        self._model_settings = json.dumps(
+            {name: value for name, value in self.config.items() if not name.startswith("_")}
+        )
+        classifier = matching_classifier(self.model, folder, self.world, is_judged(reward))
+        self.reward = make_reward(reward, task, classifier)
+        self.success: ClassifierReward | None = None
+        if classifier is not None and classifier.discount == 0 and task in classifier.tasks:
+            self.success = ClassifierReward(task, classifier)
+            self.threshold = classifier.threshold
+        self._settings: dict[str, Any] = {
+            "action_mode": self.action_mode,
+            "num_inference_steps": num_inference_steps,
+            "guidance_scale": guidance_scale,
+        }
+        self.image_size = int(self.config["image_size"])
+        self.starts = Starts(
+            self.world,
+            task,
+            str(self.config["rendering"]),
+            self.image_size,
+            int(self.config["action_dim"]) if self.action_mode == "direct" else None,
+        )
+        self.frame_shape = (self.image_size, self.image_size, 3)
+        self._memory: DreamState | None = None
+        self.frames = torch.zeros((batch, *self.frame_shape), dtype=torch.uint8, device=self.device)
+        self.goals = self.frames.clone()
+        self.steps = np.zeros(batch, np.int64)
+        self.ended = np.zeros(batch, bool)
+        self.noise = [torch.Generator() for _ in range(batch)]
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def observation_space(self) -> spaces.Box:
+        return spaces.Box(0, 255, self.frame_shape, np.uint8)
+
+    @property
+    def action_space(self) -> spaces.Box | spaces.MultiDiscrete:
+        if self.action_mode == "latent":
+            quantizer = self.model.quantizer.config
+            return spaces.MultiDiscrete([quantizer.num_codes] * quantizer.num_tokens)
+        return real_actions(int(self.config["action_dim"]))
+
+    @property
+    def observations(self) -> NDArray[np.uint8]:
+        """The worlds' present frames, uint8 (B, 64, 64, 3), a copy."""
+        return self.frames.to("cpu", copy=True).numpy()
+
+    def begin(self, rows: Sequence[int], starts: Sequence[Start]) -> None:
+        """Start the worlds `rows` anew, one of `starts` each (all with equally many frames)."""
+        where = torch.as_tensor(rows, device=self.device)
+        frames = torch.stack([start.frames for start in starts]).to(self.device)
+        actions = [start.actions for start in starts if start.actions is not None]
+        begun = self.model.begin(frames, torch.stack(actions).to(self.device) if actions else None)
+        everyone = len(rows) == self.batch
+        self._memory = begun if everyone else self.memory.put(where, begun)
+        self.frames[where] = frames[:, -1]
+        self.goals[where] = torch.stack([start.goal for start in starts]).to(self.device)
+        self._reseed(rows, [start.seed for start in starts])
+
+    def begin_at(
+        self,
+        rows: Sequence[int],
+        options: Mapping[str, Any],
+        rngs: Sequence[np.random.Generator],
+    ) -> None:
+        """Start the worlds `rows` from their rows of options["state"], with new noise, 0 steps."""
+        for name in ("frame", "pair"):
+            if name in options:
+                raise ColaWorldError(f"Give options['state'] or options['{name}'], not both.")
+        snapshot = self._checked(options["state"])
+        goals = snapshot.goals
+        if "goal" in options:
+            leading = () if np.ndim(options["goal"]) == 3 else (self.batch,)
+            goals = as_frames(options["goal"], "goal", self.image_size, leading)
+            goals = goals.to(self.device).expand_as(snapshot.goals)
+        where = torch.as_tensor(rows, device=self.device)
+        begun = snapshot.memory.select(where)
+        everyone = len(rows) == self.batch
+        self._memory = begun if everyone else self.memory.put(where, begun)
+        self.frames[where], self.goals[where] = snapshot.frames[where], goals[where]
+        self._reseed(rows, [int(rngs[row].integers(2**31)) for row in rows])
+
+    @torch.no_grad()
+    def step(self, actions: Tensor) -> Prediction:
+        """Advance every world by its row of `actions` (B, A), see check_actions."""
+        start = time.perf_counter()
+        noise = self._draw(self.noise)
+        self._memory = self.model.step(self.memory, actions, noise=noise, **self._settings)
+        self.frames = self.model.frames(self._memory)
+        codes = self._memory.codes
+        images = self.frames.float() / 255
+        rewards = self.reward(images, self.goals.float() / 255).float().cpu().numpy()
+        probability = self.success_probability()
+        solved = np.zeros(self.batch, bool)
+        if probability is not None:
+            solved = probability > self.threshold
+        self.steps += 1
+        return Prediction(
+            rewards,
+            probability,
+            solved,
+            None if codes is None else codes.cpu().numpy(),
+            time.perf_counter() - start,
+        )
+
+    @torch.no_grad()
+    def rollout(self, actions: Tensor) -> Rollout:
+        """Imagine `actions` (B, N, H, A) from the present state, which stays as it is.
+
+        The N candidates of a world share its next noise (common random numbers), so that each is
+        what stepping with it would have given.
+        """
+        generators = [generator.clone_state() for generator in self.noise]
+        noise = torch.stack([self._draw(generators) for _ in range(actions.shape[2])])
+        made = to_bytes(self.model.rollout(self.memory, actions, noise=noise, **self._settings))
+        rewards = self.reward(made.float() / 255, self.goals.float() / 255)
+        return Rollout(made, rewards.float())
+
+    @torch.no_grad()
+    def success_probability(self) -> NDArray[np.float64] | None:
+        """The classifier's probability that the present frames show success, float64 (B,).
+
+        None for a task without a classifier.
+        """
+        if self.success is None:
+            return None
+        return self.success.success_probability(self.frames.float() / 255).double().cpu().numpy()
+
+    @property
+    def memory(self) -> DreamState:
+        """What the model remembers of the B worlds; ColaWorldError before the first reset."""
+        if self._memory is None:
+            raise ColaWorldError("There is no world yet: call reset() first.")
+        return self._memory
+
+    def snapshot(self) -> DreamSnapshot:
+        return DreamSnapshot(
+            self._model_settings,
+            self.memory,
+            self.frames.clone(),
+            self.goals.clone(),
+            self.steps.copy(),
+            self.ended.copy(),
+            tuple(generator.get_state() for generator in self.noise),
+        )
+
+    def restore(self, snapshot: DreamSnapshot) -> None:
+        """Continue from a snapshot, of this or of another dream of the same model and size."""
+        snapshot = self._checked(snapshot)
+        self._memory = snapshot.memory
+        self.frames = snapshot.frames.clone()
+        self.goals = snapshot.goals.clone()
+        self.steps = snapshot.steps.copy()
+        self.ended = snapshot.ended.copy()
+        for generator, state in zip(self.noise, snapshot.noise, strict=True):
+            generator.set_state(state)
+
+    def check_actions(self, actions: ArrayLike | Tensor, *leading: int | str) -> Tensor:
+        """Actions for `step` or `rollout`, see cola_env.inputs.as_actions."""
+        return as_actions(actions, self.action_space, leading)
+
+    def _checked(self, snapshot: Any) -> DreamSnapshot:
+        if not isinstance(snapshot, DreamSnapshot) or len(snapshot.frames) != self.batch:
+            raise ColaWorldError(
+                f"restore() and options['state'] take what snapshot() of a dream of {self.batch} "
+                "world(s) returned."
+            )
+        if snapshot.model != self._model_settings:
+            raise ColaWorldError(
+                "This snapshot is of a dream of another model: restore it into one that was made "
+                "with the same checkpoint."
+            )
+        return replace(
+            snapshot,
+            memory=snapshot.memory.to(self.device, fast_dtype(self.device) or self.model.dtype),
+            frames=snapshot.frames.to(self.device),
+            goals=snapshot.goals.to(self.device),
+        )
+
+    def _reseed(self, rows: Sequence[int], seeds: Sequence[int]) -> None:
+        for row, seed in zip(rows, seeds, strict=True):
+            self.noise[row].manual_seed(seed)
+            self.steps[row] = 0
+            self.ended[row] = False
+
+    def _draw(self, generators: Sequence[torch.Generator]) -> Tensor:
+        """One noise (C, h, w) from each world's own generator."""
+        shape = self.memory.latents.shape[1:]
+        noise = [torch.randn(shape, generator=generator) for generator in generators]
+        return torch.stack(noise).to(self.device)
+
+
+class Seconds(np.float64):
+    """A duration, equal to every other one: it tells nothing of the transition it was measured in.
+
+    Gymnasium's check_env compares the infos of two equal steps; the clock must not fail it.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Seconds) or super().__eq__(other)
+
+    __hash__ = np.float64.__hash__
+
+
+class ColaWorldEnv(gym.Env[Any, Any]):
+    """A robot's scene imagined by a world model: one step is one diffusion prediction.
+
+    Observations: uint8 RGB (64, 64, 3), or of the model's image_size. Actions: Box(-1, 1, (A,)),
+    or MultiDiscrete codes in mode "latent". Reward: of the new frame against the goal image.
+    Terminated: the success classifier holds the task for solved (only tasks that have one; a value
+    function in its place ends nothing).
+
+    task: a RoboDesk task, or one of the suite libero_goal. With a start frame and a goal image of
+        the caller's any of them will do; the shipped ones and the success classifier are of the
+        world's `goal_tasks` (see cola_env.worlds), the first of which is the default.
+    max_episode_steps: steps until truncation; None or -1 is no limit (gym.make sets its own, 15).
+    options: the world, the model, its sampler and the reward, see DreamOptions.
+
+    reset(options=): "frame", uint8 (64, 64, 3) or (C, 64, 64, 3), the past up to now, with
+    "actions" (C-1, A) between them for a direct model; "goal", uint8 (64, 64, 3); "state", what
+    snapshot() returned, to begin an episode there; "pair", the number of one of the task's shipped
+    pairs of start and goal, in which the twin can begin, too (see `cola_env.make_pair`). What is
+    not given comes from a pair that is drawn with np_random, as is the seed of the diffusion noise.
+    Images that look unlike the model's rendering profile are warned of.
+
+    info: "success_probability" (tasks with a classifier of such frames), and after a step
+    "latent_codes" (int64, models with latent actions) and "prediction_seconds" (wall-clock).
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
+
+    def __init__(
+        self,
+        task: str | None = None,
+        *,
+        max_episode_steps: int | None = None,
+        render_mode: str | None = None,
+        **options: Unpack[DreamOptions],
+    ) -> None:
+        self.render_mode = check_render_mode(render_mode)
+        self.dream = Dream(1, task, **options)
+        self.observation_space = self.dream.observation_space
+        self.action_space = self.dream.action_space
+        self.max_episode_steps = check_step_limit(max_episode_steps)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+        super().reset(seed=seed)
+        options = check_options(options, RESET_OPTIONS)
+        if "state" in options:
+            self.dream.begin_at([0], options, [self.np_random])
+        else:
+            self.dream.begin([0], [self.dream.starts.draw(self.np_random, options)])
+        self.dream.starts.warn_of_other_looks(options)
+        probability = self.dream.success_probability()
+        info = {} if probability is None else {"success_probability": probability[0]}
+        return self.dream.observations[0], info
+
+    def step(
+        self, action: ArrayLike | Tensor
+    ) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
+        actions = self.dream.check_actions(action)
+        made = self.dream.step(actions[None])
+        info: dict[str, Any] = {"prediction_seconds": Seconds(made.seconds)}
+        if made.codes is not None:
+            info["latent_codes"] = made.codes[0]
+        if made.success_probability is not None:
+            info["success_probability"] = made.success_probability[0]
+        limit = self.max_episode_steps
+        truncated = limit is not None and bool(self.dream.steps[0] >= limit)
+        terminated = bool(made.terminated[0])
+        return self.dream.observations[0], float(made.rewards[0]), terminated, truncated, info
+
+    def rollout(self, actions: ArrayLike | Tensor) -> Rollout:
+        """Imagine N action sequences (N, H, A), or codes, from now; the state stays as it is.
+
+        Each is what stepping with it would give: the candidates share the episode's next noise.
+        """
+        made = self.dream.rollout(self.dream.check_actions(actions, "N", "H")[None])
+        return Rollout(made.frames[0], made.rewards[0])
+
+    def snapshot(self) -> DreamSnapshot:
+        """The present state, noise included, for restore() or reset(options={"state": ...})."""
+        return self.dream.snapshot()
+
+    def restore(self, snapshot: DreamSnapshot) -> None:
+        """Go back to a snapshot: what is stepped afterwards repeats exactly."""
+        self.dream.restore(snapshot)
+
+    def render(self) -> NDArray[np.uint8] | None:
+        return self.dream.observations[0] if self.render_mode == "rgb_array" else None

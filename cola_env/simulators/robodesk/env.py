@@ -1,0 +1,162 @@
+"""RoboDesk-v0: the real RoboDesk as a Gymnasium environment, the twin of the dream.
+
+Source of the simulator and its tasks: the PyPI package robodesk
+(https://github.com/google-research/robodesk); camera, action repeat and the seven tasks of VP2:
+Tian et al., "A Control-Centric Benchmark for Video Prediction" (ICLR 2023).
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cola_env.errors import ColaWorldError
+from cola_env.inputs import check_count
+from cola_env.simulators.rendering import get_profile, import_dm_control
+from cola_env.simulators.robodesk.camera import DeskCamera
+from cola_env.simulators.simulator_env import SimulatorEnv, Snapshot
+from cola_env.worlds import ROBODESK_TASKS
+
+if TYPE_CHECKING:
+    from cola_env.scoring.rewards import Reward, RewardName
+    from cola_env.simulators.robodesk.desk import Desk
+
+SIMULATOR_REWARDS = ("success", "sparse", "dense")
+OBJECTS = ("ball", "upright_block", "flat_block")
+
+
+def state_to_vector(state: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+    """A snapshot as one float64 vector (11 + S,)."""
+    keys = ("episode", "original_positions", "simulation")
+    return np.concatenate([np.ravel(state[key]) for key in keys])
+
+
+def vector_to_state(vector: NDArray[np.float64]) -> Snapshot:
+    """The snapshot that `state_to_vector` flattened."""
+    vector = np.array(vector, dtype=np.float64)
+    episode, original, simulation = np.split(vector, (2, 11))
+    return {
+        "episode": episode,
+        "original_positions": original.reshape(3, 3),
+        "simulation": simulation,
+    }
+
+
+class RoboDeskEnv(SimulatorEnv):
+    """A Franka arm at a desk, seen through VP2's camera.
+
+    Observation: uint8 RGB (image_size, image_size, 3). Action: float32 (5,) in [-1, 1], clipped
+    to it: hand x, y, z (a full action held for the 50 ticks moves about 8 cm), wrist, gripper.
+    terminated: the task succeeded during this step. info: {"success": the same bool}.
+
+    task: one of ROBODESK_TASKS.
+    action_repeat: control ticks an action is held for; VP2 uses 50.
+    rendering: "vp2" (the package's look) or "fast" (no shadows, reflections or multisampling).
+    reward: "success" (1 at the first success of an episode), "sparse" or "dense" (the package's
+        own, summed over the ticks); or a Reward, or what `make_reward` makes one of, of the frame
+        and the goal in `reset(options={"goal": frame})`. The shipped success classifier knows
+        "fast" frames of 64 px.
+    max_episode_steps: truncates after so many steps; None or -1 is no limit (`gym.make` sets its
+        own, 15).
+    """
+
+    simulator = "RoboDesk"
+    action_dim = 5
+    own_rewards = SIMULATOR_REWARDS
+
+    def __init__(
+        self,
+        task: str = "open_slide",
+        *,
+        action_repeat: int = 50,
+        rendering: str = "vp2",
+        image_size: int = 64,
+        reward: "RewardName | Reward" = "success",
+        max_episode_steps: int | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        """Raises ColaWorldError for an unknown task, profile, reward or render mode and for counts
+        below 1, ImportError when the robodesk package is missing, and RuntimeError without OpenGL.
+        """
+        self.check_choice("task", task, ROBODESK_TASKS)
+        check_count("action_repeat", action_repeat)
+        profile = get_profile(rendering)
+        super().__init__(task, rendering, image_size, reward, max_episode_steps, render_mode)
+        import_dm_control()
+        from cola_env.simulators.robodesk.desk import Desk
+
+        own = reward if isinstance(reward, str) and reward in SIMULATOR_REWARDS else "success"
+        self._desk = Desk(task, action_repeat, own)
+        self._camera = DeskCamera(self._desk.simulation, profile, image_size)
+
+    @property
+    def desk(self) -> "Desk":
+        """The simulation without pixels."""
+        return self._desk
+
+    @property
+    def physics(self) -> Any:
+        """The dm_control Physics, with named access; read it, write through `restore`."""
+        return self._desk.simulation
+
+    def successes(self) -> dict[str, bool]:
+        """Which of ROBODESK_TASKS the present state fulfils."""
+        self._check_started()
+        return {task: self._desk.succeeds(task) for task in ROBODESK_TASKS}
+
+    def snapshot(self) -> Snapshot:
+        """`episode` (2,): steps taken, success so far; `original_positions` (3, 3) of the objects
+        at the episode's start in metres; `simulation` (S,): MuJoCo's integration state."""
+        self._check_started()
+        original = self._desk.original_pos
+        return {
+            "episode": np.array([self._steps, self._desk.success], dtype=np.float64),
+            "original_positions": np.stack([original[name] for name in OBJECTS]),
+            "simulation": self._desk.get_state(),
+        }
+
+    def restore(self, state: Mapping[str, NDArray[np.float64]]) -> None:
+        try:
+            steps, success = state["episode"]
+            original = np.array(state["original_positions"], np.float64)
+            if original.shape != (len(OBJECTS), 3):
+                raise ValueError(f"original_positions of shape {original.shape}")
+            self._desk.set_state(state["simulation"])
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise ColaWorldError(
+                "This is no snapshot of RoboDesk: pass what snapshot() or vector_to_state(vector) "
+                f"returned ({error})."
+            ) from error
+        self._desk.original_pos = dict(zip(OBJECTS, original, strict=True))
+        self._desk.success = bool(success)
+        self._steps = int(steps)
+        self._frame = None
+        self._started = True
+
+    def begin_at(self, qpos: NDArray[np.float64], qvel: NDArray[np.float64]) -> Snapshot:
+        """Begins an episode where all joints have these positions (38,) and velocities (35,); the
+        random generator stays as it is. Returns its snapshot."""
+        self._desk.new_episode_at(qpos, qvel)
+        self._started = True
+        self._steps = 0
+        self._frame = None
+        return self.snapshot()
+
+    to_vector = staticmethod(state_to_vector)
+    to_snapshot = staticmethod(vector_to_state)
+
+    def close(self) -> None:
+        """Frees the simulation and its OpenGL context."""
+        self._desk.simulation.free()
+
+    def _start(self, options: Mapping[str, Any]) -> None:
+        """From a snapshot the objects' original positions stay those of its own episode."""
+        if "state" in options:
+            self.restore(options["state"])
+            self._desk.success = False
+        else:
+            self._desk.new_episode(self.np_random)
+
+    def _simulate(self, action: NDArray[np.float32]) -> tuple[float, bool]:
+        return self._desk.advance(action)
