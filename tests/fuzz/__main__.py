@@ -67,6 +67,8 @@ def run(options: Options, names: list[str]) -> dict[str, Figures]:
 
 
 def main() -> None:
+    if "--help" in sys.argv:
+        sys.exit(__doc__)
     from tests.fuzz.boundaries import BOUNDARIES
 
     try:

@@ -72,6 +72,8 @@ def soak(steps: int, worlds: int) -> list[float]:
 
 
 def main() -> None:
+    if "--help" in sys.argv:
+        sys.exit(__doc__)
     try:
         given = OmegaConf.merge(OmegaConf.structured(Options), OmegaConf.from_cli())
     except OmegaConfBaseException as error:
