@@ -383,6 +383,11 @@ class ColaWorldEnv(gym.Env[Any, Any]):
         self.action_space = self.dream.action_space
         self.max_episode_steps = check_step_limit(max_episode_steps)
 
+    @property
+    def goal(self) -> NDArray[np.uint8]:
+        """The goal image, uint8 (64, 64, 3), a copy."""
+        return self.dream.goals[0].to("cpu", copy=True).numpy()
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
