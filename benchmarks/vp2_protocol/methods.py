@@ -25,14 +25,14 @@ from cola_env.checkpoints import checkpoint_files, find_checkpoint
 from cola_env.errors import ColaWorldError
 from cola_env.models.loading import load_model
 from cola_env.models.world_model import ColaWorldModel
-from cola_env.scoring.classifier import (
+from cola_env.scoring.ensembles import ClassifierEnsemble, Combination
+from cola_env.scoring.rewards import is_judged
+from cola_env.scoring.success_classifier import (
     TaskClassifier,
     find_classifier,
     load_classifier,
     weight_files,
 )
-from cola_env.scoring.ensembles import ClassifierEnsemble, Combination
-from cola_env.scoring.rewards import is_judged
 from cola_env.scoring.vp2_classifier import IMAGE_SIZE
 from cola_env.simulators.pool import SimulatorPool
 from cola_env.simulators.rendering import check_same_profile
