@@ -95,9 +95,7 @@ def test_info(make, mode):
 
 @pytest.mark.parametrize(("threshold", "ends"), [(-1.0, True), (1.0, False)])
 def test_terminated_when_the_classifier_says_success(make, monkeypatch, threshold, ends):
-    monkeypatch.setattr(
-        "cola_env.scoring.success_classifier.SuccessClassifier.threshold", threshold
-    )
+    monkeypatch.setattr(SuccessClassifier, "threshold", threshold)
     env = make(reward="mse")
     env.reset(seed=0)
     assert env.step(np.zeros(5, np.float32))[2] is ends
