@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 from torch import Tensor
 
-from cola_env.errors import ColaWorldError
+from cola_env.errors import ColaWorldError, in_short
 from cola_env.models.precision import autocast
 from cola_env.rewards import MSEReward
 from cola_env.simulators.pool import SimulatorPool
@@ -211,7 +211,7 @@ def make_foreign(spec: Mapping[str, Any], device: torch.device, context: int) ->
     try:
         model = hydra.utils.instantiate(dict(spec))
     except Exception as error:
-        told = " ".join(str(error).split())
+        told = in_short(error)
         raise ColaWorldError(f"The model {target} cannot be built: {told}") from error
     if hasattr(model, "imagine") and hasattr(model, "device"):
         dynamics: Dynamics = model

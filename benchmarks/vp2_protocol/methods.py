@@ -29,7 +29,7 @@ from benchmarks.vp2_protocol.records import (
 from cola_env.checkpoints import checkpoint_files, find_checkpoint, load_model
 from cola_env.classifier import TaskClassifier, find_classifier, load_classifier, weight_files
 from cola_env.ensembles import ClassifierEnsemble, Combination
-from cola_env.errors import ColaWorldError
+from cola_env.errors import ColaWorldError, in_short
 from cola_env.models.world_model import ColaWorldModel
 from cola_env.rewards import is_judged
 from cola_env.simulators.pool import SimulatorPool
@@ -239,7 +239,7 @@ def make_planner(settings: dict[str, Any]) -> Any:
             settings = {k: v for k, v in given if k in taken or k.startswith("_")}
         planner = hydra.utils.instantiate(settings)
     except Exception as error:
-        told = " ".join(str(error).split())
+        told = in_short(error)
         raise ColaWorldError(
             f"The planner {settings.get('_target_')} cannot be built: {told}"
         ) from error
