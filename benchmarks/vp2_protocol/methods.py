@@ -20,10 +20,24 @@ from benchmarks.vp2_protocol.planning import (
     VideoPredictionDynamics,
     WorldModelDynamics,
 )
+<<<<<<< HEAD
 from benchmarks.vp2_protocol.records import fingerprint
 from cola_env.checkpoints import checkpoint_files, find_checkpoint
 from cola_env.errors import ColaWorldError
 from cola_env.models.loading import load_model
+=======
+from benchmarks.vp2_protocol.records import (
+    WITHOUT_CHECKPOINT,
+    ModelSpec,
+    fingerprint,
+    members,
+    plain,
+)
+from cola_env.checkpoints import checkpoint_files, find_checkpoint, load_model
+from cola_env.classifier import TaskClassifier, find_classifier, load_classifier, weight_files
+from cola_env.ensembles import ClassifierEnsemble, Combination
+from cola_env.errors import ColaWorldError, in_short
+>>>>>>> close
 from cola_env.models.world_model import ColaWorldModel
 from cola_env.scoring.ensembles import ClassifierEnsemble, Combination
 from cola_env.scoring.rewards import is_judged
@@ -245,7 +259,7 @@ def make_planner(settings: dict[str, Any]) -> Any:
             settings = {k: v for k, v in given if k in taken or k.startswith("_")}
         planner = hydra.utils.instantiate(settings)
     except Exception as error:
-        told = " ".join(str(error).split())
+        told = in_short(error)
         raise ColaWorldError(
             f"The planner {settings.get('_target_')} cannot be built: {told}"
         ) from error

@@ -13,8 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+<<<<<<< HEAD:cola_env/goals/vp2_goals.py
 from cola_env.errors import ColaWorldError
 from cola_env.goals.goal_set import GoalPair, GoalSet
+=======
+from cola_env.errors import ColaWorldError, in_short
+from cola_env.goals import GoalPair, GoalSet
+>>>>>>> close:cola_env/vp2_goals.py
 from cola_env.hdf5 import READING, env_args, has, member, names_robodesk, open_file
 from cola_env.simulators.robodesk.env import RoboDeskEnv, state_to_vector
 from cola_env.worlds import ROBODESK_TASKS
@@ -100,7 +105,7 @@ def _read(file: Path, task: str, env: RoboDeskEnv) -> list[GoalPair]:
             "Goals of VP2 need the package h5py: pip install 'colaworld[train]'"
         ) from error
     except READING as error:
-        told = " ".join(str(error).split())
+        told = in_short(error)
         raise ColaWorldError(
             f"{file} is no goal file of VP2 or is damaged ({told}); it needs data/demo_<i>/ with "
             f"states, actions and {IMAGES}."
