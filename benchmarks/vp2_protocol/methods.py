@@ -20,24 +20,10 @@ from benchmarks.vp2_protocol.planning import (
     VideoPredictionDynamics,
     WorldModelDynamics,
 )
-<<<<<<< HEAD
 from benchmarks.vp2_protocol.records import fingerprint
 from cola_env.checkpoints import checkpoint_files, find_checkpoint
-from cola_env.errors import ColaWorldError
-from cola_env.models.loading import load_model
-=======
-from benchmarks.vp2_protocol.records import (
-    WITHOUT_CHECKPOINT,
-    ModelSpec,
-    fingerprint,
-    members,
-    plain,
-)
-from cola_env.checkpoints import checkpoint_files, find_checkpoint, load_model
-from cola_env.classifier import TaskClassifier, find_classifier, load_classifier, weight_files
-from cola_env.ensembles import ClassifierEnsemble, Combination
 from cola_env.errors import ColaWorldError, in_short
->>>>>>> close
+from cola_env.models.loading import load_model
 from cola_env.models.world_model import ColaWorldModel
 from cola_env.scoring.ensembles import ClassifierEnsemble, Combination
 from cola_env.scoring.rewards import is_judged
@@ -281,7 +267,7 @@ def make_foreign(spec: Mapping[str, Any], device: torch.device, context: int) ->
     try:
         model = hydra.utils.instantiate(dict(spec))
     except Exception as error:
-        told = " ".join(str(error).split())
+        told = in_short(error)
         raise ColaWorldError(f"The model {target} cannot be built: {told}") from error
     if hasattr(model, "imagine") and hasattr(model, "device"):
         dynamics: Dynamics = model

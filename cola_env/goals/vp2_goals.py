@@ -13,13 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-<<<<<<< HEAD:cola_env/goals/vp2_goals.py
-from cola_env.errors import ColaWorldError
-from cola_env.goals.goal_set import GoalPair, GoalSet
-=======
 from cola_env.errors import ColaWorldError, in_short
-from cola_env.goals import GoalPair, GoalSet
->>>>>>> close:cola_env/vp2_goals.py
+from cola_env.goals.goal_set import GoalPair, GoalSet
 from cola_env.hdf5 import READING, env_args, has, member, names_robodesk, open_file
 from cola_env.simulators.robodesk.env import RoboDeskEnv, state_to_vector
 from cola_env.worlds import ROBODESK_TASKS
