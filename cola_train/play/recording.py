@@ -124,6 +124,7 @@ def _write(folder: Path, source: Source, takes: list[Take]) -> None:
     with writer:
         for take in takes:
             actions = np.stack([*take.actions, np.zeros_like(take.actions[0])])
+            actions = actions[:, 0] if size == 1 else actions
             columns = {"observation.image": np.stack(take.frames), key: actions}
             writer.add_episode(take.task, columns)
         writer.close(

@@ -123,13 +123,19 @@ class Stage:
     def step(self, action: NDArray[Any]) -> Shot:
         """Dream and twin under an action (A,), or the dream under codes (tokens,)."""
         imagined = self._thread.submit(self._imagine, action)
-        real, solved = None, None
-        try:
-            if self.twin_on:
+        real, solved, failure = None, None, None
+        if self.twin_on:
+            try:
                 real, _, _, _, info = self._twin.step(action)
                 solved = bool(self.now.shot.solved) or bool(info["success"])
-        finally:
-            about, expected = imagined.result()
+            except Exception as error:  # whatever a simulator raises where its physics diverges
+                failure = error
+        about, expected = imagined.result()
+        if failure is not None:
+            self._return_to(self.now)
+            raise ColaWorldError(
+                f"The real simulator cannot take this step ({failure}): take another, or one back."
+            ) from failure
         self.actions.append(action)
         return self._keep(self._shot(about, real, solved, expected))
 
@@ -138,15 +144,9 @@ class Stage:
         if len(self.moments) < 2:
             return None
         self.moments.pop()
-        moment = self.now
-        del self.actions[moment.steps :]
-        self.env.restore(moment.dream)
-        self._memory = moment.memory
-        if self.twin_on:
-            if moment.twin is None:
-                self._keep_again(self._beside_twin())
-            else:
-                self._twin.unwrapped.restore(moment.twin)
+        self._return_to(self.now)
+        if self.twin_on and self.now.twin is None:
+            self._keep_again(self._beside_twin())
         return self.now.shot
 
     def wake(self) -> Shot | None:
@@ -185,6 +185,13 @@ class Stage:
             self._memory, self.dream.memory, self.dream.frames, actions
         )
         return info, float(self.signal.line(compared)[0])
+
+    def _return_to(self, moment: Moment) -> None:
+        del self.actions[moment.steps :]
+        self.env.restore(moment.dream)
+        self._memory = moment.memory
+        if self.twin_on and moment.twin is not None:
+            self._twin.unwrapped.restore(moment.twin)
 
     def _begin_dream(self, options: dict[str, Any], seed: int) -> dict[str, Any]:
         _, info = self.env.reset(seed=seed, options=options)
