@@ -1,9 +1,9 @@
 """How many steps a second can be played? python -m benchmarks.measurements.play_speed
 
 One session as the page has it, asked step by step, with the twin off and on; without a browser. The
-dream and its trust signal are computed in one thread and the twin in another, so the wall-clock time
-of a step with the twin is that of the longer one where two cores are free. CPU time is that of the
-whole process: what others do on the machine does not count.
+dream and its trust signal are computed in one thread and the twin in another, so on two free cores
+a step with the twin takes as long as the slower of them. CPU time is that of the whole process: what
+others do on the machine does not count.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from gymnasium.spaces import Box
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -64,6 +65,7 @@ class Driver:
         def cost(plans: Tensor) -> Tensor:
             return -env.rollout(plans[0]).rewards.mean(-1)[None]
 
+        assert isinstance(env.action_space, Box)
         planned = self.plans_next
         action = self._agent.act(cost, env.action_space)[0].numpy()
         self._acted += 1

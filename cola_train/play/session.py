@@ -127,6 +127,7 @@ class Session:
         self.recorder = Recorder(Path(config.out))
         self.driving = False
         self._checkpoint = 0
+        self._action: tuple[float, ...] = ()
         self._open(config.task, 0, config.twin)
         self._reset(0)
 
@@ -218,7 +219,7 @@ class Session:
         self.driver.start(pair)
         if self.controls is not None:
             self.controls.release()
-        self._action: tuple[float, ...] = ()
+        self._action = ()
         if self.recorder.recording:
             self._begin_recording()
 

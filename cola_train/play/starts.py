@@ -18,6 +18,9 @@ CLIPS, LENGTH, CONTEXT = 12, 8, 2
 
 
 class Starts(Protocol):
+    """tasks: those of the menu. count: of the present task's starts."""
+
+    tasks: tuple[str, ...]
     count: int
 
     def options(self, index: int) -> dict[str, Any]:

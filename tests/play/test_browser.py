@@ -23,7 +23,8 @@ from cola_train.data.training_data import DataSources, LoadingConfig
 from cola_train.play.session import PlayConfig
 
 pytest.importorskip("aiohttp", reason="the server needs aiohttp")
-playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
+pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
+from playwright.sync_api import sync_playwright
 
 from cola_train.play.server import PlayServer, start
 
@@ -67,7 +68,7 @@ def served(config: PlayConfig) -> Iterator[tuple[str, PlayServer]]:
 def opened(address: str) -> Iterator[Any]:
     """The page, which must not have complained of anything in the end."""
     complaints: list[str] = []
-    with playwright.sync_playwright() as driver:
+    with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": 1160, "height": 880})
         page.on("pageerror", lambda error: complaints.append(str(error)))

@@ -40,9 +40,9 @@ async def ask(page: Any, **message: Any) -> dict[str, Any]:
 def test_only_the_token_opens_the_page_and_the_socket(own: PlayConfig) -> None:
     async def visitor(client: Client, server: PlayServer) -> None:
         page = await client.get(server.path)
-        assert page.status == 200 and "script-src 'nonce-" in page.headers[
-            "Content-Security-Policy"
-        ]
+        assert (
+            page.status == 200 and "script-src 'nonce-" in page.headers["Content-Security-Policy"]
+        )
         assert "<script nonce=" in await page.text()
         for path in ("/", "/x/", f"{server.path[:-2]}/", "/play", f"{server.path}../page.html"):
             assert (await client.get(path)).status == 404
