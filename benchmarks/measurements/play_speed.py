@@ -2,7 +2,7 @@
 
 One session as the page has it, asked step by step, with the twin off and on; without a browser. The
 dream and its trust signal are computed in one thread and the twin in another, so on two free cores
-a step with the twin takes as long as the slower of them. CPU time is that of the whole process: what
+a step with the twin takes as long as the slower of them. CPU time is of the whole process: what
 others do on the machine does not count.
 """
 

@@ -30,7 +30,7 @@ from cola_env.scoring.trust import TRUSTED, Agreement, Recognition, find_signal,
 from cola_env.worlds import ROBODESK
 from cola_train.command import command
 from cola_train.data.lerobot_writer import LeRobotWriter
-from cola_train.data.training_data import DataSources, LoadingConfig
+from cola_train.data.sources import open_source
 from cola_train.progress import progress_bar
 from planners import CEM, MPC, AR1Noise
 
@@ -92,16 +92,16 @@ class Episodes:
     actions: Tensor
 
     @classmethod
-    def of(cls, sources: DataSources, split: str, count: int | None = None) -> Episodes:
-        clips: Any = sources.split(split, 64)
-        return cls(clips.frames[:count], clips.actions[:count])
-
-    def __add__(self, other: Episodes) -> Episodes:
-        steps = min(self.actions.shape[1], other.actions.shape[1])
-        return Episodes(
-            torch.cat([self.frames[:, : steps + 1], other.frames[:, : steps + 1]]),
-            torch.cat([self.actions[:, :steps], other.actions[:, :steps]]),
-        )
+    def read(cls, path: str, more: int | None) -> Episodes:
+        """All that a folder keeps for testing and `more` others; None: all."""
+        source = open_source(path)
+        test = [i for i, entry in enumerate(source.entries) if entry.split == "test"]
+        others = [i for i, entry in enumerate(source.entries) if entry.split != "test"]
+        chosen = [*test, *others[:more]]
+        length = min(source.entries[i].frames for i in chosen)
+        frames = np.stack([source.frames(i, 0, length) for i in chosen])
+        actions = np.stack([source.actions(i, 0, length - 1) for i in chosen])
+        return cls(torch.from_numpy(frames), torch.from_numpy(actions))
 
 
 @dataclass(frozen=True)
@@ -278,15 +278,9 @@ def measure(config: DictConfig) -> dict[str, Any]:
     planned = Path(config.planned)
     if not (planned / "meta").is_dir():
         record_planned(planned, config.pairs, config.steps, config.checkpoint)
-    loading = LoadingConfig(workers=0)
-    sources = DataSources(config.data, loading)
-    held_out = Episodes.of(sources, "test")
-    if config.more:
-        held_out += Episodes.of(sources, "train", config.more)
-    acted = DataSources(str(planned), loading)
     kinds = {
-        "held_out": held_out,
-        "planned": Episodes.of(acted, "test") + Episodes.of(acted, "train"),
+        "held_out": Episodes.read(config.data, config.more),
+        "planned": Episodes.read(config.planned, None),
     }
     trial = Trial(load_model(config.checkpoint, "cpu"), config.seeds)
     found = {

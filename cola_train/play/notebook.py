@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import atexit
 import threading
+from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 from cola_train.play.server import PlayServer, start
@@ -13,19 +15,44 @@ from cola_train.play.session import PlayConfig
 HOST = "127.0.0.1"
 
 
-def show(width: str = "100%", height: int = 760, port: int = 0, **settings: Any) -> Any:
-    """The page in the notebook's own: an IPython IFrame, served until the kernel ends.
+@dataclass
+class Shown:
+    """The page inside the notebook's; `close` ends it, as does the end of the kernel."""
 
-    settings: those of PlayConfig, e.g. `task="push_red"`. The browser must reach this machine's
-    `port`: with a notebook behind SSH, forward the one that you give.
+    address: str
+    width: str
+    height: int
+    _runner: Any
+    _loop: asyncio.AbstractEventLoop
+
+    def _repr_html_(self) -> str:
+        return (
+            f'<iframe src="{escape(self.address)}" width="{escape(self.width)}" '
+            f'height="{self.height}" style="border:0"></iframe>'
+        )
+
+    def close(self) -> None:
+        """Frees the port and the simulator; what was being recorded is kept."""
+        atexit.unregister(self.close)
+        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+
+
+def show(width: str = "100%", height: int = 960, port: int = 0, **settings: Any) -> Shown:
+    """The page as the result of a notebook's cell.
+
+    settings: those of PlayConfig, e.g. `task="push_red"`. port: 0 is any free one. The browser must
+    reach it: with a notebook behind SSH, name one and forward it, too.
     Raises ColaWorldError for settings that there are not.
     """
-    from IPython.display import IFrame
-
-    server = PlayServer(PlayConfig(**settings))
-    loop = asyncio.new_event_loop()
+    server, loop = PlayServer(PlayConfig(**settings)), asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, daemon=True).start()
-    begun = asyncio.run_coroutine_threadsafe(start(server, HOST, port), loop)
-    runner, port = begun.result()
-    atexit.register(lambda: asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result())
-    return IFrame(f"http://{HOST}:{port}{server.path}", width, height)
+    try:
+        begun = asyncio.run_coroutine_threadsafe(start(server, HOST, port), loop)
+        runner, port = begun.result()
+    except BaseException:
+        loop.call_soon_threadsafe(loop.stop)
+        raise
+    shown = Shown(f"http://{HOST}:{port}{server.path}", width, height, runner, loop)
+    atexit.register(shown.close)
+    return shown

@@ -6,6 +6,8 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import pytest
 
@@ -17,6 +19,7 @@ pytest.importorskip("aiohttp", reason="the server needs aiohttp")
 from aiohttp import WSServerHandshakeError
 from aiohttp.test_utils import TestClient, TestServer
 
+from cola_train.play.notebook import show
 from cola_train.play.server import PlayServer, start
 
 Client = Any
@@ -126,3 +129,15 @@ def test_a_port_that_is_taken_is_told(own: PlayConfig) -> None:
             await runner.cleanup()
 
     asyncio.run(run())
+
+
+def test_a_notebook_shows_the_page_until_it_is_closed(own: PlayConfig) -> None:
+    shown = show(env="own", checkpoint=own.checkpoint, out=own.out, width="90%")
+    assert f'<iframe src="{shown.address}" width="90%"' in shown._repr_html_()
+    with urlopen(shown.address) as page:
+        assert b"<h1>Play in a dream" in page.read()
+    shown.close()
+    with pytest.raises(URLError):
+        urlopen(shown.address)
+    with pytest.raises(ColaWorldError, match="checkpoint="):
+        show(env="own", out=own.out)
