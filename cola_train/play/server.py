@@ -122,6 +122,8 @@ class PlayServer:
             except ColaWorldError as error:
                 self.session.driving = False
                 await self._tell(_refusal(str(error)))
+        if not self._pages:
+            self.session.driving = False
 
     def _driven(self) -> View:
         """A step of the planner, unless it has been stopped since."""

@@ -61,7 +61,7 @@ def test_a_model_recognises_its_own_frames_less_the_further_their_latents_are(
     cola: ColaWorldModel,
 ) -> None:
     pairs = load_goals("fast").of("push_red")[:2]
-    frames = torch.stack([torch.from_numpy(pair.initial_frame) for pair in pairs])[:, None]
+    frames = torch.stack([torch.tensor(pair.initial_frame) for pair in pairs])[:, None]
     signal, state = Recognition(cola), cola.begin(frames)
     memory = signal.begin(frames)
     _, same = signal.step(memory, state, cola.frames(state), torch.zeros(2, 5))
@@ -80,14 +80,14 @@ def test_what_is_expected_goes_with_what_is_true(cola: ColaWorldModel) -> None:
     expected, true = [], []
     generator = torch.Generator().manual_seed(0)
     for steps, pairs in groups.items():
-        frames = torch.stack([torch.from_numpy(pair.initial_frame) for pair in pairs])[:, None]
-        actions = torch.stack([torch.from_numpy(pair.expert_actions) for pair in pairs])
+        frames = torch.stack([torch.tensor(pair.initial_frame) for pair in pairs])[:, None]
+        actions = torch.stack([torch.tensor(pair.expert_actions) for pair in pairs])
         state, memory = cola.begin(frames), signal.begin(frames)
         for t in range(steps):
             state = cola.step(state, actions[:, t], noise=generator)
             seen = cola.frames(state)
             memory, compared = signal.step(memory, state, seen, actions[:, t])
-        goals = torch.stack([torch.from_numpy(pair.goal_frame) for pair in pairs])
+        goals = torch.stack([torch.tensor(pair.goal_frame) for pair in pairs])
         expected.append(signal.line(compared))
         true.append(psnr(seen, goals))
     told, found = torch.cat(expected).numpy(), torch.cat(true).numpy()
