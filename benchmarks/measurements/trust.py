@@ -128,7 +128,10 @@ class Candidates:
         self.generator = torch.Generator().manual_seed(1)
 
     def all(self) -> dict[str, Callable[[Step], Tensor]]:
-        found = {"noise_spread": self.noise_spread, "change": self.change}
+        found: dict[str, Callable[[Step], Tensor]] = {
+            "noise_spread": self.noise_spread,
+            "change": self.change,
+        }
         if self.model.config.conditioning == "latent":
             found |= {"idm": self.idm, "adapter_entropy": self.entropy, "codes_spread": self.codes}
         return found
