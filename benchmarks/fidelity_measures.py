@@ -1,23 +1,145 @@
-"""Candidate plans tried out in the real simulator, and how well a model tells what they lead to."""
+"""How well a model tells what plans lead to: candidates tried out in the real simulator, then
+imagined and scored by every model."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from omegaconf import DictConfig
+from scipy.stats import spearmanr
 from torch import Tensor
 
-from benchmarks.vp2_protocol.agents import candidate_score
-from benchmarks.vp2_protocol.dynamics import Dynamics, PlanningProblem
+from benchmarks.harness import plain
+from benchmarks.vp2_protocol.methods import (
+    NamedModels,
+    check_spread,
+    choose_tasks,
+    classifier_places,
+    load_classifiers,
+    names,
+)
+from benchmarks.vp2_protocol.planning import (
+    Dynamics,
+    PlanningProblem,
+    WorldModelDynamics,
+    candidate_score,
+)
+from benchmarks.vp2_protocol.records import fingerprint
+from cola_env.errors import ColaWorldError
 from cola_env.files import write_atomically
-from cola_env.goals.goal_set import GoalPair
-from cola_env.scoring.rewards import ClassifierReward, Reward
+from cola_env.goals.goal_set import GoalPair, GoalSet
+from cola_env.goals.loading import goals_files, load_goals
+from cola_env.models.loading import pick_device
+from cola_env.scoring.ensembles import Combination
+from cola_env.scoring.rewards import ClassifierReward, Reward, is_judged, make_reward
+from cola_env.scoring.success_classifier import TaskClassifier
 from cola_env.simulators.pool import SimulatorPool
+from cola_env.worlds import find_world
+from cola_train.console import progress_bar
 from planners import AR1Noise
+
+
+def measure(config: DictConfig) -> tuple[list[CandidatePlans], dict[str, list[PlanScores]]]:
+    """The problems, and every model's scores of them.
+
+    Raises ColaWorldError for what is no checkpoint, and for models, goals and classifiers that are
+    not of one rendering profile.
+    """
+    specs, world = names(plain(config.model)), find_world(config.env)
+    check_spread("planner.std", plain(config.planner.std), world.action_dim)
+    if not 0 <= config.final_weight <= 1:
+        raise ColaWorldError(f"final_weight must be in [0, 1], not {config.final_weight}.")
+    models = NamedModels(world, specs, pick_device(config.device))
+    for label, name in specs.items():
+        if not isinstance(name, str) or name not in models.loaded:
+            raise ColaWorldError(f"model={label} must be a checkpoint here.")
+    goals = load_goals(models.rendering(None), config.goals, world)
+    tasks = choose_tasks(plain(config.tasks), goals.tasks)
+    reward = plain(config.reward)
+    given = plain(config.classifier)
+    judges = {name: find_judge(config, goals, models, name, given) for name in models.loaded}
+    # A value function tells how near success is, not how likely a frame shows it.
+    success_judges = {
+        name: find_judge(config, goals, models, name, None) if judge and judge.discount else judge
+        for name, judge in judges.items()
+    }
+    rewards = {
+        (name, task): make_reward(reward, task, judge)
+        for name, judge in judges.items()
+        for task in tasks
+    }
+    problems = collect(config, goals, tasks)
+    found: dict[str, list[PlanScores]] = {}
+    for label, name in ((label, str(name)) for label, name in specs.items()):
+        dynamics = WorldModelDynamics(
+            models.loaded[name], num_inference_steps=config.num_inference_steps
+        )
+        success_judge = success_judges[name]
+        found[label] = [
+            score_plans(
+                problem,
+                dynamics,
+                rewards[name, problem.task],
+                config.seed,
+                None if success_judge is None else ClassifierReward(problem.task, success_judge),
+                config.final_weight,
+            )
+            for problem in progress_bar(problems, label)
+        ]
+    return problems, found
+
+
+def find_judge(
+    config: DictConfig, goals: GoalSet, models: NamedModels, name: str, given: Any
+) -> TaskClassifier | None:
+    """The classifier that scores what a model imagines; None for a reward that asks none."""
+    if not is_judged(plain(config.reward)):
+        return None
+    places = classifier_places(given, models.folders[name], models.world)
+    return load_classifiers(places, Combination(), goals.rendering).to(models.loaded[name].device)
+
+
+def collect(config: DictConfig, goals: GoalSet, tasks: list[str]) -> list[CandidatePlans]:
+    """The simulator's side of every problem, from OUT/problems where it is there already."""
+    names = [
+        (task, pair) for task in tasks for pair in range(min(config.pairs, len(goals.of(task))))
+    ]
+    of_goals = fingerprint(*goals_files(goals.rendering, config.goals, find_world(goals.world)))
+    std = plain(config.planner.std)
+    spread = "-".join(f"{each:g}" for each in np.atleast_1d(std))
+    key = f"{config.candidates}x{config.horizon}_std{spread}_seed{config.seed}_{of_goals}"
+    folder = Path(config.out) / "problems" / key
+    paths = {name: folder / f"{name[0]}_{name[1]:03d}.npz" for name in names}
+    missing = [name for name in names if not paths[name].exists()]
+    if missing:
+        workers = config.workers or min(16, os.cpu_count() or 1)
+        profile = goals.rendering, goals.action_repeat
+        with SimulatorPool(workers, *profile, world=goals.world) as pool:
+            for task, pair in progress_bar(missing, "simulator"):
+                rng = np.random.default_rng([config.seed, pair])
+                problem = try_plans(
+                    goals.of(task)[pair], pool, config.candidates, config.horizon, rng, std
+                )
+                problem.save(paths[task, pair])
+    return [CandidatePlans.load(path) for path in paths.values()]
+
+
+def make_rows(found: dict[str, list[PlanScores]]) -> list[dict[str, Any]]:
+    """A row a model and task, and one a model over all tasks."""
+    rows: list[dict[str, Any]] = []
+    for label, scored in found.items():
+        for task in dict.fromkeys(f.task for f in scored):
+            of_task = [f for f in scored if f.task == task]
+            rows.append({"model": label, "task": task, **summary(of_task)})
+        rows.append({"model": label, "task": "all", **summary(scored)})
+    return rows
 
 
 @dataclass(frozen=True)
@@ -246,8 +368,10 @@ def _distance(bins: Sequence[Bin]) -> float:
 
 
 def _rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Spearman's, of numbers without ties."""
-    return float(np.corrcoef(a.argsort().argsort(), b.argsort().argsort())[0, 1])
+    """Spearman's; 0 where one of them ranks nothing."""
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        return 0.0
+    return float(spearmanr(a, b).statistic)
 
 
 def _auc(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:

@@ -12,6 +12,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 
 from cola_env.files import write_text
 from cola_env.models.precision import fast_dtype
@@ -83,3 +84,8 @@ def matmul_peak(device: torch.device) -> float:
     size, dtype = 8192 if device.type == "cuda" else 2048, fast_dtype(device) or torch.float32
     a, b = (torch.randn(size, size, dtype=dtype, device=device) for _ in range(2))
     return 2 * size**3 / median_seconds(lambda: torch.mm(a, b), device)
+
+
+def plain(config: Any) -> Any:
+    """A setting without OmegaConf's wrapping."""
+    return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config

@@ -25,9 +25,9 @@ from cola_env.errors import ColaWorldError
 from cola_env.goals.goal_set import GoalPair, GoalSet, merge
 from cola_env.processes import deaths_told
 from cola_env.simulators.simulator_env import SimulatorEnv
-from cola_env.worlds import ROBODESK, WORLDS, WorldInfo, find_world
-from cola_train.ending import ending
-from cola_train.worlds import controllers
+from cola_env.worlds import ROBODESK, WorldInfo, find_world
+from cola_train.console import ending
+from cola_train.controllers import scripts_of
 
 FIRST_SEED = 2**31
 SCRIPT_STEPS = 60
@@ -46,12 +46,12 @@ def make_pair(
     env.reset(seed=seed)
     if env.successes()[task]:
         return None
-    controller = controllers(world).make_controller(task, env, np.random.default_rng(seed))
+    controller = scripts_of(world).make_controller(task, env, np.random.default_rng(seed))
     states, actions, picked = [], [], []
     for _ in range(SCRIPT_STEPS):
         states.append(world.to_vector(env.snapshot()))
         actions.append(controller.act())
-        picked.append(controller.picked)
+        picked.append(controller.past_pickup)
         if env.advance(actions[-1]):
             break
     else:
@@ -129,8 +129,8 @@ def make_goals(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--env", default=ROBODESK.name, choices=list(WORLDS))
-    parser.add_argument("--rendering", default="fast", choices=("fast", "vp2"))
+    parser.add_argument("--env", default=ROBODESK.name)
+    parser.add_argument("--rendering", help="profile; default: that of the world's data")
     parser.add_argument("--tasks", nargs="+", help="default: the world's")
     parser.add_argument("--pairs", type=int, default=30)
     parser.add_argument("--longest", type=int, help="steps a solution may take")
@@ -146,16 +146,17 @@ def main() -> None:
 
 def make(given: argparse.Namespace) -> None:
     world = find_world(given.env)
+    rendering = given.rendering or world.rendering
     goals = make_goals(
         world,
         given.tasks or world.goal_tasks,
-        given.rendering,
+        rendering,
         given.pairs,
         given.longest or world.problem_steps,
         given.workers,
         given.first_seed,
     )
-    out = given.out or world.assets / "goals" / f"{given.rendering}.npz"
+    out = given.out or world.assets / "goals" / f"{rendering}.npz"
     goals.save(out)
     for task in goals.tasks:
         pairs = goals.of(task)

@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.vp2_protocol.results import Row, comparisons, results_json
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_text
-from cola_train.ending import ending
+from cola_train.console import ending
 
 TRAINING = frozenset({"checkpoint", "weights"})
 """The settings in which several trainings of one model differ."""

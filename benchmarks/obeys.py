@@ -1,4 +1,4 @@
-"""Does a world model obey its latent actions? `python -m benchmarks.obeys data=FOLDER`.
+"""How well do latent actions control a world model? `python -m benchmarks.obeys data=FOLDER`.
 
 One command for everything that a joint run is judged by, on held-out episodes: next-frame PSNR
 under own, shuffled, no and adapter actions beside a reference on real actions; codebook health
@@ -18,9 +18,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from benchmarks.harness import command_line
+from benchmarks.harness import command_line, plain
 from benchmarks.vp2 import play
-from benchmarks.vp2_protocol.records import plain
 from benchmarks.vp2_protocol.results import ROW_KEYS, make_rows, terminal
 from benchmarks.vp2_protocol.run import Run
 from cola_env.checkpoints import find_checkpoint
@@ -30,12 +29,15 @@ from cola_env.models.loading import load_model
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.command import command
 from cola_train.data.clips import TrainingData
-from cola_train.data.encoding import encoded
-from cola_train.evaluation.controllability import controllability
-from cola_train.evaluation.horizon import multi_step_psnr, rollout_picture
-from cola_train.evaluation.probe import linear_probe
-from cola_train.evaluation.quality import Networks, video_quality
-from cola_train.runs import data_of, held_out_of
+from cola_train.data.latent_cache import encoded
+from cola_train.evaluation.controllability import controllability, linear_probe
+from cola_train.evaluation.rollout_quality import (
+    Networks,
+    multi_step_psnr,
+    rollout_picture,
+    video_quality,
+)
+from cola_train.trained_models import data_of, held_out_of
 
 PROBE_EPISODES = 256
 
@@ -57,9 +59,9 @@ def measure(
     probed = encoded(train.first(PROBE_EPISODES), model, cache=None)
     probe = linear_probe(model, probed, clips, config.length, 2 * config.clips)
     networks = Networks.of_files(config.lpips, config.fvd)
-    picked = ("copy", "autoencoder", "own", "shuffled", "none", "adapter", "own_all")
+    shown = ("copy", "autoencoder", "own", "shuffled", "none", "adapter", "own_all")
     return {
-        **{key: cola[key] for key in picked},
+        **{key: cola[key] for key in shown},
         "direct_own": direct["own"],
         "direct_shuffled": direct["shuffled"],
         "gap": cola["gap"],
@@ -105,7 +107,7 @@ def plan(run: Run) -> list[dict[str, Any]]:
 def report(results: dict[str, Any]) -> None:
     from rich.table import Table
 
-    table = Table("measure", "value", title="Obedience on held-out episodes")
+    table = Table("measure", "value", title="Controllability on held-out episodes")
     for key, value in results.items():
         if isinstance(value, float):
             table.add_row(key, f"{value:.3f}")

@@ -13,15 +13,14 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from benchmarks.paper_experiments import figures, tables
-from benchmarks.paper_experiments.measures import check_held_out
-from benchmarks.paper_experiments.report import Result, summary, write_result
-from benchmarks.paper_experiments.runs import Study, as_list, chosen, plan, runs_of
+from benchmarks.paper_experiments.study import Study, as_list, check_held_out, chosen, plan, runs_of
+from benchmarks.paper_experiments.verdicts import Result, summary, write_result
 from benchmarks.training_runs import finish_all
 from cola_env.checkpoints import find_checkpoint
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_text
 from cola_train.command import command
-from cola_train.ending import GOES_ON
+from cola_train.console import GOES_ON
 
 EXPERIMENTS: dict[str, Callable[[Study], Result]] = {
     "figure_2": figures.figure_2,

@@ -18,17 +18,16 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
+from benchmarks.harness import plain
 from benchmarks.training_runs import Job, composed, finish, finished, history, opened
-from benchmarks.vp2_protocol.records import plain
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_text
 from cola_env.models.loading import load_model
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.command import command, quoted, written
-from cola_train.data.training_data import LoadingConfig
-from cola_train.ending import GOES_ON
-from cola_train.evaluation.horizon import multi_step_psnr
-from cola_train.progress import progress_bar
+from cola_train.console import GOES_ON, progress_bar
+from cola_train.data.sources import LoadingConfig
+from cola_train.evaluation.rollout_quality import multi_step_psnr
 
 COLUMNS = {
     "own": "own",
@@ -148,12 +147,12 @@ def main(config: DictConfig) -> None:
     try:
         for job in progress_bar(todo, "runs"):
             train_and_roll_out(job, out)
-            keep(todo, out)
+            write_results(todo, out)
     finally:
-        print(table(keep(todo, out)))
+        print(table(write_results(todo, out)))
 
 
-def keep(jobs: Sequence[Job], out: Path) -> list[dict[str, Any]]:
+def write_results(jobs: Sequence[Job], out: Path) -> list[dict[str, Any]]:
     """Write what the finished runs have reached; returns it."""
     rows = [measures(each, out) for each in jobs if finished(each, out)]
     write_text(out / "recipes.json", json.dumps(rows, indent=1) + "\n")

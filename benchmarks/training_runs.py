@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
@@ -24,8 +25,8 @@ from cola_env.errors import ColaWorldError
 from cola_env.files import write_text
 from cola_env.processes import deaths_told, end_with_parent
 from cola_train.command import quoted
-from cola_train.data.training_data import DataSources, LoadingConfig
-from cola_train.progress import progress_bar
+from cola_train.console import progress_bar
+from cola_train.data.sources import DataSources, LoadingConfig
 
 CONF = Path(training.__file__).parent / "conf"
 
@@ -146,7 +147,8 @@ def _opened(data: str, loading: str) -> DataSources:
 
 def merged(overrides: list[str]) -> list[str]:
     """The last override of every key; keys that a phase leaves at its default are added."""
-    last = {override.partition("=")[0]: override for override in overrides}
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    last = {each.key_or_group: str(each.input_line) for each in parsed}
     return [text if key == "recipe" else f"++{text}" for key, text in last.items()]
 
 

@@ -10,7 +10,7 @@ goes on when it is started again. All settings and their defaults: benchmarks/co
 from typing import TYPE_CHECKING
 
 from cola_train.command import command
-from cola_train.ending import GOES_ON
+from cola_train.console import GOES_ON
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

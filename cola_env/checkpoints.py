@@ -11,7 +11,7 @@ import torch
 from diffusers.models.modeling_utils import ModelMixin
 from safetensors import SafetensorError, safe_open
 
-from cola_env.errors import ColaWorldError
+from cola_env.errors import ColaWorldError, in_short
 from cola_env.worlds import ROBODESK, WorldInfo, find_world
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def find_checkpoint(
     if name in SHIPPED:
         raise ColaWorldError(
             f"There is no checkpoint '{name}' of {world.simulator} in {world.assets}; train one "
-            f"with 'python -m cola_train.collect env={world.name} out=DATA' and 'python -m "
+            f"with 'python -m cola_train.collect env={world.reference} out=DATA' and 'python -m "
             "cola_train data=DATA out=RUN' and pass checkpoint=RUN/finetune."
         )
     hub = HUB_ID.fullmatch(name) if isinstance(checkpoint, str) else None
@@ -158,11 +158,15 @@ def _variant(folder: Path) -> str | None:
 
 
 def _shapes_in(file: Path) -> dict[str, tuple[int, ...]]:
-    """The tensors of a file of weights; raises ColaWorldError when it is missing or damaged."""
+    """The tensors of a file of weights; raises ColaWorldError when it is missing, damaged or holds
+    complex numbers, of which a model would drop a part."""
     _check_exists(file)
     try:
         with safe_open(file, framework="pt") as weights:
-            return {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}
+            slices = {name: weights.get_slice(name) for name in weights.keys()}
+            if any(part.get_dtype().startswith("C") for part in slices.values()):
+                raise ColaWorldError(f"The weights {file} are complex numbers, which no model has.")
+            return {name: tuple(part.get_shape()) for name, part in slices.items()}
     except (SafetensorError, OSError) as error:
         raise ColaWorldError(
             f"The weights {file} are truncated or corrupt ({error}); copy or download the "
@@ -215,7 +219,7 @@ def load_weights(model_class: type[Model], folder: Path) -> Model:
             folder, variant=_variant(folder), low_cpu_mem_usage=False, local_files_only=True
         )
     except Exception as error:  # whatever a model's classes make of a config that is damaged
-        told = " ".join(str(error).split())
+        told = in_short(error)
         raise ColaWorldError(
             f"The weights in {folder} do not fit its config.json ({type(error).__name__}: {told}); "
             "the checkpoint is from another version or damaged."

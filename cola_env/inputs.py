@@ -108,9 +108,11 @@ def check_range(actions: Tensor, most: float) -> None:
 
 
 def check_noise(noise: Tensor, *shape: int) -> None:
-    """Raises ColaWorldError unless noise has this shape."""
+    """Raises ColaWorldError unless noise has this shape and is finite."""
     if tuple(noise.shape) != shape:
         raise ColaWorldError(f"The noise must have shape {shape}, not {tuple(noise.shape)}.")
+    if not bool(noise.isfinite().all()):
+        raise ColaWorldError("The noise contains NaN or infinity; give finite numbers.")
 
 
 def check_context(frames: Tensor, size: int) -> None:
@@ -172,6 +174,19 @@ def as_frames(
     return torch.tensor(values)
 
 
+def as_goals(goals: ArrayLike | Tensor, size: int, leading: Sequence[int | str] = ()) -> Tensor:
+    """What `as_frames` takes as options['goal'], or floats in [0, 1]; uint8 either way."""
+    values = as_array(goals, "options['goal']")
+    if values.dtype.kind == "f" and values.size:
+        if not (values.min() >= 0 and values.max() <= 1):
+            raise ColaWorldError(
+                f"options['goal'] holds floats of {values.min():g} to {values.max():g}: floats lie "
+                "in [0, 1]; give uint8 for 0 to 255."
+            )
+        values = (values * 255).round().astype(np.uint8)
+    return as_frames(values, "goal", size, leading)
+
+
 def check_options(options: dict | None, known: Sequence[str]) -> dict:
     """The reset options, {} for None; ColaWorldError when one is unknown."""
     for name in options or {}:
@@ -204,7 +219,11 @@ def check_render_mode(mode: str | None) -> str | None:
 
 
 def _common(values: Tensor) -> Tensor:
-    """Numbers that numpy and all of torch's operations know: bfloat16, float8, ... as float32."""
+    """Numbers that numpy and all of torch's operations know: bfloat16, float8, ... as float32,
+    sparse and quantized ones as others. Raises ColaWorldError for a tensor without numbers."""
+    if values.is_meta:
+        raise ColaWorldError("A tensor on the device 'meta' holds no numbers: give one that does.")
+    values = values.dequantize() if values.is_quantized else values.to_dense()
     exotic = values.is_floating_point() and values.dtype not in COMMON_FLOATS
     return values.float() if exotic else values
 

@@ -98,6 +98,11 @@ class WorldInfo:
         return len(self.actions)
 
     @property
+    def reference(self) -> str:
+        """What commands take as env=: its name, after the module of a world of the user's own."""
+        return self.name if self.folder is None else f"{self.entry.partition(':')[0]}:{self.name}"
+
+    @property
     def assets(self) -> Path:
         """Folder of its checkpoints, classifiers and goals."""
         return self.folder or ASSETS / self.name

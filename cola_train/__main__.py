@@ -16,14 +16,13 @@ from cola_env.files import write_atomically
 from cola_env.models.loading import pick_device
 from cola_env.models.sizes import MODEL_SIZES
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.checks import require_actions
 from cola_train.collapse import CollapseConfig
-from cola_train.command import command
+from cola_train.command import command, cpu_threads
 from cola_train.data.clips import TrainingData
-from cola_train.data.training_data import DataSources, LoadingConfig
+from cola_train.data.sources import DataSources, LoadingConfig
 from cola_train.phases import Distillation, Phase
-from cola_train.runs import check_same_run, has_codes, phases_to_run
-from cola_train.start import start_from
+from cola_train.preconditions import check_same_run, phases_to_run, require_actions
+from cola_train.trained_models import has_codes, start_from
 from cola_train.trainer import Trainer, TrainerConfig
 
 COUNTED = {"steps", "lr_warmup", "continuous_steps", "restart_steps"}
@@ -131,8 +130,12 @@ def train(cfg: DictConfig, sources: DataSources | None = None) -> None:
     sources: what ``open_data(cfg)`` returned, to share it between runs.
     """
     cfg = scaled(cfg)
+    with cpu_threads(cfg.threads):
+        _train(cfg, sources)
+
+
+def _train(cfg: DictConfig, sources: DataSources | None) -> None:
     torch.manual_seed(cfg.seed)
-    torch.set_num_threads(cfg.threads)
     phases = [make_phase(cfg, name) for name in chosen_phases(cfg)]
     name_teachers(phases, cfg)
     out, recipe = Path(cfg.out), stored_recipe(cfg)
@@ -154,8 +157,8 @@ def train(cfg: DictConfig, sources: DataSources | None = None) -> None:
     try:
         trainer.run()
     finally:
-        if sources.ledger.files:
-            print(sources.ledger.summary())
+        if sources.damage_report.files:
+            print(sources.damage_report.summary())
     if trainer.accelerator.is_main_process:
         print(f"Finished: the model is {out / phases[-1].name}.")
         if has_codes(model):

@@ -11,6 +11,8 @@ With `discount=0.8` a frame's label is 0.8 ** (actions until success): not wheth
 solved but how near it is, a value function to plan with (`classifier=values` in benchmarks/vp2.py).
 """
 
+from __future__ import annotations
+
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,21 +23,26 @@ import torch
 from hydra.core.config_store import ConfigStore
 from numpy.typing import NDArray
 from omegaconf import MISSING, DictConfig, OmegaConf
+from scipy.stats import mannwhitneyu
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from cola_env.checkpoints import find_checkpoint
 from cola_env.errors import ColaWorldError
 from cola_env.models.loading import load_model, pick_device
 from cola_env.models.precision import autocast
-from cola_env.scoring.classifier import SuccessClassifier
+from cola_env.scoring.success_classifier import SuccessClassifier
 from cola_env.worlds import find_world
-from cola_train.checkpoints import write_folder
-from cola_train.command import command
-from cola_train.data.imagined_frames import imagine_frames
-from cola_train.data.joined import JoinedDataset, open_dataset
-from cola_train.data.labelled_frames import LabelledFrames, augment, load_labelled_frames
-from cola_train.evaluation.detection import Measures, as_json, measure, table
-from cola_train.progress import progress_bar
+from cola_train.command import command, cpu_threads
+from cola_train.console import progress_bar
+from cola_train.data.labelled_frames import (
+    JoinedDataset,
+    LabelledFrames,
+    augment,
+    imagine_frames,
+    load_labelled_frames,
+    open_dataset,
+)
+from cola_train.run_folder import write_folder
 
 MODEL_CARD = "model_card.json"
 
@@ -45,6 +52,8 @@ class ClassifierConfig:
     data: Any = MISSING
     """A LeRobot folder or a list of them."""
     out: str = MISSING
+    env: str | None = None
+    """MODULE:NAME of the data's world, where it is one of your own."""
     imagined: tuple[str, ...] = ()
     """World models (folders, hub ids) whose frames are learned from too."""
     discount: float = 0.0
@@ -118,8 +127,7 @@ def train_classifier(config: ClassifierConfig) -> dict[str, Measures]:
             "on or none to train on; choose a share between 0 and 1 that leaves some for both."
         )
     torch.manual_seed(config.seed)
-    torch.set_num_threads(config.threads)
-    world = find_world(str(dataset.info["robot_type"]))
+    world = find_world(config.env or str(dataset.info["robot_type"]))
     tasks = world.goal_tasks
     device = pick_device(config.device)
     dreamers = {name: load_model(find_checkpoint(name, world), device) for name in config.imagined}
@@ -150,7 +158,7 @@ def train_classifier(config: ClassifierConfig) -> dict[str, Measures]:
             "held_out_frames": len(held_out.frames),
             "held_out_episodes": measured.tolist(),
         },
-        "training": {k: v for k, v in asdict(config).items() if k not in ("data", "out")},
+        "training": {k: v for k, v in asdict(config).items() if k not in ("data", "out", "env")},
         "held_out": as_json(measures),
     }
     if imagined:
@@ -169,11 +177,80 @@ def save(model: SuccessClassifier, card: dict[str, object], out: Path) -> None:
     write_folder(out, write)
 
 
+@dataclass(frozen=True)
+class Measures:
+    """How one head tells success on held-out frames; None where there is none, or nothing else."""
+
+    successes: int
+    failures: int
+    auc: float | None
+    true_positive_rate: float | None
+    false_positive_rate: float | None
+
+    @property
+    def balanced_accuracy(self) -> float | None:
+        if self.true_positive_rate is None or self.false_positive_rate is None:
+            return None
+        return (self.true_positive_rate + 1 - self.false_positive_rate) / 2
+
+
+@torch.no_grad()
+def measure(model: SuccessClassifier, data: LabelledFrames) -> dict[str, Measures]:
+    """The measures of every task on unchanged frames."""
+    parts = data.frames.split(512)
+    logits = torch.cat([model(part.to(model.device).float() / 255).cpu() for part in parts])
+    return {
+        task: _measures(logits[:, head].double().numpy(), (data.labels[:, head] == 1).numpy())
+        for head, task in enumerate(model.tasks)
+    }
+
+
+def _measures(logits: NDArray[np.float64], labels: NDArray[np.bool_]) -> Measures:
+    positive, negative = logits[labels], logits[~labels]
+    both = len(positive) > 0 and len(negative) > 0
+    return Measures(
+        successes=len(positive),
+        failures=len(negative),
+        auc=area_under_curve(positive, negative) if both else None,
+        true_positive_rate=float((positive > 0).mean()) if len(positive) else None,
+        false_positive_rate=float((negative > 0).mean()) if len(negative) else None,
+    )
+
+
+def area_under_curve(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> float:
+    """Chance that a positive scores above a negative, ties counting half (Mann-Whitney)."""
+    wins = mannwhitneyu(positive, negative, method="asymptotic").statistic
+    return float(wins / (len(positive) * len(negative)))
+
+
+def as_json(measures: dict[str, Measures]) -> dict[str, object]:
+    """As on the model card."""
+    return {
+        task: asdict(m) | {"balanced_accuracy": m.balanced_accuracy} for task, m in measures.items()
+    }
+
+
+def table(measures: dict[str, Measures]) -> str:
+    """Held-out measures as text, a line a task."""
+    width = max(26, *(len(task) + 2 for task in measures))
+    lines = [f"{'held-out':<{width}}{'successes':>10}{'AUC':>8}{'accuracy':>10}{'false +':>9}"]
+    for task, m in measures.items():
+        numbers = [
+            "-" if value is None else f"{value:.3f}"
+            for value in (m.auc, m.balanced_accuracy, m.false_positive_rate)
+        ]
+        lines.append(
+            f"{task:<{width}}{m.successes:>10}{numbers[0]:>8}{numbers[1]:>10}{numbers[2]:>9}"
+        )
+    return "\n".join(lines)
+
+
 @command("classifier")
 def main(config: DictConfig) -> None:
     settings = OmegaConf.to_object(config)
     assert isinstance(settings, ClassifierConfig)
-    print(table(train_classifier(settings)))
+    with cpu_threads(settings.threads):
+        print(table(train_classifier(settings)))
     print(f"The classifiers are in {settings.out}.")
 
 

@@ -11,15 +11,14 @@ import math
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 from cola_env.files import write_text
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.collapse import CollapseConfig, symptom
-from cola_train.command import command
+from cola_train.command import command, cpu_threads
 from cola_train.evaluation.controllability import controllability
-from cola_train.runs import coded_model, data_of, held_out_of
+from cola_train.trained_models import coded_model, data_of, held_out_of
 
 SOURCES = {"lam": "inferred", "adapter": "adapter's"}
 
@@ -54,13 +53,19 @@ def row(measures: dict[str, float], prefix: str, name: str, codes: int) -> str:
     return f"{label:<32}{used:>12.1%}{top:>12.1%}{entropy:>10.2f}{math.log(codes):>10.2f}"
 
 
-@command("codebook")
-def main(config: DictConfig) -> None:
-    torch.set_num_threads(config.threads)
-    model, measures = measure(config)
+def report(model: ColaWorldModel, measures: dict[str, float]) -> tuple[str, str]:
+    """The measures as text, and the verdict on them."""
     quantizer = model.quantizer.config
     verdict = symptom(measures, CollapseConfig()) or "the codebook is healthy and followed"
-    print(table(measures, quantizer.num_tokens, quantizer.num_codes))
+    return table(measures, quantizer.num_tokens, quantizer.num_codes), verdict
+
+
+@command("codebook")
+def main(config: DictConfig) -> None:
+    with cpu_threads(config.threads):
+        model, measures = measure(config)
+    numbers, verdict = report(model, measures)
+    print(numbers)
     print(f"Verdict: {verdict}.")
     if config.out:
         text = json.dumps({"verdict": verdict, **measures}, indent=1)

@@ -4,18 +4,23 @@ Worker processes record episodes, one file each, under FOLDER/parts; killed and 
 command goes on with the missing ones. At the end they become one LeRobot v3 dataset in FOLDER.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, replace
-from multiprocessing import get_context, parent_process
+from functools import lru_cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from hydra.core.config_store import ConfigStore
+from numpy.typing import NDArray
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from cola_env.errors import ColaWorldError
@@ -23,20 +28,18 @@ from cola_env.files import write_atomically
 from cola_env.processes import deaths_told, end_with_parent
 from cola_env.worlds import find_world
 from cola_train.command import command
-from cola_train.data.lerobot_info import INFO
-from cola_train.ending import GOES_ON
-from cola_train.episodes import (
+from cola_train.console import GOES_ON, progress_bar
+from cola_train.data.lerobot_files import INFO
+from cola_train.data.lerobot_writer import LeRobotWriter
+from cola_train.recording import (
     EpisodeMixture,
-    World,
-    merge_parts,
-    part_file,
+    RecordingWorld,
+    WorldSpec,
+    make_world,
     record_episode,
-    save_part,
 )
-from cola_train.progress import progress_bar
-from cola_train.worlds import make_world
 
-MakeWorld = Callable[[str, str, int], World]
+MakeWorld = Callable[[str, str, int], RecordingWorld]
 
 PARTS, SETTINGS = "parts", "settings.json"
 
@@ -115,6 +118,7 @@ def _content(config: CollectConfig) -> dict[str, Any]:
     """The settings that the content of an episode depends on."""
     names = ("env", "rendering", "action_repeat", "seed", "mixture")
     content: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    content["env"] = find_world(config.env).name
     return {name: content[name] for name in names}
 
 
@@ -156,47 +160,134 @@ def _is_finished(config: CollectConfig) -> bool:
     return False
 
 
-_world: World
-"""This process's simulator."""
-
-
-def _start_worker(make: MakeWorld, env: str, rendering: str, action_repeat: int) -> None:
-    global _world
-    if parent_process() is not None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_parent()
-    _world = make(env, rendering, action_repeat)
-
-
-def _record_part(file: Path, mixture: EpisodeMixture, seed: int, number: int) -> None:
-    save_part(file, record_episode(_world, mixture, seed, number), _world.spec)
-
-
 def _record(
     config: CollectConfig, make: MakeWorld, parts: Path, missing: list[int]
 ) -> Iterator[None]:
     content = _content(config)
-    start = (make, config.env, content["rendering"], content["action_repeat"])
+    world = config.env, content["rendering"], content["action_repeat"]
+    episodes = [(part_file(parts, i), config.mixture, config.seed, i) for i in missing]
     if not config.workers:
-        _start_worker(*start)
-        for i in missing:
-            _record_part(part_file(parts, i), config.mixture, config.seed, i)
+        simulator = make(*world)
+        for episode in episodes:
+            _record_part(simulator, *episode)
             yield
         return
     pool = ProcessPoolExecutor(
-        min(config.workers, len(missing)), get_context("spawn"), _start_worker, start
+        min(config.workers, len(missing)), get_context("spawn"), _start_worker
     )
     try:
         with deaths_told():
-            jobs = [
-                pool.submit(_record_part, part_file(parts, i), config.mixture, config.seed, i)
-                for i in missing
-            ]
+            jobs = [pool.submit(_record_in_worker, make, world, *episode) for episode in episodes]
             for job in as_completed(jobs):
                 job.result()
                 yield
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _record_part(
+    world: RecordingWorld, file: Path, mixture: EpisodeMixture, seed: int, number: int
+) -> None:
+    save_part(file, record_episode(world, mixture, seed, number), world.spec)
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
+
+
+def _record_in_worker(make: MakeWorld, world: tuple[str, str, int], *episode: Any) -> None:
+    _record_part(_simulator(make, *world), *episode)
+
+
+@lru_cache(maxsize=1)
+def _simulator(make: MakeWorld, env: str, rendering: str, action_repeat: int) -> RecordingWorld:
+    """A worker process makes it once."""
+    return make(env, rendering, action_repeat)
+
+
+Part = dict[str, NDArray[Any]]
+
+
+def part_file(folder: Path, number: int) -> Path:
+    return folder / f"episode-{number:06d}.npz"
+
+
+def save_part(file: Path, episode: dict[str, Any], spec: WorldSpec) -> None:
+    """Writes what `record_episode` returned and the simulator that it comes from."""
+    about = {"plan": episode["plan"], "spec": asdict(spec)}
+    arrays = {name: value for name, value in episode.items() if name != "plan"}
+
+    def write(target: Path) -> None:
+        with target.open("wb") as stream:
+            np.savez_compressed(stream, about=np.array(json.dumps(about)), **arrays)
+
+    write_atomically(file, write)
+
+
+def load_part(file: Path) -> tuple[Part, dict[str, Any], WorldSpec]:
+    """The arrays, the plan and the simulator; raises ColaWorldError for a damaged file."""
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            part = dict(stored)
+        about = json.loads(str(part.pop("about")))
+        return part, about["plan"], WorldSpec(**about["spec"])
+    except Exception as error:
+        raise ColaWorldError(
+            f"The episode file {file} is damaged ({error}): delete it and run the command again."
+        ) from error
+
+
+def merge_parts(
+    files: Iterable[Path], out: Path, splits: dict[str, str], settings: dict[str, Any]
+) -> None:
+    """Makes the LeRobot v3 dataset `out` of episode files; `settings` go into its info.json.
+
+    An episode of T steps becomes T + 1 rows: the last one holds the final frame and state, a zero
+    action, and again the reward and successes of the row before.
+    """
+    iterator = iter(files)
+    part, plan, spec = load_part(next(iterator))
+    with LeRobotWriter(
+        out,
+        features=_features(part, spec),
+        fps=spec.fps,
+        robot_type=spec.robot_type,
+        overwrite=True,
+    ) as writer:
+        writer.add_episode(plan["policy"], _columns(part), plan)
+        for file in iterator:
+            part, plan, _ = load_part(file)
+            writer.add_episode(plan["policy"], _columns(part), plan)
+        writer.close(splits, **settings, tasks=list(spec.tasks))
+
+
+def _features(part: Part, spec: WorldSpec) -> dict[str, dict[str, Any]]:
+    def vector(dtype: str, size: int, names: tuple[str, ...] | None = None) -> dict[str, Any]:
+        return {"dtype": dtype, "shape": [size], "names": names and list(names)}
+
+    return {
+        "observation.image": {"dtype": "video", "shape": list(part["frames"].shape[1:])},
+        "observation.state": vector("float64", part["states"].shape[1]),
+        "action": vector("float32", part["actions"].shape[1], spec.actions),
+        "next.reward": vector("float32", 1),
+        "next.successes": vector("bool", len(spec.tasks), spec.tasks),
+    }
+
+
+def _columns(part: Part) -> Part:
+    """The rows of an episode; vectors of one number are numbers, as LeRobot stores them."""
+    columns = {
+        "observation.image": part["frames"],
+        "observation.state": part["states"],
+        "action": np.concatenate([part["actions"], np.zeros_like(part["actions"][:1])]),
+        "next.reward": np.concatenate([part["rewards"], part["rewards"][-1:]]),
+        "next.successes": np.concatenate([part["successes"], part["successes"][-1:]]),
+    }
+    return {
+        name: values[:, 0] if values.shape[1:] == (1,) else values
+        for name, values in columns.items()
+    }
 
 
 @command("collect", GOES_ON)

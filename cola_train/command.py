@@ -8,10 +8,12 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import hydra
+import torch
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -20,8 +22,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cola_env.errors import ColaWorldError
-from cola_train.ending import ending
+from cola_env.errors import ColaWorldError, in_short
+from cola_train.console import ending
 
 Task = Callable[[DictConfig], None]
 
@@ -48,7 +50,9 @@ def command(config_name: str, stopped: str = "Stopped.") -> Callable[[Task], Cal
     """
 
     def decorate(task: Task) -> Callable[[], None]:
-        settings = Settings(Path(task.__code__.co_filename).resolve().parent / "conf", config_name)
+        settings = CommandSettings(
+            Path(task.__code__.co_filename).resolve().parent / "conf", config_name
+        )
         about = sys.modules[task.__module__].__doc__ or ""
 
         @functools.wraps(task)
@@ -68,6 +72,17 @@ def command(config_name: str, stopped: str = "Stopped.") -> Callable[[Task], Cal
         return main
 
     return decorate
+
+
+@contextmanager
+def cpu_threads(count: int) -> Iterator[None]:
+    """Torch computes on so many threads inside, and as before after it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def check_complete(config: DictConfig) -> None:
@@ -103,7 +118,7 @@ def quote(text: str) -> str:
     return "'" + escaped.replace("${", "\\${") + "'"
 
 
-class Settings:
+class CommandSettings:
     """The configuration ``folder/name.yaml`` and what it is composed of."""
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -113,6 +128,15 @@ class Settings:
         GlobalHydra.instance().clear()
         with hydra.initialize_config_dir(str(self.folder), version_base=None):
             return hydra.compose(self.name, list(overrides))
+
+    def names(self) -> list[str]:
+        """The configurations that can be chosen by ``--config-name``."""
+        return sorted(file.stem for file in self.folder.glob("*.yaml"))
+
+    def has_file(self, besides: str | None = None) -> bool:
+        """Whether the configuration is in its folder, or in another one ``besides``."""
+        folders = [self.folder] if besides is None else [self.folder, Path(besides)]
+        return any((folder / f"{self.name}.yaml").is_file() for folder in folders)
 
     def groups(self) -> dict[str, list[str]]:
         """The parts that can be chosen, and the names of their choices."""
@@ -147,7 +171,7 @@ class Settings:
 
     def explain(self, error: Exception) -> str:
         """One sentence for what Hydra could not make a configuration of."""
-        told = " ".join(str(error).split())
+        told = in_short(error)
         if found := re.match(r"Could not override '([^']*)'", told):
             return nearest(found[1].partition("@")[0], self.keys())
         if found := re.match(r"Ambiguous value for argument '(.*?)=(.*?)' 1\.", told):
@@ -166,11 +190,17 @@ class Settings:
         return told
 
 
-def _run(start: Callable[[], None], settings: Settings, about: str) -> None:
+def _run(start: Callable[[], None], settings: CommandSettings, about: str) -> None:
     """Hydra's own start, with arguments that may be any paths, and errors that are one sentence."""
-    given = get_args_parser().parse_args()
-    if given.config_name:
-        settings = Settings(settings.folder, given.config_name)
+    given = get_args_parser().parse_intermixed_args()
+    folder = settings.folder.parent / (given.config_path or settings.folder)
+    if given.config_path and not folder.is_dir():
+        raise ColaWorldError(f"--config-path: there is no folder {folder}.")
+    settings = CommandSettings(folder, (given.config_name or settings.name).removesuffix(".yaml"))
+    if not settings.has_file(given.config_dir):
+        raise ColaWorldError(
+            f"There is no --config-name {settings.name}: choose {', '.join(settings.names())}."
+        )
     sweeps = bool(given.multirun)
     written = {text: written_out(text, sweeps) for text in given.overrides}
     before = list(sys.argv), os.environ.get("HYDRA_FULL_ERROR")
@@ -181,7 +211,8 @@ def _run(start: Callable[[], None], settings: Settings, about: str) -> None:
         if not given.config_dir:
             check_given(list(written.values()), settings)
         own = [*HYDRA, f"hydra.job.name={settings.name}"]
-        sys.argv[1:] = [*own, *(written.get(text, text) for text in sys.argv[1:])]
+        options = [text for text in sys.argv[1:] if text not in written]
+        sys.argv[1:] = [*own, *written.values(), *options]
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and does not print
         start()
     except (HydraException, OmegaConfBaseException) as error:
@@ -237,7 +268,7 @@ def _is_path(text: str) -> bool:
         return False
 
 
-def check_given(overrides: Sequence[str], settings: Settings) -> None:
+def check_given(overrides: Sequence[str], settings: CommandSettings) -> None:
     """Raises ColaWorldError for a ``+key=`` that no command reads, and for a text where there is a
     number, or a broken number where there is a whole one."""
     given = OverridesParser.create().parse_overrides(list(overrides))

@@ -26,7 +26,7 @@ from cola_train.command import command
 
 
 @dataclass(frozen=True)
-class Cost:
+class ComponentCost:
     """Of one component. ``flops``: of a forward pass (a multiplication and an addition are two);
     ``activations``: bytes kept for the backward pass (none of the autoencoder, which is frozen);
     ``recomputed``: bytes at most at a time with activation checkpointing.
@@ -89,19 +89,19 @@ def parameters(module: nn.Module) -> list[Tensor]:
     return [*module.parameters(), *module.buffers()]
 
 
-def cost(module: nn.Module, run: Callable[[], Any] | None, repeated: list[str]) -> Cost:
+def cost(module: nn.Module, run: Callable[[], Any] | None, repeated: list[str]) -> ComponentCost:
     """The cost of ``module`` while ``run`` computes with it; ``repeated``: its block classes."""
     size = sum(parameter.numel() for parameter in module.parameters())
     if run is None:
-        return Cost(size)
+        return ComponentCost(size)
     kinds = [type(part) for part in module.modules() if type(part).__name__ in repeated]
     saved = SavedBytes(module, kinds)
     with FlopCounterMode(display=False) as flops, saved.counting():
         run()
-    return Cost(size, flops.get_total_flops(), saved.total, saved.recomputed)
+    return ComponentCost(size, flops.get_total_flops(), saved.total, saved.recomputed)
 
 
-def describe(settings: dict[str, Any], batch: int, frames: int) -> dict[str, Cost]:
+def describe(settings: dict[str, Any], batch: int, frames: int) -> dict[str, ComponentCost]:
     """The cost of every component for ``batch`` clips of ``frames`` frames, in bfloat16.
 
     Raises:
@@ -139,12 +139,14 @@ def describe(settings: dict[str, Any], batch: int, frames: int) -> dict[str, Cos
         }
 
 
-def table(costs: dict[str, Cost], batch: int, frames: int) -> str:
+def table(costs: dict[str, ComponentCost], batch: int, frames: int) -> str:
     lines = [
         f"{batch} x {frames} frames, bfloat16; memory of the activations in GiB",
         f"{'':12} {'parameters':>14} {'forward GFLOP':>14} {'kept':>8} {'recomputed':>11}",
     ]
-    total = Cost(*(sum(getattr(c, f) for c in costs.values()) for f in Cost.__annotations__))
+    total = ComponentCost(
+        *(sum(getattr(c, f) for c in costs.values()) for f in ComponentCost.__annotations__)
+    )
     for name, c in {**costs, "all": total}.items():
         memory = f"{c.activations / 2**30:8.2f} {c.recomputed / 2**30:11.2f}"
         lines.append(f"{name:12} {c.parameters:14,} {c.flops / 1e9:14,.1f} {memory}")

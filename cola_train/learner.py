@@ -1,4 +1,4 @@
-"""One phase's optimisation, on one process or many."""
+"""One phase's optimisation, on one process or many: its gradients, and the codebook's upkeep."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from torch.distributed.fsdp import FSDPModule
 
 from cola_env.errors import ColaWorldError
 from cola_env.models.autoencoders.from_diffusers import from_diffusers
+from cola_env.models.latent_action.codebook_health import code_counts, count_measures
 from cola_env.models.latent_action.quantizer import VectorQuantizer
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.codebook_upkeep import CodebookUpkeep
-from cola_train.data.clips import Batch
-from cola_train.data.loader import step_generator
-from cola_train.distributed import shardable_copy, sharded_like, whole, whole_state
-from cola_train.phases.phase import LatentActionPhase, Logs, Loss, Phase, Prepared
+from cola_train.data.batches import step_generator
+from cola_train.data.clips import ClipBatch
+from cola_train.distributed import load_whole, shardable_copy, sharded_like, whole, whole_state
+from cola_train.phases.phase import LatentActionPhase, Logs, Loss, Phase, Prepared, Step
 
 T = TypeVar("T")
 
@@ -92,7 +92,7 @@ class Learner:
             self.parameters, decay=phase.ema_decay, inv_gamma=1.0, use_ema_warmup=False
         )
 
-    def step(self, step: int, batches: Sequence[Batch]) -> tuple[float, Logs, Tensor | None]:
+    def step(self, step: int, batches: Sequence[ClipBatch]) -> tuple[float, Logs, Tensor | None]:
         """One optimiser step on this process's micro-batches.
 
         Returns:
@@ -115,7 +115,7 @@ class Learner:
         for batch, generator in zip(batches, generators, strict=True):
             torch.manual_seed(generator.initial_seed())
             with accelerator.accumulate(self.module), accelerator.autocast():
-                loss: Loss = self.module(phase.loss, batch, step, generator, self.prepared)
+                loss: Loss = self.module(phase.loss, batch, Step(step, generator, self.prepared))
                 accelerator.backward(loss.value)
             losses.append(loss._replace(value=loss.value.detach()))
         seen = [loss.codes for loss in losses if loss.codes is not None]
@@ -187,7 +187,7 @@ class Learner:
         return step_generator(self.seed, self.phase.name, step, "loss", micro)
 
     @torch.no_grad()
-    def _tokens(self, batch: Batch) -> Tensor:
+    def _tokens(self, batch: ClipBatch) -> Tensor:
         """The IDM's tokens (n, tokens, code_size) of a micro-batch."""
         with self.accelerator.autocast():
             tokens: Tensor = self.module(action_tokens, batch)
@@ -199,6 +199,78 @@ class Learner:
         values = torch.tensor([[log[key] for key in logs[0]] for log in logs], dtype=torch.float64)
         values = self.accelerator.reduce(values.mean(0).to(self.accelerator.device), "mean")
         return dict(zip(logs[0], values.tolist(), strict=True))
+
+
+class CodebookUpkeep:
+    """Initialises the codebook by k-means, follows how often its codes are used, and restarts dead
+    ones, around the losses of every step: by its global batch, so equally in all processes.
+
+    ``quantizer`` is the one that learns, sharded under FSDP2.
+    """
+
+    def __init__(self, phase: LatentActionPhase, quantizer: VectorQuantizer) -> None:
+        self.phase, self.quantizer = phase, quantizer
+        self._restarted: VectorQuantizer | None = None
+
+    def before_losses(
+        self, step: int, infer_tokens: Callable[[], Tensor], generator: torch.Generator
+    ) -> None:
+        """Fit the codes where this is the first step with any, or choose those to restart.
+
+        ``infer_tokens``: the IDM's tokens (N, tokens, code_size) of the step's global batch.
+        """
+        phase, since = self.phase, step - self.phase.continuous_steps
+        self._restarted = None
+        if phase.fit_codes and since == 0:
+            fitted = self._whole_copy()
+            fitted.fit_codebook(infer_tokens(), generator)
+            load_whole(self.quantizer, fitted.state_dict())
+        elif self._learns and phase.restarts_codes(step):
+            self._restarted, tokens = self._whole_copy(), infer_tokens()
+            self._restarted.track_usage(self._restarted(tokens).codes)
+            self._restarted.restart_dead_codes(tokens, generator)
+
+    def after_losses(self, codes: Tensor | None) -> None:
+        """Take over what was restarted, or else follow the usage.
+
+        ``codes``: (N, tokens) of the step's global batch; None: it passed no codebook.
+        """
+        if codes is None or not self._learns:
+            return
+        if (updated := self._restarted) is None:
+            updated = self._whole_copy()
+            updated.track_usage(codes)
+        load_whole(self.quantizer, updated.state_dict())
+
+    @property
+    def _learns(self) -> bool:
+        return "quantizer" in self.phase.learns
+
+    def _whole_copy(self) -> VectorQuantizer:
+        copied = VectorQuantizer(self.quantizer.config).to(self.quantizer.usage.device)
+        copied.load_state_dict(whole_state(self.quantizer))
+        return copied
+
+
+class CodebookUsage:
+    """Counts the joint codes of the steps since it was last asked for their ``measures``.
+
+    ``counts``: int64 (num_codes,) * tokens; None: no codes yet.
+    """
+
+    def __init__(self, counts: Tensor | None = None) -> None:
+        self.counts = counts
+
+    def add(self, codes: Tensor | None, num_codes: int) -> None:
+        """codes (N, tokens); None: of a step without any."""
+        if codes is not None:
+            new = code_counts(codes.cpu(), num_codes)
+            self.counts = new if self.counts is None else self.counts + new
+
+    def measures(self) -> dict[str, float]:
+        """Health of what was counted, jointly and by token; nothing without codes."""
+        counts, self.counts = self.counts, None
+        return {} if counts is None else count_measures(counts)
 
 
 def micro_size(accelerator: Accelerator, phase: Phase) -> int:
@@ -222,7 +294,7 @@ def codebook_upkeep(phase: Phase, model: ColaWorldModel) -> CodebookUpkeep | Non
     return CodebookUpkeep(phase, quantizer) if isinstance(quantizer, VectorQuantizer) else None
 
 
-def action_tokens(model: ColaWorldModel, batch: Batch) -> Tensor:
+def action_tokens(model: ColaWorldModel, batch: ClipBatch) -> Tensor:
     return model.action_tokens(batch.frames, batch.latents).flatten(0, -3)
 
 

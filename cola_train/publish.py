@@ -12,24 +12,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 from cola_env.checkpoints import RECIPE, finished_phases
 from cola_env.models.world_model import ColaWorldModel
 from cola_env.worlds import OWN, ROBODESK, WorldInfo, find_world
-from cola_train.checkpoints import write_folder
-from cola_train.command import command
+from cola_train.command import command, cpu_threads
 from cola_train.data.mixture import check_length
-from cola_train.data.training_data import OTHER_RENDERING, DataSources
+from cola_train.data.sources import OTHER_RENDERING, DataSources
 from cola_train.evaluation.controllability import controllability
-from cola_train.runs import (
-    data_of,
-    fits_actions,
-    has_codes,
-    held_out_of,
-    recipe_of,
-)
+from cola_train.run_folder import write_folder
+from cola_train.trained_models import data_of, fits_actions, has_codes, held_out_of, recipe_of
 
 PRIVATE = ("data", "out", "init", "loading.index", "trainer.latent_cache")
 """What a published recipe leaves out: paths of the machine it was trained on."""
@@ -231,9 +224,11 @@ def commit() -> str:
 
 @command("publish")
 def main(config: DictConfig) -> None:
-    torch.set_num_threads(config.threads)
+    if config.env is not None:
+        find_world(config.env)
     data: Any = OmegaConf.to_container(config)["data"]  # type: ignore[call-overload, index]
-    measures = publish(Path(config.run), data, Path(config.out))
+    with cpu_threads(config.threads):
+        measures = publish(Path(config.run), data, Path(config.out))
     print("  ".join(f"{key} {value:.3g}" for key, value in measures.items()))
     print(f"The checkpoint is in {config.out}.")
 

@@ -6,22 +6,24 @@ every code does when it is held by hand; and the numbers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from string import Template
 from typing import Any
 
 import torch
+from einops import rearrange
 from omegaconf import DictConfig, OmegaConf
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 
 from cola_env.checkpoints import find_checkpoint
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.codebook import table
-from cola_train.collapse import CollapseConfig, symptom
-from cola_train.command import command
+from cola_train.codebook import report
+from cola_train.command import command, cpu_threads
 from cola_train.data.clips import TrainingData
 from cola_train.evaluation.controllability import controllability
-from cola_train.evaluation.drawing import save_animation, save_still, sheet
 from cola_train.evaluation.steering import (
     Held,
     Steered,
@@ -30,7 +32,7 @@ from cola_train.evaluation.steering import (
     read_codes,
     steer,
 )
-from cola_train.runs import coded_model, data_of
+from cola_train.trained_models import coded_model, data_of
 
 PAGE = Path(__file__).with_name("show.html")
 FRAMES_A_SECOND = 5
@@ -71,16 +73,15 @@ def measure(model: ColaWorldModel, held_out: TrainingData, config: DictConfig) -
     """The numbers, one a line, and the verdict on them."""
     measures = controllability(model, held_out, config.length, adapter=False, count=config.measured)
     moved = action_transfer(model, held_out, held_out, config.measured, config.length)
-    quantizer = model.quantizer.config
+    codes, verdict = report(model, measures)
     lines = [
-        table(measures, quantizer.num_tokens, quantizer.num_codes),
+        codes,
         "last frame repeated {copy:.2f} dB, the autoencoder's ceiling {autoencoder:.2f} dB".format(
             **measures
         ),
         f"Codes read again off clips imagined under them from another's first frame: "
         f"{moved.same:.0%} (by chance {moved.other:.0%})",
     ]
-    verdict = symptom(measures, CollapseConfig()) or "the codebook is healthy and followed"
     return "\n".join(lines), verdict
 
 
@@ -114,10 +115,49 @@ def section(token: int) -> str:
     )
 
 
+MARGIN, HEADING = 70, 18
+"""Pixels for the labels at the left and above."""
+PAPER, INK = (255, 255, 255), (40, 44, 52)
+HOLD_MS = 900
+"""How long the last picture of an animation stays."""
+
+
+def sheet(
+    pictures: Tensor, rows: Sequence[str], columns: Sequence[str], scale: float = 1.5
+) -> Image.Image:
+    """pictures (R, K, S, S, 3) in [0, 1] as R labelled rows of K labelled columns."""
+    across, side = pictures.shape[1], round(pictures.shape[2] * scale)
+    grid = rearrange((pictures * 255).round().byte(), "r k h w c -> (r h) (k w) c")
+    shown = Image.fromarray(grid.numpy())
+    shown = shown.resize((across * side, len(rows) * side), Image.Resampling.BICUBIC)
+    image = Image.new("RGB", (MARGIN + shown.width, HEADING + shown.height), PAPER)
+    image.paste(shown, (MARGIN, HEADING))
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(size=11)
+    for row, text in enumerate(rows):
+        middle = HEADING + row * side + side // 2
+        draw.text((MARGIN - 6, middle), text, INK, font, anchor="rm", align="right")
+    for column, text in enumerate(columns):
+        middle = MARGIN + column * side + side // 2
+        draw.text((middle, HEADING // 2), text, INK, font, anchor="mm")
+    return image
+
+
+def save_still(path: Path, image: Image.Image) -> None:
+    """A PNG of 256 colours."""
+    image.quantize(256).save(path, optimize=True)
+
+
+def save_animation(path: Path, sheets: Sequence[Image.Image], fps: float) -> None:
+    """An endless GIF of equally large sheets."""
+    times = [round(1000 / fps)] * (len(sheets) - 1) + [HOLD_MS]
+    first, *others = sheets
+    first.save(path, save_all=True, append_images=others, duration=times, loop=0)
+
+
 @command("show")
 def main(config: DictConfig) -> None:
-    torch.set_num_threads(config.threads)
-    print(show(config))
+    with cpu_threads(config.threads):
+        print(show(config))
 
 
 if __name__ == "__main__":

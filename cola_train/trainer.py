@@ -17,19 +17,17 @@ from tqdm import tqdm
 from cola_env.errors import ColaWorldError
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.checkpoints import Checkpoints, write_folder
-from cola_train.checks import check_components, check_data
-from cola_train.codebook_upkeep import CodebookUsage
 from cola_train.collapse import CollapseConfig, diagnosis
-from cola_train.data.clips import Batch, TrainingData
-from cola_train.data.damage import Unreadable
-from cola_train.data.encoding import encoded
-from cola_train.data.loader import batches
+from cola_train.console import progress_bar
+from cola_train.data.batches import batches
+from cola_train.data.clips import ClipBatch, TrainingData
+from cola_train.data.episode_source import Unreadable
+from cola_train.data.latent_cache import encoded
 from cola_train.distributed import agreed, make_accelerator, one_by_one
-from cola_train.history import History, check_logger, summary
-from cola_train.learner import Learner, micro_size
+from cola_train.learner import CodebookUsage, Learner, micro_size
 from cola_train.phases.phase import Phase, Prepared
-from cola_train.progress import progress_bar
+from cola_train.preconditions import check_components, check_data
+from cola_train.run_folder import History, TrainingCheckpoints, check_logger, summary, write_folder
 
 
 class PhaseData:
@@ -73,7 +71,7 @@ class PhaseData:
         acted = phase.needs_actions or model.config.conditioning == "direct"
         return self.held_out.with_actions() if acted else self.held_out
 
-    def batches(self, learner: Learner, steps: range) -> Iterator[Batch]:
+    def batches(self, learner: Learner, steps: range) -> Iterator[ClipBatch]:
         """This process's micro-batches of the steps, on its device."""
         phase, model = learner.phase, learner.model
         draw = partial(phase.draw, count=learner.micro_size)
@@ -142,7 +140,7 @@ class Trainer:
         check_logger(self.config.logger)
         names = [phase.name for phase in phases]
         keep = self.config.keep_last, self.config.keep_every
-        self.checkpoints = Checkpoints(out / "checkpoints", names, *keep)
+        self.checkpoints = TrainingCheckpoints(out / "checkpoints", names, *keep)
         self.accelerator: Accelerator = make_accelerator(
             device or model.device, out, self.config.logger, self.config.accumulation
         )

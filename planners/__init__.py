@@ -7,22 +7,20 @@
 and numpy only; `planners.adapters` joins them with other libraries.
 """
 
-from planners.base import SamplingPlanner
 from planners.cem import CEM
 from planners.chain import Chain
-from planners.evaluation import Cost
+from planners.cost import Cost, Screened
 from planners.gradient import Gradient
 from planners.icem import ICEM
 from planners.lbfgs import LBFGS
 from planners.mpc import MPC
 from planners.mppi import MPPI
 from planners.noise import AR1Noise, ColoredNoise, Noise, WhiteNoise
+from planners.plan import Iteration, Planner, PlanResult
 from planners.predictive_sampling import PredictiveSampling
-from planners.protocol import Planner
 from planners.random_shooting import RandomShooting
-from planners.result import Iteration, PlanResult
-from planners.screening import Screened
-from planners.vp2 import VP2CEM, VP2MPPI
+from planners.sampling import SamplingPlanner
+from planners.vp2_planners import VP2CEM, VP2MPPI
 
 __all__ = [
     "AR1Noise",

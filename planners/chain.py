@@ -8,10 +8,9 @@ from typing import Any
 
 import torch
 
-from planners.base import SamplingPlanner
-from planners.bounds import ActionSpace
-from planners.evaluation import Cost
-from planners.result import Iteration, PlanResult
+from planners.cost import Cost
+from planners.plan import ActionSpace, Iteration, PlanResult
+from planners.sampling import SamplingPlanner
 
 
 @dataclass(frozen=True)

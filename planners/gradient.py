@@ -9,9 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from planners.base import SamplingPlanner
-from planners.evaluation import Population
-from planners.search import Search
+from planners.sampling import Population, SamplingPlanner, Search
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +29,7 @@ class GradientPlanner(SamplingPlanner):
 
     def sample(self, search: Search) -> Tensor:
         if search.index:
-            return search.own.points
+            return search.state.points
         known = search.bounds.clamp(search.mean).unsqueeze(1)
         if search.elites is not None:
             known = torch.cat([known, search.elites], dim=1)
@@ -42,13 +40,13 @@ class GradientPlanner(SamplingPlanner):
 
     def update(self, search: Search, population: Population) -> None:
         points = self.step(search, population)
-        search.own.points = search.bounds.clamp(points)
-        search.move = search.own.points - population.actions
+        search.state.points = search.bounds.clamp(points)
+        search.move = search.state.points - population.actions
         search.mean = population.elites[:, 0]
 
     @abstractmethod
     def step(self, search: Search, population: Population) -> Tensor:
-        """The next points (B, N, H, A), to be clipped; `search.own` is None in the beginning."""
+        """The next points (B, N, H, A), to be clipped; `search.state` is None in the beginning."""
 
 
 @dataclass
@@ -82,14 +80,16 @@ class Gradient(GradientPlanner):
         points, slopes = population.actions, population.gradients
         assert slopes is not None
         zeros = torch.zeros_like(points)
-        own = search.own = search.own or _Moments(points, points, zeros, zeros)
+        state = search.state = search.state or _Moments(points, points, zeros, zeros)
         valid = population.costs.isfinite()[..., None, None]
-        own.safe = torch.where(valid, points, own.safe)
+        state.safe = torch.where(valid, points, state.safe)
         beta1, beta2 = self.betas
-        own.first = torch.where(valid, torch.lerp(slopes, own.first, beta1), own.first)
-        own.second = torch.where(valid, torch.lerp(slopes.square(), own.second, beta2), own.second)
+        state.first = torch.where(valid, torch.lerp(slopes, state.first, beta1), state.first)
+        state.second = torch.where(
+            valid, torch.lerp(slopes.square(), state.second, beta2), state.second
+        )
         time = search.index + 1
-        first, second = own.first / (1 - beta1**time), own.second / (1 - beta2**time)
+        first, second = state.first / (1 - beta1**time), state.second / (1 - beta2**time)
         direction = first / second.sqrt().clamp_min(torch.finfo(points.dtype).tiny)
         onward = points - self.learning_rate * search.std.unsqueeze(1) * direction
-        return torch.where(valid, onward, (points + own.safe) / 2)
+        return torch.where(valid, onward, (points + state.safe) / 2)

@@ -8,9 +8,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from planners.cem import CEM
-from planners.evaluation import Population, picked
 from planners.noise import ColoredNoise, Noise
-from planners.search import Search
+from planners.sampling import Population, Search, take_candidates
 
 
 @dataclass
@@ -57,16 +56,16 @@ class ICEM(CEM):
         shrunk = int(self.num_samples / self.decay**search.index)
         count = last = min(self.num_samples, max(shrunk, 2 * self.num_elites))
         candidates = self.drawn(search, count)
-        elites = search.own.elites if search.index else search.elites
+        elites = search.state.elites if search.index else search.elites
         if elites is not None:
             kept = elites[:, : round(self.keep_fraction * self.num_elites)]
             last -= kept.shape[1]
             candidates[:, last:] = kept
         if search.index == self.iterations - 1:
             candidates[:, last - 1] = search.mean
-        search.own = _Drawn(candidates, elites)
+        search.state = _Drawn(candidates, elites)
         return search.bounds.clamp(candidates)
 
     def update(self, search: Search, population: Population) -> None:
-        search.own.elites = picked(search.own.candidates, population.order)
-        self.fit(search, search.own.elites)
+        search.state.elites = take_candidates(search.state.candidates, population.order)
+        self.fit(search, search.state.elites)

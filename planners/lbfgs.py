@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from planners.evaluation import Population
 from planners.gradient import GradientPlanner
-from planners.search import Search
+from planners.sampling import Population, Search
 
 DESCENT = 1e-4  # Armijo's share of the decrease that the slope promises
 
@@ -51,9 +50,9 @@ class LBFGS(GradientPlanner):
         shape = population.actions.shape
         x, slope = (t.flatten(2).flatten(0, 1) for t in (population.actions, population.gradients))
         cost = population.costs.reshape(-1, 1)
-        if search.own is None:
+        if search.state is None:
             none = x.new_zeros((self.memory, *x.shape))
-            search.own = _Memory(
+            search.state = _Memory(
                 points=population.actions,
                 x=x,
                 cost=cost,
@@ -66,50 +65,52 @@ class LBFGS(GradientPlanner):
             )
             accepted = torch.ones_like(cost, dtype=torch.bool)
         else:
-            accepted = self._learn(search.own, x, cost, slope)
-        own = search.own
-        self._turn(own, accepted, search)
-        return (own.x + own.step * own.direction).view(shape)
+            accepted = self._learn(search.state, x, cost, slope)
+        state = search.state
+        self._turn(state, accepted, search)
+        return (state.x + state.step * state.direction).view(shape)
 
-    def _learn(self, own: _Memory, x: Tensor, cost: Tensor, slope: Tensor) -> Tensor:
+    def _learn(self, state: _Memory, x: Tensor, cost: Tensor, slope: Tensor) -> Tensor:
         """(R, 1): whose trial x was good enough to be accepted."""
-        move, turn = x - own.x, slope - own.slope
-        promised = (own.slope * move).sum(-1, keepdim=True)
-        accepted = cost <= own.cost + DESCENT * promised
+        move, turn = x - state.x, slope - state.slope
+        promised = (state.slope * move).sum(-1, keepdim=True)
+        accepted = cost <= state.cost + DESCENT * promised
         product = (move * turn).sum(-1, keepdim=True)
         curved = accepted & (product > 1e-10 * turn.square().sum(-1, keepdim=True))
         for name, new in (("moves", move), ("turns", turn), ("curvature", 1 / product)):
-            old = getattr(own, name)
-            setattr(own, name, torch.where(curved, torch.cat([old[1:], new[None]]), old))
-        own.x = torch.where(accepted, x, own.x)
-        own.cost = torch.where(accepted, cost, own.cost)
-        own.slope = torch.where(accepted, slope, own.slope)
+            old = getattr(state, name)
+            setattr(state, name, torch.where(curved, torch.cat([old[1:], new[None]]), old))
+        state.x = torch.where(accepted, x, state.x)
+        state.cost = torch.where(accepted, cost, state.cost)
+        state.slope = torch.where(accepted, slope, state.slope)
         return accepted
 
-    def _turn(self, own: _Memory, accepted: Tensor, search: Search) -> None:
+    def _turn(self, state: _Memory, accepted: Tensor, search: Search) -> None:
         """Give the accepted a new direction, and the others half their step."""
-        count = own.points.shape[1]
+        count = state.points.shape[1]
         low, high = search.bounds.low.flatten(), search.bounds.high.flatten()
-        pressed = (own.x <= low) & (own.slope > 0) | (own.x >= high) & (own.slope < 0)
-        free = own.slope.masked_fill(pressed, 0)
+        pressed = (state.x <= low) & (state.slope > 0) | (state.x >= high) & (state.slope < 0)
+        free = state.slope.masked_fill(pressed, 0)
         known = min(search.index, self.memory)
-        newton = -self._inverse_hessian(own, free, known).masked_fill(pressed, 0)
+        newton = -self._inverse_hessian(state, free, known).masked_fill(pressed, 0)
         length = search.std.flatten(1).repeat_interleave(count, 0).norm(dim=-1, keepdim=True)
         gentle = -free * length / free.norm(dim=-1, keepdim=True).clamp_min(1e-30)
         descends = (newton * free).sum(-1, keepdim=True) < 0
-        trusted = descends & (own.curvature[-1] != 0)
+        trusted = descends & (state.curvature[-1] != 0)
         direction = torch.where(trusted, newton, gentle)
-        own.direction = torch.where(accepted, direction, own.direction)
-        own.step = torch.where(accepted, 1.0, own.step / 2)
+        state.direction = torch.where(accepted, direction, state.direction)
+        state.step = torch.where(accepted, 1.0, state.step / 2)
 
-    def _inverse_hessian(self, own: _Memory, vector: Tensor, known: int) -> Tensor:
+    def _inverse_hessian(self, state: _Memory, vector: Tensor, known: int) -> Tensor:
         """H @ vector, (R, D), from the `known` last steps."""
-        pairs = list(zip(own.moves, own.turns, own.curvature, strict=True))[self.memory - known :]
+        pairs = list(zip(state.moves, state.turns, state.curvature, strict=True))[
+            self.memory - known :
+        ]
         shares = []
         for move, turn, curvature in reversed(pairs):
             shares.append(curvature * (move * vector).sum(-1, keepdim=True))
             vector = vector - shares[-1] * turn
-        scale = own.turns[-1].square().sum(-1, keepdim=True) * own.curvature[-1]
+        scale = state.turns[-1].square().sum(-1, keepdim=True) * state.curvature[-1]
         vector = vector / torch.where(scale > 0, scale, 1)
         for move, turn, curvature in pairs:
             back = curvature * (turn * vector).sum(-1, keepdim=True)

@@ -9,11 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from planners.bounds import ActionSpace, Bounds
-from planners.evaluation import Cost
+from planners.cost import Cost
 from planners.noise import whole_seed
-from planners.protocol import Planner
-from planners.result import PlanResult, checked_actions
+from planners.plan import ActionSpace, Bounds, Planner, PlanResult, checked_actions
 
 
 class MPC:

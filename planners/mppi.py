@@ -7,9 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from planners.base import SamplingPlanner
-from planners.evaluation import Population
-from planners.search import Search
+from planners.sampling import Population, SamplingPlanner, Search
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from planners.base import SamplingPlanner
-from planners.evaluation import Population
-from planners.search import Search
+from planners.sampling import Population, SamplingPlanner, Search
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The house has four floors and imports only go down."""
+"""The house has four floors, imports only go down, and nowhere do they go round."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ ALLOWED = {
     "cola_env": CORE | SIMULATORS | {"h5py"},
     "cola_train": SCRIPTS
     | SIMULATORS
-    | {"accelerate", "tensorboard", "lpips", "aiohttp", "planners", "cola_env"},
+    | {"accelerate", "tensorboard", "lpips", "scipy", "aiohttp", "planners", "cola_env"},
     "benchmarks": SCRIPTS
     | SIMULATORS
     | {"lpips", "matplotlib", "scipy", "planners", "cola_env", "cola_train"},
@@ -61,6 +62,148 @@ def outside_functions(node: ast.AST) -> Iterator[ast.AST]:
             yield from outside_functions(child)
 
 
+def when_it_runs(node: ast.AST) -> Iterator[ast.AST]:
+    """Every node below, inside functions too, but for what only a type checker reads."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            for other in child.orelse:
+                yield other
+                yield from when_it_runs(other)
+            continue
+        yield child
+        yield from when_it_runs(child)
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@cache
+def import_graph() -> dict[str, set[str]]:
+    """The modules of our packages, and which of them each imports, at its head or inside functions.
+
+    A package is imported with any of its modules, so that it stands for itself alone here: only
+    `from package import name` of a name that is no module counts as importing it.
+    """
+    files = {name_of(path): path for package in FLOORS for path in modules(package)}
+
+    def imports(name: str, path: Path) -> Iterator[str]:
+        package = name.split(".") if path.stem == "__init__" else name.split(".")[:-1]
+        for node in when_it_runs(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                above = package[: len(package) - node.level + 1] if node.level else []
+                source = ".".join([*above, *filter(None, [node.module])])
+                for alias in node.names:
+                    inside = f"{source}.{alias.name}"
+                    yield inside if inside in files else source
+
+    return {name: {*imports(name, path)} & files.keys() - {name} for name, path in files.items()}
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """The sets of modules that import each other, by Tarjan's algorithm, each sorted."""
+    found: list[list[str]] = []
+    number: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    stack: list[str] = []
+
+    def visit(node: str) -> None:
+        number[node] = lowest[node] = len(number)
+        stack.append(node)
+        for following in sorted(graph[node]):
+            if following not in number:
+                visit(following)
+            if following in stack:
+                lowest[node] = min(lowest[node], lowest[following])
+        if lowest[node] == number[node]:
+            circle = stack[stack.index(node) :]
+            del stack[stack.index(node) :]
+            if len(circle) > 1:
+                found.append(sorted(circle))
+
+    for node in graph:
+        if node not in number:
+            visit(node)
+    return found
+
+
+def test_circles_are_found() -> None:
+    graph = {"a": {"b"}, "b": {"c", "d"}, "c": {"a"}, "d": {"e"}, "e": {"d"}, "f": {"a"}}
+    assert sorted(circles(graph)) == [["a", "b", "c"], ["d", "e"]]
+    graph["c"], graph["e"] = set(), set()
+    assert not circles(graph)
+
+
+def test_imports_inside_functions_count_and_those_of_type_checkers_do_not() -> None:
+    code = """
+if TYPE_CHECKING:
+    import a
+else:
+    import b
+def f():
+    from c import d
+    class G:
+        import e
+"""
+    assert set(imported(when_it_runs(ast.parse(code)))) == {"b", "c", "e"}
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_no_module_imports_itself_by_way_of_others(package: str) -> None:
+    found = [circle for circle in circles(import_graph()) if circle[0].startswith(package)]
+    assert not found, "\n".join(" <-> ".join(circle) for circle in found)
+
+
+STOREYS = (
+    ("errors", "files", "processes", "hdf5"),
+    ("worlds", "inputs", "rollout"),
+    ("checkpoints",),
+    ("models",),
+    ("scoring",),
+    ("simulators",),
+    ("goals",),
+    ("envs",),
+    ("registration",),
+)
+"""Floors within cola_env, from the ground up, as its docstring has them."""
+
+
+def test_floors_within_cola_env_import_nothing_from_those_above() -> None:
+    level = {name: i for i, storey in enumerate(STOREYS) for name in storey}
+
+    def part(module: str) -> str:
+        return module.split(".")[1]
+
+    graph = {
+        name: {other for other in others if other.startswith("cola_env.")}
+        for name, others in import_graph().items()
+        if name.startswith("cola_env.")
+    }
+    assert {part(name) for name in graph} == level.keys() & {part(name) for name in graph}
+    wrong = [
+        f"{name} imports {other}"
+        for name, others in graph.items()
+        for other in others
+        if level[part(other)] > level[part(name)]
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_every_folder_of_code_says_what_lives_there(package: str) -> None:
+    folders = {path.parent for path in modules(package)}
+    silent = []
+    for folder in sorted(folders):
+        file = folder / "__init__.py"
+        code = file.read_text(encoding="utf-8") if file.exists() else ""
+        if not ast.get_docstring(ast.parse(code)):
+            silent.append(str(folder.relative_to(ROOT)))
+    assert not silent, f"without a docstring in __init__.py: {', '.join(silent)}"
+
+
 @pytest.mark.parametrize("package", FLOORS)
 def test_a_floor_imports_only_what_it_may(package: str) -> None:
     allowed = ALLOWED[package] | set(sys.stdlib_module_names) | {package}
@@ -72,6 +215,18 @@ def test_a_floor_imports_only_what_it_may(package: str) -> None:
         for name in imported(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
         if name not in allowed | (ADAPTED if path.parent.name == "adapters" else set())
     }
+    assert not wrong
+
+
+def test_no_test_imports_another() -> None:
+    """What several share lies in modules that hold no tests."""
+    wrong = []
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                named = [*str(node.module).split("."), *(alias.name for alias in node.names)]
+                if named[0] == "tests" and any(name.startswith("test_") for name in named):
+                    wrong.append(str(path.relative_to(ROOT)))
     assert not wrong
 
 

@@ -1,18 +1,25 @@
-"""The README's Python runs as it stands, on the shipped checkpoint."""
+"""The Python of README and docs runs as it stands, on the shipped checkpoint."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-README = Path(__file__).resolve().parents[1] / "README.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ("README.md", "docs/dreams.md")
+BLOCKS = {
+    f"{page} {number}": block
+    for page in PAGES
+    for number, block in enumerate(
+        re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+    )
+}
 
 
 def test_there_is_something_to_run() -> None:
-    assert BLOCKS
+    assert {name.partition(" ")[0] for name in BLOCKS} == set(PAGES)
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
-def test_a_block_runs(block: str) -> None:
-    exec(compile(block, README.name, "exec"), {"__name__": "readme"})
+@pytest.mark.parametrize("name", BLOCKS)
+def test_a_block_runs(name: str) -> None:
+    exec(compile(BLOCKS[name], name, "exec"), {"__name__": "readme"})

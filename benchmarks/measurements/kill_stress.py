@@ -27,10 +27,10 @@ from benchmarks.measurements.loader import moving_disc
 from cola_env.errors import ColaWorldError
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.command import command
+from cola_train.console import progress_bar
 from cola_train.data.clips import Clips, TrainingData
 from cola_train.evaluation.controllability import controllability
 from cola_train.phases import FlowMatching, Phase, Reconstruction
-from cola_train.progress import progress_bar
 from cola_train.trainer import Trainer, TrainerConfig
 
 READY = 120.0

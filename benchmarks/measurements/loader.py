@@ -27,12 +27,12 @@ from cola_env.models.precision import autocast
 from cola_env.models.sizes import MODEL_SIZES
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.command import command
+from cola_train.data.batches import batches
 from cola_train.data.clips import TrainingData
 from cola_train.data.lerobot_writer import LeRobotWriter
-from cola_train.data.loader import batches
-from cola_train.data.training_data import DataSources, LoadingConfig
+from cola_train.data.sources import DataSources, LoadingConfig
 from cola_train.data.video import VideoWriter
-from cola_train.phases import FlowMatching
+from cola_train.phases import FlowMatching, Step
 
 LEARNS = ["stdit", "conditioner", "idm", "quantizer"]
 
@@ -104,7 +104,7 @@ def trained_clips_a_second(data: TrainingData, model: ColaWorldModel, phase: Flo
         start = time.perf_counter()
         with autocast(model.device):
             generator = torch.Generator().manual_seed(step)
-            loss = phase.loss(model, batch, step, generator, prepared).value
+            loss = phase.loss(model, batch, Step(step, generator, prepared)).value
         model.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -22,31 +23,35 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
+from safetensors.torch import save_file
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.harness import command_line, machine, matmul_peak, peak_resident, timed
-from benchmarks.measurements.paper_weights import publish_network, publish_vae
-from benchmarks.vp2_protocol.records import plain
+from benchmarks.harness import command_line, machine, matmul_peak, peak_resident, plain, timed
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_text
-from cola_env.models.autoencoders.vae import VAEConfig
+from cola_env.models.autoencoders.vae import SCALE, SHIFT, OpenSoraVAE, VAEConfig
 from cola_env.models.loading import pick_device
 from cola_env.models.sizes import PAPER
-from cola_env.models.stdit import STDiTConfig
+from cola_env.models.stdit import STDiT, STDiTConfig
+from cola_env.models.transformer import rotary_frequencies
 from cola_env.models.world_model import ColaWorldModel
 from cola_env.processes import deaths_told
 from cola_train.command import command
 from cola_train.data.clips import Clips
 from cola_train.describe import describe
-from cola_train.phases import FlowMatching
+from cola_train.phases import FlowMatching, Step
 
 Result = dict[str, Any]
 
 NEEDED_GIB = {"load": 5, "train": 12, "predict": 8}  # of main memory, at full depth on a CPU
 
+SHARD_BYTES = 2**30
+CAPTIONS = (300, 4096)  # tokens and width of the text that the network was trained on
+
 
 @dataclass(frozen=True)
-class Settings:
+class PaperSizeConfig:
     """Those of conf/paper_size.yaml. Raises ColaWorldError for an unknown part."""
 
     parts: list[str]
@@ -74,7 +79,7 @@ class Settings:
         return {name: getattr(self, name) for name in ("depth", "frames", "compile", "attention")}
 
 
-def load_model(settings: Settings) -> ColaWorldModel:
+def load_model(settings: PaperSizeConfig) -> ColaWorldModel:
     """The paper's model in bfloat16 from the files that ``publish`` wrote, on its device."""
     torch.manual_seed(0)
     folder = settings.folder
@@ -88,7 +93,7 @@ def load_model(settings: Settings) -> ColaWorldModel:
     return model.to(pick_device(settings.device))
 
 
-def publish(settings: Settings) -> None:
+def publish(settings: PaperSizeConfig) -> None:
     """Random weights in the published layout, unless they are there."""
     done = settings.folder / "complete"
     if not done.exists():
@@ -99,7 +104,7 @@ def publish(settings: Settings) -> None:
         done.touch()
 
 
-def load(settings: Settings) -> Result:
+def load(settings: PaperSizeConfig) -> Result:
     start = time.perf_counter()
     model = load_model(settings)
     seconds = time.perf_counter() - start
@@ -107,7 +112,7 @@ def load(settings: Settings) -> Result:
     return {"seconds": seconds, "parameters": sizes}
 
 
-def train(settings: Settings) -> Result:
+def train(settings: PaperSizeConfig) -> Result:
     """One optimiser step of end-to-end training: flow matching through the latent actions.
 
     Its operations are three times those of the forward pass; what is recomputed does not count.
@@ -133,7 +138,7 @@ def train(settings: Settings) -> Result:
         phase.batch_size, phase.clip = batch, settings.frames
         with torch.autocast(model.device.type, dtype=torch.bfloat16):
             drawn = phase.draw(clips, generator, phase.batch_size).to(model.device)
-            loss = phase.loss(model, drawn, 0, generator, prepared).value
+            loss = phase.loss(model, drawn, Step(0, generator, prepared)).value
         loss.backward()
         if not torch.isfinite(loss):
             raise ColaWorldError("The loss of the training step is not finite.")
@@ -148,7 +153,7 @@ def train(settings: Settings) -> Result:
     return {"learned": sum(p.numel() for p in learned), "batches": batches}
 
 
-def predict(settings: Settings) -> Result:
+def predict(settings: PaperSizeConfig) -> Result:
     """One prediction of ``frames`` frames: 10 sampling steps with guidance, then the VAE."""
     model = load_model(settings).eval()
     size = model.config.image_size
@@ -162,7 +167,11 @@ def predict(settings: Settings) -> Result:
     return {"batches": measure(step, model.device)}
 
 
-PARTS: dict[str, Callable[[Settings], Result]] = {"load": load, "train": train, "predict": predict}
+PARTS: dict[str, Callable[[PaperSizeConfig], Result]] = {
+    "load": load,
+    "train": train,
+    "predict": predict,
+}
 
 
 def measure(
@@ -206,7 +215,7 @@ def available_gib() -> float:
     return free[0] if free else float("inf")
 
 
-def run_part(name: str, settings: Settings) -> Result:
+def run_part(name: str, settings: PaperSizeConfig) -> Result:
     """In a process of its own; ColaWorldError when memory is short or the process is killed."""
     if available_gib() < NEEDED_GIB[name]:
         raise ColaWorldError(
@@ -217,12 +226,12 @@ def run_part(name: str, settings: Settings) -> Result:
         return process.submit(measured_alone, name, settings).result()
 
 
-def measured_alone(name: str, settings: Settings) -> Result:
+def measured_alone(name: str, settings: PaperSizeConfig) -> Result:
     result = PARTS[name](settings)
     return result | {"peak_ram_gib": peak_resident() / 2**30}
 
 
-def results(settings: Settings) -> Iterator[tuple[str, Result]]:
+def results(settings: PaperSizeConfig) -> Iterator[tuple[str, Result]]:
     """The parts and their results, those that ``settings.out`` lacks newly measured and kept there.
 
     Raises ColaWorldError when a part cannot run.
@@ -242,9 +251,96 @@ def results(settings: Settings) -> Iterator[tuple[str, Result]]:
         yield name, done[name]
 
 
+def publish_network(folder: Path, config: STDiTConfig, captions: tuple[int, int] = CAPTIONS) -> int:
+    """Write an STDiT3 with its text parts, bfloat16, in shards; how many numbers it has."""
+    dim, (tokens, width) = config.hidden_size, captions
+    shapes = {name: tuple(value.shape) for name, value in on_meta(STDiT, config).items()}
+    patch = (dim, config.in_channels, 1, config.patch_size, config.patch_size)
+    shapes["x_embedder.proj.weight"] = patch
+    shapes["x_embedder.proj.bias"] = shapes.pop("x_embedder.bias")
+    del shapes["x_embedder.weight"]
+    for kind in ("spatial", "temporal"):
+        for i in range(config.depth):
+            block = f"{kind}_blocks.{i}.cross_attn"
+            for part, size in {"q_linear": dim, "kv_linear": 2 * dim, "proj": dim}.items():
+                shapes |= {f"{block}.{part}.weight": (size, dim), f"{block}.{part}.bias": (size,)}
+    shapes["y_embedder.y_embedding"] = (tokens, width)
+    for part, size in {"fc1": width, "fc2": dim}.items():
+        shapes[f"y_embedder.y_proj.{part}.weight"] = (dim, size)
+        shapes[f"y_embedder.y_proj.{part}.bias"] = (dim,)
+    frozen = {"rope.freqs": rotary_frequencies(dim // config.num_heads)}
+    count = save_shards(folder, chain(random_tensors(shapes), frozen.items()))
+    published = {
+        "in_channels": config.in_channels,
+        "hidden_size": dim,
+        "depth": config.depth,
+        "num_heads": config.num_heads,
+        "mlp_ratio": config.mlp_ratio,
+        "patch_size": [1, config.patch_size, config.patch_size],
+        "pred_sigma": config.pred_sigma,
+        "qk_norm": True,
+        "input_sq_size": 512,
+    }
+    (folder / "config.json").write_text(json.dumps(published, indent=1) + "\n")
+    return count
+
+
+def publish_vae(folder: Path, config: VAEConfig) -> int:
+    """Write the VAE, bfloat16, in shards; how many numbers it has."""
+    shapes = {
+        name.replace("spatial_vae.", "spatial_vae.module."): tuple(value.shape)
+        for name, value in on_meta(OpenSoraVAE, config).items()
+    }
+    constants = {
+        name: torch.tensor(values).view(1, -1, 1, 1, 1)
+        for name, values in {"shift": SHIFT, "scale": SCALE}.items()
+    }
+    return save_shards(folder, chain(random_tensors(shapes), constants.items()))
+
+
+def on_meta(kind: Callable[..., nn.Module], config: object) -> dict[str, Tensor]:
+    with torch.device("meta"):
+        return kind(config).state_dict()
+
+
+def random_tensors(shapes: dict[str, tuple[int, ...]]) -> Iterator[tuple[str, Tensor]]:
+    """Normal weights of standard deviation 0.02; norms are 1 and biases 0, as at a start."""
+    for name, shape in shapes.items():
+        if "norm" in name and name.endswith("weight"):
+            yield name, torch.ones(shape, dtype=torch.bfloat16)
+        elif name.endswith("bias"):
+            yield name, torch.zeros(shape, dtype=torch.bfloat16)
+        else:
+            yield name, torch.randn(shape, dtype=torch.bfloat16) * 0.02
+
+
+def save_shards(folder: Path, tensors: Iterable[tuple[str, Tensor]]) -> int:
+    """Write ``tensors`` in files of about SHARD_BYTES, and an index; how many numbers they are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weight_map: dict[str, str] = {}
+    shard: dict[str, Tensor] = {}
+    count = 0
+
+    def write() -> None:
+        file = f"model-{len(set(weight_map.values())) + 1:05d}.safetensors"
+        save_file(shard, folder / file)
+        weight_map.update(dict.fromkeys(shard, file))
+        shard.clear()
+
+    for name, tensor in tensors:
+        shard[name] = tensor
+        count += tensor.numel()
+        if sum(t.nbytes for t in shard.values()) > SHARD_BYTES:
+            write()
+    write()
+    index = {"metadata": {}, "weight_map": weight_map}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n")
+    return count
+
+
 @command("paper_size")
 def main(config: DictConfig) -> None:
-    for name, result in results(Settings(**plain(config))):
+    for name, result in results(PaperSizeConfig(**plain(config))):
         print(name, json.dumps(result))
 
 

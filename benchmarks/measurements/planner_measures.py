@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness import peak_resident
-from benchmarks.measurements.planner_methods import ELITES, ITERATIONS, SAMPLES, Method
+from benchmarks.measurements.planner_methods import ELITES, ITERATIONS, SAMPLES, ComparedPlanner
 from benchmarks.measurements.planner_problems import ACTIONS, HORIZON, Noisy, NoisyAlike, Problems
 from planners import CEM, ICEM, MPPI, WhiteNoise
-from planners.adapters.foreign import OnDevice, Problem
+from planners.adapters.foreign import OnDevice, PlanRequest
 
 Calls = dict[str, Callable[[], Any]]
 
@@ -32,7 +32,7 @@ SPACE = SimpleNamespace(low=-np.ones(ACTIONS), high=np.ones(ACTIONS), shape=(ACT
 
 
 def quality(
-    methods: list[Method], problems: dict[str, Problems], seeds: int
+    methods: list[ComparedPlanner], problems: dict[str, Problems], seeds: int
 ) -> dict[str, dict[str, list[float | None]]]:
     """kind -> planner -> what its plan is worth in each instance, the mean over the seeds.
 
@@ -51,7 +51,7 @@ def quality(
     return results
 
 
-def _costs(method: Method, instances: Problems, seed: int) -> Tensor:
+def _costs(method: ComparedPlanner, instances: Problems, seed: int) -> Tensor:
     """(P,): the true costs of the plans, NaN where there is none."""
     torch.manual_seed(seed)  # of the costs' own noise
     if method.batched:
@@ -60,7 +60,7 @@ def _costs(method: Method, instances: Problems, seed: int) -> Tensor:
     return torch.cat([_cost_of_plans(method, row, seed) for row in rows])
 
 
-def _cost_of_plans(method: Method, instances: Problems, seed: int) -> Tensor:
+def _cost_of_plans(method: ComparedPlanner, instances: Problems, seed: int) -> Tensor:
     cost: Any = (
         NoisyAlike(instances.parameters)
         if method.seeded
@@ -172,11 +172,11 @@ def _torchrl(batch: int, device: str) -> Calls:
     tensordict = importlib.import_module("tensordict")
     adapter = importlib.import_module("planners.adapters.torchrl")
     known = _costs_of_nothing(batch, device)
-    problem = Problem(
+    request = PlanRequest(
         OnDevice(lambda actions: known, torch.device(device)), SPACE, 1, None, 0, batch
     )
     planner = modules.CEMPlanner(
-        adapter.CostEnv(problem),
+        adapter.CostEnv(request),
         planning_horizon=HORIZON,
         optim_steps=ITERATIONS,
         num_candidates=SAMPLES,

@@ -34,7 +34,7 @@ SAMPLES, ITERATIONS, ELITES = 512, 5, 26
 
 
 @dataclass(frozen=True)
-class Method:
+class ComparedPlanner:
     """`planner` has our `plan`; `batched`: it plans for many problems at the price of one call."""
 
     name: str
@@ -45,7 +45,7 @@ class Method:
     seeded: bool = False  # its cost draws common random numbers
 
 
-def ours() -> list[Method]:
+def ours() -> list[ComparedPlanner]:
     budget: dict[str, Any] = {
         "horizon": HORIZON,
         "num_samples": SAMPLES,
@@ -73,19 +73,22 @@ def ours() -> list[Method]:
         "CEM + LBFGS": Chain([CEM(**budget | {"iterations": 3}), LBFGS(horizon=HORIZON)]),
     }
     return [
-        *(Method(name, "ours", planner) for name, planner in sampling.items()),
-        Method("ICEM common noise a plan", "ours", ICEM(**budget), seeded=True),
-        Method(
+        *(ComparedPlanner(name, "ours", planner) for name, planner in sampling.items()),
+        ComparedPlanner("ICEM common noise a plan", "ours", ICEM(**budget), seeded=True),
+        ComparedPlanner(
             "ICEM common noise an iteration",
             "ours",
             ICEM(common_noise="iteration", **budget),
             seeded=True,
         ),
-        *(Method(name, "ours", planner, gradients=True) for name, planner in descent.items()),
+        *(
+            ComparedPlanner(name, "ours", planner, gradients=True)
+            for name, planner in descent.items()
+        ),
     ]
 
 
-def stable_worldmodel() -> list[Method]:
+def stable_worldmodel() -> list[ComparedPlanner]:
     solvers = importlib.import_module("stable_worldmodel.solver")
     from planners.adapters.stable_worldmodel import SolverPlanner
 
@@ -105,7 +108,7 @@ def stable_worldmodel() -> list[Method]:
         "GD": (solvers.GradientSolver, starts | {"optimizer_kwargs": {"lr": 0.05}}),
     }
     return [
-        Method(
+        ComparedPlanner(
             f"swm {name}",
             "swm",
             SolverPlanner(solver, HORIZON, **settings),
@@ -122,25 +125,29 @@ class _Advantage(torch.nn.Module):
         return tensordict.set("advantage", tensordict["next", "reward"])
 
 
-def torchrl() -> list[Method]:
+def torchrl() -> list[ComparedPlanner]:
     modules = importlib.import_module("torchrl.modules")
     from planners.adapters.torchrl import TorchRLPlanner
 
     budget: dict[str, Any] = {"optim_steps": ITERATIONS, "num_candidates": SAMPLES, "top_k": ELITES}
     mppi = budget | {"advantage_module": _Advantage(), "temperature": 1.0}
     return [
-        Method("TorchRL CEM", "TorchRL", TorchRLPlanner(modules.CEMPlanner, HORIZON, **budget)),
-        Method("TorchRL MPPI", "TorchRL", TorchRLPlanner(modules.MPPIPlanner, HORIZON, **mppi)),
+        ComparedPlanner(
+            "TorchRL CEM", "TorchRL", TorchRLPlanner(modules.CEMPlanner, HORIZON, **budget)
+        ),
+        ComparedPlanner(
+            "TorchRL MPPI", "TorchRL", TorchRLPlanner(modules.MPPIPlanner, HORIZON, **mppi)
+        ),
     ]
 
 
-def pytorch_mppi() -> list[Method]:
+def pytorch_mppi() -> list[ComparedPlanner]:
     library = importlib.import_module("pytorch_mppi")
     from planners.adapters.pytorch_mppi import PytorchMPPIPlanner
 
     budget = {"num_samples": SAMPLES, "iterations": ITERATIONS}
     return [
-        Method(
+        ComparedPlanner(
             f"pytorch_mppi {name}",
             "pytorch_mppi",
             PytorchMPPIPlanner(getattr(library, name), HORIZON, **budget),
@@ -150,7 +157,7 @@ def pytorch_mppi() -> list[Method]:
     ]
 
 
-def all_methods(say: Callable[[str], None] = print) -> list[Method]:
+def all_methods(say: Callable[[str], None] = print) -> list[ComparedPlanner]:
     """All that can be imported here; `say` is told of the others."""
     found = ours()
     for library in (stable_worldmodel, torchrl, pytorch_mppi):

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cola_train.progress import progress_bar
+from cola_train.console import progress_bar
 
 
 @dataclass(frozen=True)

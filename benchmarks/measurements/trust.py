@@ -29,9 +29,9 @@ from cola_env.models.world_model import ColaWorldModel
 from cola_env.scoring.trust import TRUSTED, Agreement, Recognition, find_signal, psnr
 from cola_env.worlds import ROBODESK
 from cola_train.command import command
+from cola_train.console import progress_bar
 from cola_train.data.lerobot_writer import LeRobotWriter
 from cola_train.data.sources import open_source
-from cola_train.progress import progress_bar
 from planners import CEM, MPC, AR1Noise
 
 WINDOW = 8

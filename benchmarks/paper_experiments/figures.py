@@ -6,14 +6,6 @@ from collections.abc import Sequence
 from functools import partial
 from statistics import fmean, linear_regression
 
-from benchmarks.paper_experiments.measures import (
-    HEALTH,
-    Curve,
-    curve,
-    final_health,
-    health_curve,
-    held_out,
-)
 from benchmarks.paper_experiments.plots import (
     LABELS,
     draw_strips,
@@ -21,16 +13,26 @@ from benchmarks.paper_experiments.plots import (
     plot_curves,
     plot_health,
 )
-from benchmarks.paper_experiments.report import Claim, Result, spread
-from benchmarks.paper_experiments.runs import Study
+from benchmarks.paper_experiments.study import (
+    HEALTH,
+    Curve,
+    Study,
+    curve,
+    final_health,
+    health_curve,
+    held_out,
+)
 from benchmarks.paper_experiments.verdicts import (
     COLLAPSED,
     HEALTHY,
+    Claim,
     HealthCurve,
+    Result,
     expect,
     last_half,
     positive,
     provided,
+    spread,
     state,
 )
 from cola_env.models.loading import load_model

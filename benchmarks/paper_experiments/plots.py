@@ -12,7 +12,7 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.paper_experiments.measures import HEALTH, Curve
+from benchmarks.paper_experiments.study import HEALTH, Curve
 from benchmarks.paper_experiments.verdicts import (
     LEAST_ENTROPY,
     LEAST_UTILISATION,

@@ -6,8 +6,8 @@ a two-sided paired t-test at 5 % finds the paper's difference, or half of it, wi
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ import numpy as np
 from scipy.stats import nct, t
 
 from cola_env.errors import ColaWorldError
+from cola_train.console import ending
 
 ALPHA, POWER, MOST = 0.05, 0.8, 1000
 
@@ -167,10 +168,13 @@ def table(folder: Path) -> str:
 
 
 def main() -> None:
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/results/paper")
-    if not any(folder.glob("*.json")):
-        sys.exit(str(ColaWorldError(f"{folder} holds no results of benchmarks.paper.")))
-    print(table(folder))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("docs/results/paper"))
+    folder = parser.parse_args().folder
+    with ending():
+        if not any(folder.glob("*.json")):
+            raise ColaWorldError(f"{folder} holds no results of benchmarks.paper.")
+        print(table(folder))
 
 
 if __name__ == "__main__":

@@ -9,10 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.merge import merge_results
-from benchmarks.paper_experiments.measures import QUALITY, last, quality
-from benchmarks.paper_experiments.report import Claim, Result, spread
-from benchmarks.paper_experiments.runs import Study, as_list
-from benchmarks.paper_experiments.verdicts import INCONCLUSIVE, Verdict, positive
+from benchmarks.paper_experiments.study import QUALITY, Study, as_list, last, quality
+from benchmarks.paper_experiments.verdicts import (
+    INCONCLUSIVE,
+    Claim,
+    Result,
+    Verdict,
+    positive,
+    spread,
+)
 from benchmarks.vp2_protocol.results import Row, cell, overall, paired_differences, pooled
 from cola_env.errors import ColaWorldError
 

@@ -1,22 +1,27 @@
-"""What the numbers of several seeds say about a claim: pure functions, as docs/paper.md states."""
+"""What the numbers of several seeds say about the paper's claims, by the rules of docs/paper.md,
+and how an experiment's outcome is written: as Markdown beside its picture and as JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from math import sqrt
+from pathlib import Path
 from statistics import fmean, median, stdev
+from typing import Any
 
-from cola_env.models.latent_action.codebook import CodebookHealth
+from scipy.stats import t
+
+from benchmarks.harness import command_line
+from cola_env.files import write_text
+from cola_env.models.latent_action.codebook_health import CodebookHealth
 
 REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE = "reproduced", "not reproduced", "inconclusive"
 COLLAPSED, HEALTHY, MIXED = "collapsed", "healthy", "mixed"
 
 LEAST_UTILISATION, MOST_USAGE, LEAST_ENTROPY = 0.2, 0.5, 1.0
 """The paper's thresholds of collapse: share of the codes, share of the actions, nats."""
-
-STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-"""97.5 % quantiles of Student's t for 1 to 9 degrees of freedom; the last serves beyond."""
 
 HealthCurve = Mapping[int, CodebookHealth]
 """Of a codebook along training, by step."""
@@ -88,8 +93,7 @@ def positive(differences: Sequence[float], unit: str) -> Verdict:
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
     """The 95 % Student interval (low, high) of the mean of at least two values."""
-    quantile = STUDENT[min(len(values) - 1, len(STUDENT)) - 1]
-    half = quantile * stdev(values) / sqrt(len(values))
+    half = float(t.ppf(0.975, len(values) - 1)) * stdev(values) / sqrt(len(values))
     return fmean(values) - half, fmean(values) + half
 
 
@@ -110,3 +114,83 @@ def together(verdicts: Sequence[Verdict]) -> str:
 
 def seeds(count: int) -> str:
     return "1 seed" if count == 1 else f"{count} seeds"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What the paper says, and what our numbers say about it."""
+
+    text: str
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Result:
+    """An experiment's outcome.
+
+    numbers: per seed, for the JSON file; head, rows: of the Markdown table of numbers;
+    draw: writes the PNG file.
+    """
+
+    title: str
+    claims: Sequence[Claim]
+    numbers: dict[str, Any]
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    draw: Callable[[Path], None] | None = None
+    notes: Sequence[str] = field(default_factory=tuple)
+
+    @property
+    def outcome(self) -> str:
+        return together([claim.verdict for claim in self.claims])
+
+
+def write_result(name: str, result: Result, setting: str, out: Path) -> None:
+    """OUT/NAME.md, .json and .png; ``setting`` says at what size and on which data."""
+    out.mkdir(parents=True, exist_ok=True)
+    if result.draw is not None:
+        result.draw(out / f"{name}.png")
+    write_text(out / f"{name}.md", markdown(name, result, setting))
+    stored = {
+        "title": result.title,
+        "outcome": result.outcome,
+        "claims": [asdict(claim) for claim in result.claims],
+        "setting": setting,
+        "command": command_line("benchmarks.paper"),
+        "numbers": result.numbers,
+    }
+    write_text(out / f"{name}.json", json.dumps(stored, indent=1) + "\n")
+
+
+def markdown(name: str, result: Result, setting: str) -> str:
+    claims = [
+        [claim.text, f"**{claim.verdict.outcome}**", claim.verdict.reason]
+        for claim in result.claims
+    ]
+    parts = [
+        f"# {result.title}: {result.outcome}",
+        setting,
+        table(["the paper says", "verdict", "our numbers"], claims),
+        *([f"![{result.title}]({name}.png)"] if result.draw is not None else []),
+        table(result.head, result.rows),
+        *result.notes,
+        f"`{command_line('benchmarks.paper')}`",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def summary(out: Path) -> str:
+    """A line an experiment that has a result in ``out``."""
+    found = [json.loads(path.read_text()) for path in sorted(out.glob("[ft]*_*.json"))]
+    return table(["experiment", "outcome"], [[each["title"], each["outcome"]] for each in found])
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """The mean of the seeds and their range: '2.31 (2.10 to 2.52)'."""
+    mean, *ends = (f"{x:.{digits}f}" for x in (fmean(values), min(values), max(values)))
+    return mean if len(values) == 1 else f"{mean} ({ends[0]} to {ends[1]})"

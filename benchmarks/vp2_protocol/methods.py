@@ -1,4 +1,5 @@
-"""The methods that a run compares: what each imagines with, plans with, and is known by."""
+"""The methods that a run compares, made of its settings: what each imagines with, plans with, and
+is known by."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -7,42 +8,41 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from benchmarks.vp2_protocol.agents import check_random
-from benchmarks.vp2_protocol.dynamics import (
+from benchmarks.harness import plain
+from benchmarks.vp2_protocol.planning import (
     CopyDynamics,
     Dynamics,
     SimulatorDynamics,
+    VideoPredictionDynamics,
     WorldModelDynamics,
-    check_screen,
-    make_foreign,
 )
-from benchmarks.vp2_protocol.records import (
-    WITHOUT_CHECKPOINT,
-    ModelSpec,
-    fingerprint,
-    members,
-    plain,
-)
+from benchmarks.vp2_protocol.records import fingerprint
 from cola_env.checkpoints import checkpoint_files, find_checkpoint
-from cola_env.errors import ColaWorldError
+from cola_env.errors import ColaWorldError, in_short
 from cola_env.models.loading import load_model
 from cola_env.models.world_model import ColaWorldModel
-from cola_env.scoring.classifier import (
+from cola_env.scoring.ensembles import ClassifierEnsemble, Combination
+from cola_env.scoring.rewards import is_judged
+from cola_env.scoring.success_classifier import (
     TaskClassifier,
     find_classifier,
     load_classifier,
     weight_files,
 )
-from cola_env.scoring.ensembles import ClassifierEnsemble, Combination
-from cola_env.scoring.rewards import is_judged
 from cola_env.scoring.vp2_classifier import IMAGE_SIZE
 from cola_env.simulators.pool import SimulatorPool
 from cola_env.simulators.rendering import check_same_profile
 from cola_env.worlds import WorldInfo
 
+SHIPPED_MODELS = ("cola", "direct", "random")
+WITHOUT_CHECKPOINT = ("simulator", "random", "copy")
+
+ModelSpec = str | Mapping[str, Any]
+"""A name, a folder, a hub id, several of them joined by "+", or {"_target_": ..., **arguments}."""
 MakeDynamics = Callable[[SimulatorPool], Sequence[Dynamics]]
 
 
@@ -61,7 +61,7 @@ class Method:
     settings: dict[str, Any]
 
 
-class Checkpoints:
+class NamedModels:
     """The checkpoints that a run names, each loaded once."""
 
     def __init__(
@@ -118,7 +118,7 @@ def _able(name: str, model: ColaWorldModel, action_dim: int) -> ColaWorldModel:
 def make_method(
     label: str,
     spec: ModelSpec,
-    models: Checkpoints,
+    models: NamedModels,
     config: DictConfig,
     tasks: Sequence[str],
     rendering: str,
@@ -156,7 +156,7 @@ def ensemble(config: DictConfig) -> Combination:
 
 
 def _dynamics(
-    spec: ModelSpec, models: Checkpoints, config: DictConfig, device: torch.device
+    spec: ModelSpec, models: NamedModels, config: DictConfig, device: torch.device
 ) -> tuple[MakeDynamics, dict[str, Any]]:
     if spec == "simulator":
         return lambda pool: [SimulatorDynamics(pool, device)], {"checkpoint": None}
@@ -245,7 +245,7 @@ def make_planner(settings: dict[str, Any]) -> Any:
             settings = {k: v for k, v in given if k in taken or k.startswith("_")}
         planner = hydra.utils.instantiate(settings)
     except Exception as error:
-        told = " ".join(str(error).split())
+        told = in_short(error)
         raise ColaWorldError(
             f"The planner {settings.get('_target_')} cannot be built: {told}"
         ) from error
@@ -255,3 +255,116 @@ def make_planner(settings: dict[str, Any]) -> Any:
             "warm_start, seed, batch)."
         )
     return planner
+
+
+def make_foreign(spec: Mapping[str, Any], device: torch.device, context: int) -> Dynamics:
+    """Build the model of `_target_`, with the other keys as its arguments.
+
+    context: real frames that the run keeps for it.
+    Raises ColaWorldError when it cannot be built, is neither of the two, or needs more frames.
+    """
+    target = spec.get("_target_")
+    try:
+        model = hydra.utils.instantiate(dict(spec))
+    except Exception as error:
+        told = in_short(error)
+        raise ColaWorldError(f"The model {target} cannot be built: {told}") from error
+    if hasattr(model, "imagine") and hasattr(model, "device"):
+        dynamics: Dynamics = model
+        return dynamics
+    if not callable(model):
+        raise ColaWorldError(
+            f"The model {target} is neither a callable of {{'video', 'actions'}} nor has it "
+            "imagine(problem) and a device."
+        )
+    predictor = VideoPredictionDynamics(model, device)
+    if predictor.context < 1:
+        raise ColaWorldError(f"The model {target} sees num_context={predictor.context} frames.")
+    if predictor.context > context:
+        raise ColaWorldError(
+            f"The model {target} sees num_context={predictor.context} frames, but the run keeps "
+            f"{context}: give context={predictor.context}."
+        )
+    return predictor
+
+
+def check_screen(config: DictConfig) -> dict[str, Any]:
+    """What the screen adds to a run's identity: {} for none; ColaWorldError for an unknown one."""
+    if config.screen is None:
+        return {}
+    if config.screen != "latent":
+        raise ColaWorldError(f"Unknown screen '{config.screen}'; choose screen=latent or null.")
+    if config.screen_factor < 2:
+        raise ColaWorldError(
+            f"screen_factor={config.screen_factor} screens nothing: give 2 or more, or screen=null."
+        )
+    return {"screen": config.screen, "screen_factor": config.screen_factor}
+
+
+def check_spread(name: str, value: float | Sequence[float], action_dim: int) -> None:
+    """ColaWorldError for what is no standard deviation of actions, nor one for each component."""
+    spread = np.atleast_1d(value)
+    if spread.shape not in ((1,), (action_dim,)) or not (spread >= 0).all():
+        raise ColaWorldError(
+            f"{name}={value} must be a standard deviation of 0 or more, or one for each of the "
+            f"{action_dim} components of an action."
+        )
+
+
+def check_random(settings: Mapping[str, Any], action_dim: int) -> dict[str, Any]:
+    """What model=random adds to a run's identity; ColaWorldError for what it cannot draw."""
+    check_spread("random.scale", settings["scale"], action_dim)
+    if not 0 <= settings["correlation"] < 1:
+        raise ColaWorldError(f"random.correlation={settings['correlation']} must be in [0, 1).")
+    return {"random": dict(settings)}
+
+
+def names(value: str | Mapping[str, Any] | Sequence[ModelSpec] | None) -> dict[str, ModelSpec]:
+    """{label: model} of names, folders, hub ids, "label:folder" and {label: ...}, one or several.
+
+    None means SHIPPED_MODELS. Without a label of its own a folder is labelled with its path, the
+    slashes replaced, so that the label can name a folder again. Raises ColaWorldError for none, or
+    two of one label.
+    """
+    value = SHIPPED_MODELS if value is None else value
+    listed = [value] if isinstance(value, str | Mapping) else list(value)
+    pairs = [pair for given in listed for pair in _labelled(given)]
+    found = dict(pairs)
+    if not found or len(found) != len(pairs):
+        raise ColaWorldError(
+            f"model={listed} must name at least one model, and each under a label of its own: "
+            "model=[label:folder,label:folder]."
+        )
+    return found
+
+
+def _labelled(given: ModelSpec) -> list[tuple[str, ModelSpec]]:
+    if isinstance(given, Mapping):
+        if "_target_" in given:
+            raise ColaWorldError(
+                "A model of your own needs a label: model=[{mine:{_target_:my_package.Model}}]."
+            )
+        return [(str(label), model) for label, model in given.items()]
+    label, colon, name = given.partition(":")
+    return [(label.strip("/").replace("/", "--"), name if colon else given)]
+
+
+def members(name: str) -> list[str]:
+    """The models of an ensemble "first+second", or the one model of that name."""
+    return [name] if Path(name).exists() else name.split("+")
+
+
+def choose_tasks(value: str | Sequence[str], available: tuple[str, ...]) -> list[str]:
+    """The tasks asked for ("all" for every one); ColaWorldError for one without goals."""
+    if value == "all":
+        return list(available)
+    tasks = list(dict.fromkeys([value] if isinstance(value, str) else value))
+    if not tasks:
+        raise ColaWorldError("tasks is empty; name at least one, or tasks=all.")
+    for task in tasks:
+        if task not in available:
+            raise ColaWorldError(
+                f"There are no goals for task '{task}'; choose tasks=all or some of "
+                f"{', '.join(available)}."
+            )
+    return tasks

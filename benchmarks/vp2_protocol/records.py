@@ -1,4 +1,5 @@
-"""What a run is asked to do, and its finished episodes on disk, from which a killed run goes on."""
+"""The rules of a run, and its finished episodes on disk, from which a killed run goes on: a record
+and a video each."""
 
 import hashlib
 import json
@@ -9,19 +10,26 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
 from cola_env.errors import ColaWorldError
-from cola_env.files import write_text
+from cola_env.files import write_atomically, write_text
 from cola_env.scoring.rewards import RewardName, check_reward
 
-SHIPPED_MODELS = ("cola", "direct", "random")
-WITHOUT_CHECKPOINT = ("simulator", "random", "copy")
 JUDGES = ("tick", "vp2")
 ADDED = ("warmup_steps", "idle_steps", "sum_over_time", "judge")
 
-ModelSpec = str | Mapping[str, Any]
-"""A name, a folder, a hub id, several of them joined by "+", or {"_target_": ..., **arguments}."""
+Frame = NDArray[np.uint8]
+
+PANEL = 192
+CAPTION = 22
+GAP = 6
+BACKGROUND = (24, 26, 31)
+GREEN = (70, 200, 120)
+FRAMES_PER_SECOND = 4
+HOLD = 6
 
 
 @dataclass(frozen=True)
@@ -82,62 +90,6 @@ class Rules:
         that the folders of earlier runs stay theirs."""
         defaults = {name: type(self).__dataclass_fields__[name].default for name in ADDED}
         return {k: v for k, v in asdict(self).items() if k not in ADDED or v != defaults[k]}
-
-
-def plain(config: Any) -> Any:
-    """A setting without OmegaConf's wrapping."""
-    return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
-
-
-def names(value: str | Mapping[str, Any] | Sequence[ModelSpec] | None) -> dict[str, ModelSpec]:
-    """{label: model} of names, folders, hub ids, "label:folder" and {label: ...}, one or several.
-
-    None means SHIPPED_MODELS. Without a label of its own a folder is labelled with its path, the
-    slashes replaced, so that the label can name a folder again. Raises ColaWorldError for none, or
-    two of one label.
-    """
-    value = SHIPPED_MODELS if value is None else value
-    listed = [value] if isinstance(value, str | Mapping) else list(value)
-    pairs = [pair for given in listed for pair in _labelled(given)]
-    found = dict(pairs)
-    if not found or len(found) != len(pairs):
-        raise ColaWorldError(
-            f"model={listed} must name at least one model, and each under a label of its own: "
-            "model=[label:folder,label:folder]."
-        )
-    return found
-
-
-def _labelled(given: ModelSpec) -> list[tuple[str, ModelSpec]]:
-    if isinstance(given, Mapping):
-        if "_target_" in given:
-            raise ColaWorldError(
-                "A model of your own needs a label: model=[{mine:{_target_:my_package.Model}}]."
-            )
-        return [(str(label), model) for label, model in given.items()]
-    label, colon, name = given.partition(":")
-    return [(label.strip("/").replace("/", "--"), name if colon else given)]
-
-
-def members(name: str) -> list[str]:
-    """The models of an ensemble "first+second", or the one model of that name."""
-    return [name] if Path(name).exists() else name.split("+")
-
-
-def choose_tasks(value: str | Sequence[str], available: tuple[str, ...]) -> list[str]:
-    """The tasks asked for ("all" for every one); ColaWorldError for one without goals."""
-    if value == "all":
-        return list(available)
-    tasks = list(dict.fromkeys([value] if isinstance(value, str) else value))
-    if not tasks:
-        raise ColaWorldError("tasks is empty; name at least one, or tasks=all.")
-    for task in tasks:
-        if task not in available:
-            raise ColaWorldError(
-                f"There are no goals for task '{task}'; choose tasks=all or some of "
-                f"{', '.join(available)}."
-            )
-    return tasks
 
 
 def fingerprint(*paths: Path) -> str:
@@ -245,3 +197,59 @@ def _record(data: dict[str, Any], model: str, task: str, pair: int) -> EpisodeRe
     if not isinstance(record.success, bool) or not all(map(math.isfinite, numbers)):
         raise ValueError("it holds no measures")
     return replace(record, costs=tuple(record.costs))
+
+
+def side_by_side(
+    real: Frame, imagined: Frame | None, goal: Frame, caption: str, won: bool
+) -> Frame:
+    """One video image of three captioned panels, uint8 RGB; `won` frames the real panel green."""
+    width = 3 * PANEL + 4 * GAP
+    image = Image.new("RGB", (width, PANEL + CAPTION + 2 * GAP), BACKGROUND)
+    draw = ImageDraw.Draw(image)
+    font = ImageFont.load_default(size=13)
+    panels = (("real  " + caption, real), ("imagined", imagined), ("goal", goal))
+    for column, (label, frame) in enumerate(panels):
+        left = GAP + column * (PANEL + GAP)
+        draw.text((left + 2, GAP), label, font=font, fill=(225, 228, 235))
+        if frame is None:
+            draw.rectangle((left, CAPTION + GAP, left + PANEL, CAPTION + GAP + PANEL), (44, 47, 54))
+            draw.text((left + 48, CAPTION + 90), "no imagination", font=font, fill=(140, 145, 155))
+            continue
+        panel = Image.fromarray(frame).resize((PANEL, PANEL), Image.Resampling.BICUBIC)
+        image.paste(panel, (left, CAPTION + GAP))
+    if won:
+        box = (GAP - 3, CAPTION + GAP - 3, GAP + PANEL + 2, CAPTION + GAP + PANEL + 2)
+        draw.rectangle(box, outline=GREEN, width=3)
+    return np.asarray(image)
+
+
+def write_video(
+    path: Path,
+    real: Sequence[Frame],
+    imagined: Sequence[Frame | None],
+    goal: Frame,
+    success: bool,
+) -> None:
+    """Write H.264 that every browser plays, atomically; the last image is held for a while.
+
+    real, imagined: T + 1 uint8 RGB frames each; None where nothing was imagined.
+    """
+    import av
+
+    images = [
+        side_by_side(frame, dream, goal, f"step {t}", success and t == len(real) - 1)
+        for t, (frame, dream) in enumerate(zip(real, imagined, strict=True))
+    ]
+    images += images[-1:] * HOLD
+
+    def write(target: Path) -> None:
+        with av.open(target, "w", format="mp4", options={"movflags": "+faststart"}) as container:
+            stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND)
+            stream.width, stream.height = images[0].shape[1], images[0].shape[0]
+            stream.pix_fmt = "yuv420p"
+            stream.options = {"crf": "25", "preset": "fast", "threads": "1"}
+            for image in images:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            container.mux(stream.encode())
+
+    write_atomically(path, write)

@@ -1,35 +1,58 @@
-"""A whole run: its models, its agents, its episodes, and what is written about them."""
+"""A whole run: its models and agents are made here, its episodes played, batch by batch, and kept.
+
+Episodes are played side by side: the planner decides for a batch, simulator processes act.
+"""
+
+from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import time
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium.spaces import Box
+from numpy.typing import NDArray
 from omegaconf import DictConfig
 
-from benchmarks.vp2_protocol.agents import Agent, MPCAgent, PlanningAgent, RandomActions
-from benchmarks.vp2_protocol.dynamics import make_screen
-from benchmarks.vp2_protocol.episodes import Batch, Episode, play
+from benchmarks.harness import plain
 from benchmarks.vp2_protocol.methods import (
-    Checkpoints,
     Method,
+    NamedModels,
+    check_screen,
+    choose_tasks,
     ensemble,
     make_method,
+    names,
 )
-from benchmarks.vp2_protocol.page import write_video
+from benchmarks.vp2_protocol.planning import (
+    Agent,
+    Decision,
+    LatentScreen,
+    MPCAgent,
+    PlanningAgent,
+    PlanningProblem,
+    RandomActions,
+    Stopwatch,
+)
 from benchmarks.vp2_protocol.records import (
     EpisodeRecord,
+    Frame,
     Rules,
     RunFolder,
-    choose_tasks,
     fingerprint,
-    names,
-    plain,
+    write_video,
 )
 from benchmarks.vp2_protocol.results import protocol_identity
 from cola_env.errors import ColaWorldError
+from cola_env.goals.goal_set import GoalPair
 from cola_env.goals.loading import goals_files, load_goals
 from cola_env.models.loading import pick_device
 from cola_env.scoring.lpips_distance import LPIPS
@@ -56,15 +79,17 @@ class Run:
         if self.rules.judge == "vp2" and self.world is not ROBODESK:
             raise ColaWorldError(f"judge=vp2 and protocol=vp2 are of RoboDesk, not {config.env}.")
         self.combine = ensemble(config)
+        self.screen_factor: int | None = check_screen(config).get("screen_factor")
         self.device = pick_device(config.device)
         torch.set_num_threads(1)
         specs = names(plain(config.model))
-        models = Checkpoints(self.world, specs, self.device)
+        models = NamedModels(self.world, specs, self.device)
         if config.compile:
             models.compile()
         self.goals = load_goals(models.rendering(config.rendering), config.goals, self.world)
         tasks = plain(config.tasks) or self.world.goal_tasks[:DEFAULT_TASKS]
         self.tasks = choose_tasks(tasks, self.goals.tasks)
+        self.pairs = {task: self.goals.of(task)[: self.rules.episodes] for task in self.tasks}
         known = {*self.world.tasks, *self.goals.tasks}
         for task in (plain(config.planner_by_task) or {}).keys() - known:
             raise ColaWorldError(
@@ -77,7 +102,7 @@ class Run:
             for label, spec in specs.items()
         ]
         self.folder = RunFolder(Path(config.out))
-        self.folder.claim(self._identity(), {c.label: c.settings for c in self.methods})
+        self.folder.claim(self._identity(), {each.label: each.settings for each in self.methods})
 
     @property
     def planned(self) -> list[tuple[str, str, int]]:
@@ -86,7 +111,7 @@ class Run:
             (method.label, task, pair)
             for method in self.methods
             for task in self.tasks
-            for pair in range(min(self.rules.episodes, len(self.goals.of(task))))
+            for pair in range(len(self.pairs[task]))
         ]
 
     def records(self) -> list[EpisodeRecord]:
@@ -120,14 +145,14 @@ class Run:
                 for episode in play(self._batches(method, pool), threads):
                     progress(self._save(method.label, episode))
 
-    def _batches(self, method: Method, pool: SimulatorPool) -> Iterator[Batch]:
+    def _batches(self, method: Method, pool: SimulatorPool) -> Iterator[EpisodeBatch]:
         for task in self.tasks:
-            pairs = list(enumerate(self.goals.of(task)))[: self.rules.episodes]
+            pairs = list(enumerate(self.pairs[task]))
             for start in range(0, len(pairs), self.rules.batch_size):
                 part = pairs[start : start + self.rules.batch_size]
                 if all(self.folder.load(method.label, task, index) for index, _ in part):
                     continue
-                yield Batch(part, self._agent(method, task, pool), pool, self.rules)
+                yield EpisodeBatch(part, self._agent(method, task, pool), pool, self.rules)
 
     def _agent(self, method: Method, task: str, pool: SimulatorPool) -> Agent:
         space = Box(-1, 1, self.goals.pairs[0].expert_actions.shape[1:])
@@ -143,10 +168,10 @@ class Run:
             self.rules,
             sequences=128 if self.device.type == "cpu" else 4096,
             combine=self.combine,
-            screen=make_screen(self.config, dynamics[0]),
+            screen=LatentScreen.of(dynamics[0], self.screen_factor),
         )
 
-    def _save(self, label: str, episode: Episode) -> EpisodeRecord:
+    def _save(self, label: str, episode: LiveEpisode) -> EpisodeRecord:
         task = episode.pair.task
         record = EpisodeRecord(
             task=task,
@@ -177,3 +202,149 @@ class Run:
             **protocol_identity(self.config, self.goals.source),
             "device": self.device.type,
         }
+
+
+class EpisodeBatch:
+    """Some episodes of one task, decided for together.
+
+    Random numbers depend on the seed, the task, the first pair and the step alone, so that a
+    batch played again gives the same episodes.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[tuple[int, GoalPair]],
+        agent: Agent,
+        pool: SimulatorPool,
+        rules: Rules,
+    ) -> None:
+        self.task = pairs[0][1].task
+        self.agent = agent
+        self.pool = pool
+        self.rules = rules
+        self.live = [LiveEpisode.start(index, pair) for index, pair in pairs]
+        self._first = pairs[0][0]
+        self._step = -rules.warmup_steps
+        agent.reset(batch=len(pairs))
+
+    def advance(self) -> list[LiveEpisode]:
+        """Decide for every live episode and let the simulators act; returns those that are over."""
+        began = time.perf_counter()
+        still = self._step < self.rules.idle_steps
+        decision = self._stand_still() if still else self.agent.decide(self._problem())
+        count = 1 if still else min(self.rules.replan_every, self.rules.steps - self._step)
+        seconds = (time.perf_counter() - began) / len(self.live)
+        acting = Stopwatch()
+        chosen = decision.actions[:, :count].numpy()
+        jobs = [
+            self.pool.advance(self.task, episode.state, actions)
+            for episode, actions in zip(self.live, chosen, strict=True)
+        ]
+        for i, (episode, job) in enumerate(zip(self.live, jobs, strict=True)):
+            with acting("simulator"):
+                outcome = job.result()
+            taken = len(outcome.frames)
+            episode.frames.extend(outcome.frames)
+            episode.imagined.extend(
+                [None] * taken if decision.imagined is None else decision.imagined[i, :taken]
+            )
+            episode.actions.extend(chosen[i, :taken])
+            episode.state, episode.success = outcome.state, outcome.success
+            episode.seconds += seconds
+            if decision.costs is not None:
+                episode.costs.append(float(decision.costs[i]))
+        for episode in self.live:
+            for name, spent in {**decision.spent, **acting.spent}.items():
+                episode.spent[name] += spent / len(self.live)
+        return self._move_on(count)
+
+    def _stand_still(self) -> Decision:
+        size = self.live[0].pair.expert_actions.shape[-1]
+        return Decision(torch.zeros(len(self.live), 1, size))
+
+    def _move_on(self, count: int) -> list[LiveEpisode]:
+        self._step += count
+        stay = [not e.success and self._step < self.rules.steps for e in self.live]
+        over = [e for e, stays in zip(self.live, stay, strict=True) if not stays]
+        self.live = [e for e, stays in zip(self.live, stay, strict=True) if stays]
+        if over and self.live:
+            self.agent.select(torch.tensor(stay))
+        return over
+
+    def _problem(self) -> PlanningProblem:
+        context = min(self.rules.context, len(self.live[0].frames))
+        frames = np.stack([np.stack(e.frames[-context:]) for e in self.live])
+        goals = np.stack([e.pair.goal_frame for e in self.live])
+        size = self.live[0].pair.expert_actions.shape[-1]
+        past = [
+            np.reshape(e.actions[len(e.actions) - context + 1 :], (-1, size)) for e in self.live
+        ]
+        key = (self.rules.seed, zlib.crc32(self.task.encode()), self._first, self._step)
+        return PlanningProblem(
+            task=self.task,
+            frames=torch.from_numpy(frames),
+            actions=torch.from_numpy(np.stack(past).astype(np.float32)),
+            states=np.stack([e.state for e in self.live]),
+            goals=torch.from_numpy(goals).float() / 255,
+            seed=int(np.random.SeedSequence(key).generate_state(1)[0]),
+        )
+
+
+@dataclass
+class LiveEpisode:
+    """An episode under way; frames and imagined (None: nothing imagined) are T + 1 long."""
+
+    index: int
+    pair: GoalPair
+    state: NDArray[np.float64]
+    frames: list[Frame]
+    imagined: list[Frame | None]
+    actions: list[NDArray[np.float32]] = field(default_factory=list)
+    costs: list[float] = field(default_factory=list)
+    success: bool = False
+    seconds: float = 0.0
+    spent: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    @classmethod
+    def start(cls, index: int, pair: GoalPair) -> LiveEpisode:
+        return cls(index, pair, pair.initial_state, [pair.initial_frame], [None])
+
+    def imagined_psnr(self) -> float | None:
+        """dB between imagined and real frames over the episode; None without imagined frames."""
+        errors = [
+            np.square((real.astype(np.float64) - dream) / 255).mean()
+            for real, dream in zip(self.frames, self.imagined, strict=True)
+            if dream is not None
+        ]
+        if not errors:
+            return None
+        return round(float(-10 * np.log10(max(np.mean(errors), 1e-10))), 2)
+
+
+def play(batches: Iterable[EpisodeBatch], at_once: int) -> Iterator[LiveEpisode]:
+    """Play batches to their ends, `at_once` in threads, yielding episodes as they finish.
+
+    While the simulators of one batch step, the planner works for another; torch leaves Python's
+    lock while it computes, so that threads use several cores better than its own threads do.
+    """
+    waiting = iter(batches)
+    jobs: dict[Future[list[LiveEpisode]], EpisodeBatch] = {}
+    executor = ThreadPoolExecutor(at_once)
+    try:
+
+        def start(batch: EpisodeBatch) -> None:
+            # The compiler's settings are context variables, which threads do not inherit.
+            jobs[executor.submit(copy_context().run, batch.advance)] = batch
+
+        while True:
+            while len(jobs) < at_once and (batch := next(waiting, None)) is not None:
+                start(batch)
+            if not jobs:
+                return
+            for job in wait(jobs, return_when=FIRST_COMPLETED).done:
+                batch = jobs.pop(job)
+                yield from job.result()
+                if batch.live:
+                    start(batch)
+    finally:  # stopped, what has been played is told at once, whatever is still being planned
+        executor.shutdown(wait=False, cancel_futures=True)

@@ -20,7 +20,7 @@ from torch import Tensor
 from cola_env.envs.dream_model import choose_mode, matching_classifier, open_model
 from cola_env.envs.starts import Start, Starts
 from cola_env.errors import ColaWorldError
-from cola_env.inputs import as_actions, as_frames, check_count, check_number, real_actions, to_bytes
+from cola_env.inputs import as_actions, as_goals, check_count, check_number, real_actions, to_bytes
 from cola_env.models.precision import fast_dtype
 from cola_env.models.sampler import DreamState
 from cola_env.processes import compute_alone_in_a_fork
@@ -210,7 +210,7 @@ class Dream:
         goals = snapshot.goals
         if "goal" in options:
             leading = () if np.ndim(options["goal"]) == 3 else (self.batch,)
-            goals = as_frames(options["goal"], "goal", self.image_size, leading)
+            goals = as_goals(options["goal"], self.image_size, leading)
             goals = goals.to(self.device).expand_as(snapshot.goals)
         where = torch.as_tensor(rows, device=self.device)
         begun = snapshot.memory.select(where)
@@ -356,7 +356,8 @@ class ColaWorldEnv(gym.Env[Any, Any]):
     options: the world, the model, its sampler and the reward, see DreamOptions.
 
     reset(options=): "frame", uint8 (64, 64, 3) or (C, 64, 64, 3), the past up to now, with
-    "actions" (C-1, A) between them for a direct model; "goal", uint8 (64, 64, 3); "state", what
+    "actions" (C-1, A) between them for a direct model; "goal", uint8 (64, 64, 3) or floats in
+    [0, 1]; "state", what
     snapshot() returned, to begin an episode there; "pair", the number of one of the task's shipped
     pairs of start and goal, in which the twin can begin, too (see `cola_env.make_pair`). What is
     not given comes from a pair that is drawn with np_random, as is the seed of the diffusion noise.
@@ -381,6 +382,11 @@ class ColaWorldEnv(gym.Env[Any, Any]):
         self.observation_space = self.dream.observation_space
         self.action_space = self.dream.action_space
         self.max_episode_steps = check_step_limit(max_episode_steps)
+
+    @property
+    def goal(self) -> NDArray[np.uint8]:
+        """The goal image, uint8 (64, 64, 3), a copy."""
+        return self.dream.goals[0].to("cpu", copy=True).numpy()
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

@@ -11,7 +11,7 @@ from torch import Tensor
 from cola_env.errors import ColaWorldError
 from cola_env.goals.goal_set import GoalPair, GoalSet
 from cola_env.goals.loading import load_goals
-from cola_env.inputs import as_actions, as_array, as_frames, check_index, real_actions
+from cola_env.inputs import as_actions, as_array, as_frames, as_goals, check_index, real_actions
 from cola_env.simulators.rendering import warn_if_unlike
 from cola_env.worlds import OWN, WorldInfo
 
@@ -28,7 +28,7 @@ def find_pair(world: WorldInfo, task: str, rendering: str, index: Any) -> GoalPa
             raise
         raise ColaWorldError(
             f"There are no goal pairs of {world.simulator} drawn with rendering={rendering!r}: "
-            f"make it with rendering={world.rendering!r}, or dream and twin with cola_env.make_pair."
+            f"make it with {world.rendering!r}, or dream and twin with cola_env.make_pair."
         ) from error
     return choose_pair(goals, task, index)
 
@@ -97,7 +97,7 @@ class Starts:
             images = {"frame": pair.initial_frame, "goal": pair.goal_frame} | images
         past = images["frame"]
         frames = as_frames(past if past.ndim == 4 else past[None], "frame", self.image_size, ("C",))
-        goal = as_frames(images["goal"], "goal", self.image_size)
+        goal = as_goals(images["goal"], self.image_size)
         return Start(frames, goal, self._actions(len(frames) - 1, options), seed)
 
     def warn_of_other_looks(self, options: Mapping[str, Any]) -> None:
@@ -112,6 +112,7 @@ class Starts:
             return
         for name in given:
             images = as_array(options[name], name)
+            images = images * 255 if images.dtype.kind == "f" else images
             warn_if_unlike(images, known, f"options['{name}']", self.rendering)
 
     def _own(self, images: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

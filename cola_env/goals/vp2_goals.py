@@ -7,19 +7,17 @@ s-tian/vp2. A file is robomimic's HDF5: `data/demo_<i>/states` (T, 73 or 76), `a
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cola_env.errors import ColaWorldError
+from cola_env.errors import ColaWorldError, in_short
 from cola_env.goals.goal_set import GoalPair, GoalSet
+from cola_env.hdf5 import READING, env_args, has, member, names_robodesk, open_file
 from cola_env.simulators.robodesk.env import RoboDeskEnv, state_to_vector
 from cola_env.worlds import ROBODESK_TASKS
-
-if TYPE_CHECKING:
-    import h5py
 
 FILE = "goals.hdf5"
 PREFIX = "robodesk_"
@@ -85,29 +83,35 @@ def _task_of(file: Path) -> str:
 
 def _read(file: Path, task: str, env: RoboDeskEnv) -> list[GoalPair]:
     try:
-        import h5py
+        with open_file(file) as opened:
+            data = member(opened, "data")
+            environment = env_args(data)
+            if environment and not names_robodesk(environment):
+                raise ColaWorldError(
+                    f"Its env_args name the environment {environment.get('env_name')}: give goals "
+                    "of RoboDesk."
+                )
+            names = sorted(data, key=lambda name: int(name.rpartition("_")[2]))
+            return [_pair(member(data, name), i, task, env) for i, name in enumerate(names)]
+    except ColaWorldError as error:
+        raise ColaWorldError(f"{file}: {error}") from error
     except ImportError as error:
         raise ImportError(
             "Goals of VP2 need the package h5py: pip install 'colaworld[train]'"
         ) from error
-    try:
-        with h5py.File(file, "r") as opened:
-            names = sorted(opened["data"], key=lambda name: int(name.rpartition("_")[2]))
-            return [_pair(opened["data"][name], i, task, env) for i, name in enumerate(names)]
-    except ColaWorldError as error:
-        raise ColaWorldError(f"{file}: {error}") from error
-    except (OSError, KeyError, ValueError, IndexError) as error:
+    except READING as error:
+        told = in_short(error)
         raise ColaWorldError(
-            f"{file} is no goal file of VP2 or is damaged ({error}); it needs data/demo_<i>/ with "
+            f"{file} is no goal file of VP2 or is damaged ({told}); it needs data/demo_<i>/ with "
             f"states, actions and {IMAGES}."
         ) from error
 
 
-def _pair(demo: "h5py.Group", index: int, task: str, env: RoboDeskEnv) -> GoalPair:
+def _pair(demo: Any, index: int, task: str, env: RoboDeskEnv) -> GoalPair:
     from cola_env.simulators.robodesk.vp2_state import from_vp2_state
 
-    start = int(demo["start_index"][()]) if "start_index" in demo else 0
-    states, images = demo["states"], demo[IMAGES]
+    start = int(member(demo, "start_index")[()]) if has(demo, "start_index") else 0
+    states, images, actions = (member(demo, name) for name in ("states", IMAGES, "actions"))
     if not 0 <= start < len(states) or len(images) != len(states):
         raise ColaWorldError(
             f"Demonstration {index} has {len(states)} states, {len(images)} images and the "
@@ -119,7 +123,7 @@ def _pair(demo: "h5py.Group", index: int, task: str, env: RoboDeskEnv) -> GoalPa
         initial_frame=_frame(images[start]),
         goal_state=state_to_vector(from_vp2_state(env, states[-1])),
         goal_frame=_frame(images[-1]),
-        expert_actions=np.asarray(demo["actions"][start : len(states) - 1], np.float32),
+        expert_actions=np.asarray(actions[start : len(states) - 1], np.float32),
         start_index=start,
         seed=index,
     )

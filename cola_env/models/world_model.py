@@ -46,6 +46,9 @@ from cola_env.models.sampler import (
 from cola_env.models.stdit import ActionConditioner, STDiT, STDiTConfig
 from cola_env.models.transformer import KeyValue, SharedPast, TemporalContext, temporal_context
 
+PIXELS_PER_LATENT = 8
+"""Of both autoencoders, along each side."""
+
 
 class ColaWorldModel(ModelMixin, ConfigMixin):
     """The world model p(o_{t+1} | o_<=t, z_<=t) with its latent action model (arXiv 2510.26433).
@@ -72,7 +75,13 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
 
     config_name = "config.json"
     _supports_gradient_checkpointing = True
-    _repeated_blocks = ["STDiTBlock", "TransformerBlock", "IDMBlock", "ResidualBlock"]
+    _repeated_blocks = [
+        "STDiTBlock",
+        "TransformerBlock",
+        "IDMBlock",
+        "ResidualBlock",
+        "AdapterBlock",
+    ]
 
     autoencoder: Autoencoder
     vae: OpenSoraVAE
@@ -120,6 +129,12 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
         )
         self.register_to_config(**configs)
         network = STDiTConfig(**self.config.stdit_config)
+        side = PIXELS_PER_LATENT * network.patch_size
+        if image_size % side:
+            raise ColaWorldError(
+                f"image_size={image_size} cannot be: it is a multiple of {side}, so that the "
+                "latents of a frame make whole patches."
+            )
         self.window = network.window
         self.residual = network.residual
         self.head_dim = network.hidden_size // network.num_heads

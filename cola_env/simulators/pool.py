@@ -19,13 +19,13 @@ from cola_env.processes import WORKER_ENDED, end_with_parent
 from cola_env.simulators.robodesk.env import RoboDeskEnv
 from cola_env.simulators.robodesk.vp2_state import vp2_success
 from cola_env.simulators.simulator_env import SimulatorEnv
-from cola_env.worlds import find_world
+from cola_env.worlds import ROBODESK, WorldInfo, find_world
 
 State = NDArray[np.float64]
 Frames = NDArray[np.uint8]
 
-Profile = tuple[str, str, int]
-"""Name of the world, rendering profile and action repeat."""
+Profile = tuple[WorldInfo, str, int]
+"""World, rendering profile and action repeat."""
 
 ONE_THREAD = {"LP_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
@@ -68,11 +68,11 @@ class SimulatorPool:
         action_repeat: int,
         tasks: int = 1,
         judge: str = "tick",
-        world: str = "robodesk",
+        world: str | WorldInfo = ROBODESK,
     ) -> None:
         self.workers = workers
         self.judge = judge
-        self.profile = (world, rendering, action_repeat)
+        self.profile = (find_world(world), rendering, action_repeat)
         for name, value in ONE_THREAD.items():
             os.environ.setdefault(name, value)
         context = multiprocessing.get_context("spawn")
@@ -133,19 +133,19 @@ def _environment(profile: Profile, task: str) -> SimulatorEnv:
         if len(_environments) == _kept:
             _environments.pop(next(iter(_environments))).close()
         world, rendering, action_repeat = profile
-        env = find_world(world).make(task, rendering=rendering, action_repeat=action_repeat)
+        env = world.make(task, rendering=rendering, action_repeat=action_repeat)
     _environments[profile, task] = env
     return env
 
 
 def _check(profile: Profile) -> None:
-    _environment(profile, find_world(profile[0]).goal_tasks[0]).reset(seed=0)
+    _environment(profile, profile[0].goal_tasks[0]).reset(seed=0)
 
 
 def _advance(
     profile: Profile, judge: str, task: str, state: State, actions: NDArray[np.float32]
 ) -> Outcome:
-    world = find_world(profile[0])
+    world = profile[0]
     env = _environment(profile, task)
     env.restore(world.to_snapshot(state))
     frames = []
@@ -162,6 +162,6 @@ def _advance(
 
 def _roll_out(profile: Profile, task: str, state: State, actions: NDArray[np.float32]) -> Trial:
     env = _environment(profile, task)
-    env.restore(find_world(profile[0]).to_snapshot(state))
+    env.restore(profile[0].to_snapshot(state))
     rollout = env.rollout(actions)
     return Trial(rollout.frames.numpy(), rollout.rewards.numpy() > 0)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cola_env.errors import ColaWorldError
-from cola_env.inputs import as_actions, as_array, check_count, check_step_limit, real_actions
+from cola_env.inputs import as_actions, as_goals, check_count, check_step_limit, real_actions
 from cola_env.processes import compute_alone_in_a_fork
 from cola_env.rollout import Rollout
 from cola_env.simulators.rendering import warn_if_unlike
@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     from cola_env.scoring.rewards import Reward, RewardName
 
 NO_GOAL = "This reward compares frames with a goal: pass reset(options={'goal': frame})."
+
+DIVERGED = (
+    "The simulation has diverged, as it does from states that no episode leads to: go on with "
+    "reset(), or restore() a snapshot of an episode."
+)
+LARGEST = 1e10
+"""MuJoCo takes states with larger numbers for diverged (mjMAXVAL)."""
 
 Snapshot = dict[str, NDArray[np.float64]]
 """Everything that the next steps depend on, by name; each simulator says which names."""
@@ -44,7 +51,7 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
     and with the same random numbers.
 
     A simulator sets `_camera` in its constructor and says how an episode starts (`_start`), what
-    an action does (`_simulate`), and what its state is (`snapshot`, `restore`).
+    an action does (`_simulate`), and what its state is (`snapshot`, `_state_shapes`, `_set_state`).
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}
@@ -102,18 +109,34 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
 
     @abstractmethod
     def _simulate(self, action: NDArray[np.float32]) -> tuple[float, bool]:
-        """Runs an action; returns the simulator's own reward and whether the task succeeded."""
+        """Runs an action; returns the simulator's own reward and whether the task succeeded.
+
+        Raises ColaWorldError when the simulation diverges.
+        """
 
     @abstractmethod
     def snapshot(self) -> Snapshot:
         """Everything that the next steps depend on, for `restore` here or elsewhere."""
 
     @abstractmethod
+    def _state_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of a snapshot's arrays; `episode` is (2,): steps taken, success so far."""
+
+    @abstractmethod
+    def _set_state(self, state: Snapshot) -> None:
+        """Returns to the state of a snapshot that has been checked."""
+
     def restore(self, state: Mapping[str, NDArray[np.float64]]) -> None:
         """Returns to a `snapshot()` exactly, be it of another instance or process.
 
-        The random generator stays as it is. Raises ColaWorldError for a foreign snapshot.
+        The random generator stays as it is. Raises ColaWorldError for a foreign snapshot and for
+        one that holds numbers of no episode.
         """
+        checked = self._checked(state)
+        self._set_state(checked)
+        self._steps = int(checked["episode"][0])
+        self._frame = None
+        self._started = True
 
     @staticmethod
     @abstractmethod
@@ -134,15 +157,16 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
     ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
         """Starts an episode at a random state, or at options["state"], a snapshot.
 
-        options["goal"]: RGB image (image_size, image_size, 3), uint8 or float in [0, 1], for a
-        Reward; kept for later episodes. From a snapshot the steps count from 0 again.
+        options["goal"]: RGB image (image_size, image_size, 3), uint8 or floats in [0, 1] (which are
+        rounded to it), for a Reward; kept for later episodes. From a snapshot the steps count from
+        0 again.
         """
         super().reset(seed=seed)
         options = options or {}
         for name in options:
             self.check_choice("reset option", name, self.reset_options)
         if "goal" in options:
-            self._goal = self._to_goal(options["goal"])
+            self._goal = as_goals(options["goal"], self._image_shape[0]).float() / 255
         if self._reward is not None and self._goal is None:
             raise ColaWorldError(NO_GOAL)
         self._start(options)
@@ -213,25 +237,12 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
         self._steps += 1
         return self._simulate(move)
 
-    def _to_goal(self, goal: Any) -> Tensor:
-        image = torch.tensor(as_array(goal, "options['goal']"))
-        if image.shape != self._image_shape:
-            raise ColaWorldError(
-                f"The goal image has shape {tuple(image.shape)} but frames have "
-                f"{self._image_shape}."
-            )
-        if image.dtype == torch.uint8:
-            return image.float() / 255
-        if not (image.min() >= 0 and image.max() <= 1):
-            raise ColaWorldError("A float goal image lies in [0, 1]; pass uint8 for 0 to 255.")
-        return image.float()
-
     def _make_reward(self, reward: "RewardName | Reward", task: str) -> "Reward | None":
         """None where the simulator's own reward is asked for."""
         if isinstance(reward, str) and reward in self.own_rewards:
             return None
-        from cola_env.scoring.classifier import check_frames, load_classifier
         from cola_env.scoring.rewards import REWARDS, is_judged, make_reward
+        from cola_env.scoring.success_classifier import check_frames, load_classifier
 
         if isinstance(reward, str):
             self.check_choice("reward", reward, (*self.own_rewards, *REWARDS))
@@ -247,6 +258,24 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
     def world(self) -> WorldInfo:
         """What is known of the world that this simulates."""
         return next(world for world in WORLDS.values() if world.simulator == self.simulator)
+
+    def _checked(self, state: Mapping[str, Any]) -> Snapshot:
+        checked: Snapshot = {}
+        try:
+            for name, shape in self._state_shapes().items():
+                array = checked[name] = np.array(state[name], np.float64)
+                if array.shape != shape:
+                    raise ValueError(f"{name} has the shape {array.shape}, not {shape}")
+                if not (np.abs(array) < LARGEST).all():
+                    raise ValueError(f"{name} holds numbers that are not finite or too large")
+            if checked["episode"][0] < 0:
+                raise ValueError("it has taken less than 0 steps")
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise ColaWorldError(
+                f"This is no snapshot of {self.simulator}'s {self.task}: pass what snapshot() or "
+                f"vector_to_state(vector) returned ({error})."
+            ) from error
+        return checked
 
     def _check_started(self) -> None:
         if not self._started:

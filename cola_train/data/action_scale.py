@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cola_env.errors import ColaWorldError
-from cola_train.data.episodes import Extremes
+from cola_train.data.episode_source import Extremes
 
 TOLERANCE = 1e-3
 SETTING = "loading.action_range=[LOW,HIGH], each a number or a list of one a component"

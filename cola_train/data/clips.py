@@ -8,9 +8,10 @@ from typing import ClassVar, Protocol, Self
 import torch
 from torch import Tensor
 
+from cola_env.inputs import resized
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.data.damage import Ledger, Unreadable
+from cola_train.data.episode_source import DamageReport, Unreadable
 
 ENCODED_PIXELS = 64 * 256**2
 """Of a batch, so many are encoded together: at 256 x 256 a large one would take all memory."""
@@ -39,7 +40,7 @@ class TrainingData(Protocol):
     def has_actions(self) -> bool: ...
 
     @property
-    def ledger(self) -> Ledger: ...
+    def damage_report(self) -> DamageReport: ...
 
     def with_actions(self) -> TrainingData:
         """What of it has actions."""
@@ -49,7 +50,7 @@ class TrainingData(Protocol):
         """How many clips of ``length`` frames there are (of a mixture: in its least part)."""
         ...
 
-    def sample(self, count: int, length: int, generator: torch.Generator) -> Batch:
+    def sample(self, count: int, length: int, generator: torch.Generator) -> ClipBatch:
         """``count`` random clips of ``length`` frames."""
         ...
 
@@ -78,7 +79,7 @@ class Clips:
 
     name: ClassVar[str] = "The clips in memory"
     workers: ClassVar[int] = 0
-    ledger: ClassVar[Ledger] = Ledger()  # nothing in memory is damaged
+    damage_report: ClassVar[DamageReport] = DamageReport()  # nothing in memory is damaged
 
     @property
     def episodes(self) -> int:
@@ -118,7 +119,7 @@ class Clips:
         flat = self.frames.flatten(0, 1)
         return flat[torch.randint(len(flat), (count,), generator=generator)]
 
-    def sample(self, count: int, length: int, generator: torch.Generator) -> Batch:
+    def sample(self, count: int, length: int, generator: torch.Generator) -> ClipBatch:
         """``count`` random clips of ``length`` frames.
 
         Raises Unreadable when the episodes are shorter.
@@ -129,7 +130,7 @@ class Clips:
         last_start = self.frames.shape[1] - length
         start = torch.randint(last_start + 1, (count,), generator=generator)
         time = start[:, None] + torch.arange(length)
-        return Batch(
+        return ClipBatch(
             self.frames[episode[:, None], time],
             torch.empty(count, 0)
             if self.latents is None
@@ -139,7 +140,7 @@ class Clips:
 
 
 @dataclass(frozen=True)
-class Batch:
+class ClipBatch:
     """frames (B, T, S, S, 3) uint8, latents (B, T, C, h, w) float32, empty until they are encoded,
     actions (B, T - 1, A), where A is 0 without any."""
 
@@ -147,10 +148,10 @@ class Batch:
     latents: Tensor
     actions: Tensor
 
-    def to(self, device: torch.device) -> Batch:
-        return Batch(self.frames.to(device), self.latents.to(device), self.actions.to(device))
+    def to(self, device: torch.device) -> ClipBatch:
+        return ClipBatch(self.frames.to(device), self.latents.to(device), self.actions.to(device))
 
-    def encoded(self, model: ColaWorldModel) -> Batch:
+    def encoded(self, model: ColaWorldModel) -> ClipBatch:
         """With latents: those that it has, or new ones, made of few clips at a time."""
         if self.latents.numel():
             return self
@@ -158,3 +159,28 @@ class Batch:
         with torch.no_grad(), autocast(model.device):
             parts = [model.encode(frames) for frames in self.frames.split(at_once)]
         return replace(self, latents=torch.cat(parts))
+
+
+def fixed_batch(
+    clips: TrainingData, model: ColaWorldModel, count: int, length: int, seed: int = 0
+) -> ClipBatch:
+    """``count`` clips, the same ones in every call, encoded, on the model's device."""
+    batch = clips.sample(count, length, torch.Generator().manual_seed(seed))
+    return batch.to(model.device).encoded(model)
+
+
+def random_crops(batch: ClipBatch, scale: float, generator: torch.Generator) -> ClipBatch:
+    """Every clip cut to a random square with at least ``scale`` of its area, the same in all its
+    frames, and brought back to its size. Without latents, which belong to the whole frames."""
+    frames = torch.stack([_cropped(clip, scale, generator) for clip in batch.frames])
+    return ClipBatch(frames, torch.empty(len(frames), 0), batch.actions)
+
+
+def _cropped(clip: torch.Tensor, scale: float, generator: torch.Generator) -> torch.Tensor:
+    """clip (T, S, S, 3) uint8."""
+    area, down, right = torch.rand(3, generator=generator).tolist()
+    size = clip.shape[1]
+    side = round(size * (scale + (1 - scale) * area) ** 0.5)
+    y, x = (int(share * (size - side + 1)) for share in (down, right))
+    cut = resized(clip[None, :, y : y + side, x : x + side], size)[0]
+    return (cut * 255).round().clamp(0, 255).to(torch.uint8)

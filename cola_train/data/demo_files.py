@@ -12,19 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cola_env.errors import ColaWorldError
-from cola_train.data.aloha import Aloha
-from cola_train.data.cameras import choose_camera
-from cola_train.data.damage import DamagedFile, Ledger
-from cola_train.data.demo_layouts import Demo, Layout
-from cola_train.data.episodes import Entry, Extremes, read_extremes
+from cola_env.hdf5 import READING, has, open_file
+from cola_train.data.demo_layouts import Aloha, Demo, Layout, Libero, Robomimic
+from cola_train.data.episode_source import (
+    DamagedFile,
+    DamageReport,
+    Entry,
+    Extremes,
+    Frames,
+    choose_camera,
+    read_extremes,
+)
 from cola_train.data.file_index import FileIndex
-from cola_train.data.hdf5 import has, open_file
-from cola_train.data.libero_demos import Libero
-from cola_train.data.robomimic import Robomimic
-from cola_train.data.video import Frames
 
-SUFFIXES = (".hdf5", ".h5")
-READING = (OSError, KeyError, ValueError, RuntimeError, AttributeError, TypeError)
+HDF5_SUFFIXES = (".hdf5", ".h5")
 
 
 class DemoFiles:
@@ -35,12 +36,12 @@ class DemoFiles:
         path: Path,
         files: Sequence[Path],
         index: Path,
-        ledger: Ledger,
+        damage_report: DamageReport,
         camera: str | None = None,
     ) -> None:
         self.path = path
-        found = FileIndex(path, scan, index, ledger).entries(files)
-        self.entries = list(_of_one_camera(found, camera, path, ledger))
+        found = FileIndex(path, scan_demos, index, damage_report).entries(files)
+        self.entries = list(_of_one_camera(found, camera, path, damage_report))
 
     def frames(self, episode: int, start: int, stop: int, stride: int = 1) -> Frames:
         entry = self.entries[episode]
@@ -75,7 +76,7 @@ def _demo(entry: Entry) -> Iterator[Demo]:
 
 
 def _of_one_camera(
-    entries: Sequence[Entry], camera: str | None, path: Path, ledger: Ledger
+    entries: Sequence[Entry], camera: str | None, path: Path, damage_report: DamageReport
 ) -> Iterator[Entry]:
     """Of the entries of each demo the one of the camera that is read, unless it is damaged.
 
@@ -91,16 +92,16 @@ def _of_one_camera(
             if names not in chosen:
                 chosen[names] = "" if names == ("",) else choose_camera(names, camera, str(path))
         except ColaWorldError as error:
-            ledger.add(file, str(error).rstrip("."))
+            damage_report.add(file, str(error).rstrip("."))
             continue
         entry = cameras[chosen[names]]
         if entry.damage:
-            ledger.add(f"{file}, {key}" if key else file, entry.damage)
+            damage_report.add(f"{file}, {key}" if key else file, entry.damage)
         else:
             yield entry
 
 
-def scan(path: Path) -> list[Entry]:
+def scan_demos(path: Path) -> list[Entry]:
     """The demos of a file, once for each camera. Raises DamagedFile."""
     try:
         with open_file(path) as file:

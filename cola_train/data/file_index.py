@@ -11,9 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cola_train.data.damage import DamagedFile, Ledger
-from cola_train.data.episodes import Entry
-from cola_train.progress import progress_bar
+from cola_train.console import progress_bar
+from cola_train.data.episode_source import DamagedFile, DamageReport, Entry
 
 VERSION = 2
 
@@ -37,7 +36,7 @@ class FileIndex:
     root: Path
     scan: Callable[[Path], Sequence[Any]]
     folder: Path
-    ledger: Ledger
+    damage_report: DamageReport
 
     @property
     def file(self) -> Path:
@@ -50,7 +49,7 @@ class FileIndex:
 
     def contents(self, files: Sequence[Path]) -> list[dict[str, Any]]:
         """The fields of what ``files`` hold, in their order; files of unchanged size and time are
-        not opened again. Damaged ones go to the ledger."""
+        not opened again. Damaged ones go to the damage_report."""
         known = self._load()
         fresh = [file for file in files if known.get(str(file), {}).get("stamp") != _stamp(file)]
         if fresh:
@@ -69,7 +68,7 @@ class FileIndex:
         found: list[dict[str, Any]] = []
         for name in map(str, files):
             if known[name]["damage"] is not None:
-                self.ledger.add(name, known[name]["damage"])
+                self.damage_report.add(name, known[name]["damage"])
             found += known[name]["episodes"]
         return found
 

@@ -1,6 +1,16 @@
-"""Frames with the tasks that each fulfils, for training the success classifiers."""
+"""Frames, real or imagined, with the tasks that each fulfils, for training the success classifiers.
 
+A classifier that only knows real frames trusts blurred ones too much, and a planner finds them. So
+frames that a world model imagines are given the labels of what truly happened (Talvitie 2018,
+"Learning the Reward Function for a Misspecified Model": hallucinated states with the rewards of the
+real ones).
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,8 +19,53 @@ from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
 from cola_env.errors import ColaWorldError
-from cola_train.data.joined import JoinedDataset
-from cola_train.progress import progress_bar
+from cola_env.models.world_model import ColaWorldModel
+from cola_env.simulators.rendering import check_same_profile
+from cola_train.console import progress_bar
+from cola_train.data.lerobot import LeRobotDataset, RecordedEpisode
+
+
+class JoinedDataset:
+    """The episodes of several LeRobot folders, one folder after the other.
+
+    Raises ColaWorldError for folders of different rendering profiles, tasks or action repeats.
+    """
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self.parts = [LeRobotDataset(path) for path in paths]
+        self.path = ", ".join(str(part.path) for part in self.parts)
+        self.info: dict[str, Any] = self.parts[0].info
+        for part in self.parts[1:]:
+            here, there = str(self.info.get("rendering")), str(part.info.get("rendering"))
+            check_same_profile(here, there, f"{self.parts[0].path} and {part.path}")
+            for key in ("tasks", "action_repeat"):
+                if part.info.get(key) != self.info.get(key):
+                    raise ColaWorldError(
+                        f"{self.parts[0].path} and {part.path} differ in {key}: train on one."
+                    )
+        self.episodes = [row for part in self.parts for row in part.episodes]
+        self._starts = [0, *accumulate(part.num_episodes for part in self.parts)]
+
+    @property
+    def num_episodes(self) -> int:
+        return self._starts[-1]
+
+    def episode(self, index: int) -> RecordedEpisode:
+        part = bisect_right(self._starts, index) - 1
+        return self.parts[part].episode(index - self._starts[part])
+
+    def split(self, name: str) -> list[int]:
+        """The episodes of a split ("train", "test") in all folders."""
+        return [
+            start + index
+            for start, part in zip(self._starts, self.parts, strict=False)
+            for index in part.split(name)
+        ]
+
+
+def open_dataset(data: str | Sequence[str]) -> JoinedDataset:
+    """One dataset from a folder or a list of folders."""
+    return JoinedDataset([data] if isinstance(data, str) else list(data))
 
 
 @dataclass(frozen=True)
@@ -112,3 +167,57 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
     blurred = planes.reshape(n, 3, 64, 64).permute(0, 2, 3, 1)
     contrast, brightness = uniform(0.85, 1.15, 1, 1, 1), uniform(-0.15, 0.15, 1, 1, 1)
     return ((blurred - 0.5) * contrast + 0.5 + 0.5 * brightness).clamp(0, 1)
+
+
+IMAGINED_STEPS = 6
+IMAGINED_CLIPS = 3
+"""Clips an episode."""
+IMAGINED_AT_ONCE = 24
+"""Clips that are imagined at once."""
+
+
+def imagine_frames(
+    model: ColaWorldModel,
+    dataset: JoinedDataset,
+    episodes: NDArray[np.int64],
+    tasks: tuple[str, ...],
+    discount: float,
+    seed: int,
+) -> LabelledFrames:
+    """What `model` expects of the real actions after two real frames, in some clips of an episode.
+
+    Raises ColaWorldError for a model without real actions, or episodes too short to imagine.
+    """
+    columns = find_tasks(dataset, tasks)
+    modes = [mode for mode in model.action_modes if mode != "latent"]
+    if not modes:
+        raise ColaWorldError("imagined= needs a world model that takes real actions.")
+    rng = np.random.default_rng(seed)
+    context, past, future, labels = [], [], [], []
+    for index in progress_bar(episodes, "reading", unit="episode", leave=False):
+        episode = dataset.episode(int(index))
+        actions, successes = episode.actions, episode.successes
+        if actions is None or successes is None or len(actions) <= IMAGINED_STEPS:
+            raise ColaWorldError(
+                f"Episode {index} of {dataset.path} cannot be imagined: it needs "
+                f"{IMAGINED_STEPS + 1} actions or more, with successes."
+            )
+        known = label(successes[:, columns], discount)
+        for start in rng.integers(1, len(actions) - IMAGINED_STEPS + 1, IMAGINED_CLIPS):
+            context.append(episode.frames[start - 1 : start + 1])
+            past.append(actions[start - 1 : start])
+            future.append(actions[start : start + IMAGINED_STEPS])
+            labels.append(known[start : start + IMAGINED_STEPS])
+    frames = []
+    for first in progress_bar(range(0, len(context), IMAGINED_AT_ONCE), "imagining", leave=False):
+        rows = slice(first, first + IMAGINED_AT_ONCE)
+        with torch.no_grad():
+            state = model.begin(_tensor(context[rows]), _tensor(past[rows]))
+            plans = _tensor(future[rows])[:, None]
+            clips = model.rollout(state, plans, action_mode=modes[0], seed=seed + first)
+        frames.append((clips[:, 0].clamp(0, 1) * 255).round().to("cpu", torch.uint8))
+    return LabelledFrames(torch.cat(frames).flatten(0, 1), torch.from_numpy(np.concatenate(labels)))
+
+
+def _tensor(arrays: list[NDArray[np.uint8]] | list[NDArray[np.float32]]) -> torch.Tensor:
+    return torch.from_numpy(np.stack(arrays))

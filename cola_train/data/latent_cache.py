@@ -1,5 +1,8 @@
-"""Latents of clips, encoded once and kept on disk: at the paper's size encoding costs more than the
-world model does, and the latents of a dataset do not fit in memory."""
+"""Latents of training data, made once instead of at every step, in memory or on disk.
+
+At the paper's size encoding costs more than the world model does, and the latents of a dataset do
+not fit in memory.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,27 @@ from torch import Tensor, nn
 from cola_env.errors import ColaWorldError
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.data.clips import Clips
-from cola_train.data.damage import DamagedFile, Unreadable
+from cola_train.console import progress_bar
+from cola_train.data.clips import Clips, TrainingData
+from cola_train.data.episode_source import DamagedFile, Unreadable
+from cola_train.data.mixture import Mixture
 from cola_train.data.stream import Stream
-from cola_train.progress import progress_bar
+
+
+def encoded(data: TrainingData, model: ColaWorldModel, cache: Path | None) -> TrainingData:
+    """The data with the latents of all frames, in memory or in files of the folder ``cache``.
+
+    Streams without a ``cache``, and what is mixed with them, stay as they are: their batches are
+    encoded as they are drawn.
+    """
+    if isinstance(data, Clips) and data.latents is None:
+        return data.encode(model) if cache is None else cached_latents(data, model, cache)
+    if isinstance(data, Stream) and cache is not None:
+        return cached_stream(data, model, cache)
+    if isinstance(data, Mixture) and (cache or all(isinstance(p, Clips) for p in data.parts)):
+        return replace(data, parts=[encoded(part, model, cache) for part in data.parts])
+    return data
+
 
 ENCODED_AT_ONCE = 64
 """Frames of an episode."""
@@ -50,15 +70,15 @@ def cached_latents(clips: Clips, model: ColaWorldModel, folder: Path) -> Clips:
 def cached_stream(stream: Stream, model: ColaWorldModel, folder: Path) -> Stream:
     """The stream with latents (N, C, h, w) float16 of all its frames in such a file.
 
-    Pieces that cannot be read are left out; the file remembers them.
+    Spans that cannot be read are left out; the file remembers them.
 
     Raises:
-        ColaWorldError: the file in ``folder`` has been damaged, or no piece can be read.
+        ColaWorldError: the file in ``folder`` has been damaged, or no span can be read.
     """
     digest = _digest(coder(model))
     digest.update(stream.identity().encode())
     shape = encode(model, torch.zeros(1, stream.size, stream.size, 3, dtype=torch.uint8)).shape
-    offsets = list(accumulate(map(len, stream.pieces), initial=0))
+    offsets = list(accumulate(map(len, stream.spans), initial=0))
     stored, progress = _open(folder, digest.hexdigest()[:16], (offsets[-1], *shape[1:]))
     rows = [torch.from_numpy(stored[start:stop]) for start, stop in pairwise(offsets)]
     done = _done(progress)
@@ -68,13 +88,13 @@ def cached_stream(stream: Stream, model: ColaWorldModel, folder: Path) -> Stream
             rows[i].copy_(torch.cat([encode(model, part) for part in frames]))
             done.append(True)
         except DamagedFile as error:
-            stream.ledger.add(error.file, error.reason)
+            stream.damage_report.add(error.file, error.reason)
             done.append(False)
         stored.flush()
         _note(progress, i, done[i])
     if not any(done):
-        raise Unreadable(f"Nothing in {stream.name} can be read: {stream.ledger.summary()}")
-    return replace(stream, latents=rows).keep([i for i, read in enumerate(done) if read])
+        raise Unreadable(f"Nothing in {stream.name} can be read: {stream.damage_report.summary()}")
+    return replace(stream, latents=rows).select([i for i, read in enumerate(done) if read])
 
 
 def coder(model: ColaWorldModel) -> nn.Module:
@@ -82,14 +102,14 @@ def coder(model: ColaWorldModel) -> nn.Module:
 
 
 def _done(progress: Path) -> list[bool]:
-    """By piece, as far as they have come: whether it could be read."""
+    """By span, as far as they have come: whether it could be read."""
     return [character == "1" for character in progress.read_text()]
 
 
-def _note(progress: Path, piece: int, read: bool) -> None:
+def _note(progress: Path, span: int, read: bool) -> None:
     """One byte at its place, so that two processes that share a folder do no harm."""
     with progress.open("r+b") as file:
-        file.seek(piece)
+        file.seek(span)
         file.write(b"1" if read else b"0")
 
 

@@ -7,7 +7,7 @@
     data/chunk-000/file-000.parquet                   one row a frame, many episodes a file
     videos/{key}/chunk-000/file-000.mp4               many episodes a file
 
-The layouts v2.0 and v2.1 differ in the files of `meta` (see `cola_train.data.lerobot_v2`) and in
+The layouts v2.0 and v2.1 differ in the files of `meta` (see `cola_train.data.lerobot_files`) and in
 that an episode has files of its own.
 
 Row t of an episode is frame t and the action taken after it, so the action of the last row leads to
@@ -17,8 +17,13 @@ What the metadata say of an episode is checked against its rows and the times of
 before any of it is handed out. meta/stats.json is not believed: it is not read.
 """
 
+from __future__ import annotations
+
 import math
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -29,25 +34,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cola_env.errors import ColaWorldError
-from cola_train.data import lerobot_v2
-from cola_train.data.cameras import choose_camera
-from cola_train.data.damage import DamagedFile
-from cola_train.data.lerobot_info import INFO, image_shape, is_camera, read_info
-from cola_train.data.parquet import PLACES, column_names, damaged, data_columns, read_table
-from cola_train.data.video import Frames, decode_image, read_clips
-from cola_train.data.video_clock import SLACK, VideoClock, video_clock
+from cola_train.console import progress_bar
+from cola_train.data.episode_source import (
+    DamagedFile,
+    DamageReport,
+    Entry,
+    Extremes,
+    Frames,
+    Unreadable,
+    choose_camera,
+)
+from cola_train.data.file_index import FileIndex
+from cola_train.data.lerobot_files import (
+    INFO,
+    PLACES,
+    data_columns,
+    image_shape,
+    is_camera,
+    read_episodes,
+    read_info,
+    read_tasks,
+)
+from cola_train.data.video import SLACK, VideoClock, decode_image, read_clips, video_clock
 
-VERSION = "v3.0"
-TASKS, STATS = "meta/tasks.parquet", "meta/stats.json"
-FILE = "chunk-{chunk_index:03d}/file-{file_index:03d}"
-EPISODES_PATH = f"meta/episodes/{FILE}.parquet"
-DATA_PATH = f"data/{FILE}.parquet"
-VIDEO_PATH = f"videos/{{video_key}}/{FILE}.mp4"
+FIELD = re.compile(r"\{\w+(:\d{1,2}d?)?\}")
+"""In a path of info.json: a name or number, filled up with zeros."""
+LONGEST_NAME = 255
+"""Of a file or folder."""
 LABELS = ("task_index", "next.reward", "next.success", "next.successes", "observation.state")
 
 
 @dataclass(frozen=True)
-class Episode:
+class RecordedEpisode:
     """T transitions and T + 1 frames; what the dataset does not hold is None."""
 
     frames: Frames
@@ -85,8 +103,8 @@ class LeRobotDataset:
         self.action = action
         labels = (action, *LABELS)
         self._labels = tuple(name for name in labels if name in self.features)
-        self.episodes = self._read_episodes()
-        self.tasks = self._read_tasks()
+        self.episodes = read_episodes(self.path, self.info, self.image)
+        self.tasks = read_tasks(self.path, self.info)
         self._data = [self._file("data_path", row, "data") for row in self.episodes]
         self._videos = [
             self._file("video_path", row, f"videos/{self.image}") if self.has_video else None
@@ -223,14 +241,14 @@ class LeRobotDataset:
                 found |= {one, other}
         return found
 
-    def episode(self, index: int) -> Episode:
+    def episode(self, index: int) -> RecordedEpisode:
         frames, columns = self.frames(index), self._rows(index, *self._labels)
         successes = columns.get("next.successes", columns.get("next.success"))
         rewards, states = columns.get("next.reward"), columns.get("observation.state")
         for name, values in (("next.reward", rewards), ("observation.state", states)):
             if values is not None and not np.isfinite(values.astype(np.float64)).all():
                 raise _fault_of(self._data[index], index, f"NaN or infinity in {name}")
-        return Episode(
+        return RecordedEpisode(
             frames=frames,
             actions=None if self.action_dim is None else self.actions(index)[:-1],
             rewards=None if rewards is None else rewards[:-1].astype(np.float32),
@@ -287,6 +305,8 @@ class LeRobotDataset:
         """The file that a template of info.json names for an episode."""
         try:
             chunk, number = row[f"{place}/chunk_index"], row[f"{place}/file_index"]
+            if re.search("[{}]", FIELD.sub("", self.info[template])):
+                raise ValueError("it has other fields than names and numbers of files")
             name = self.info[template].format(
                 video_key=self.image,
                 chunk_index=chunk,
@@ -294,6 +314,8 @@ class LeRobotDataset:
                 episode_chunk=chunk,
                 episode_index=row["episode_index"],
             )
+            if max(map(len, name.split(os.sep))) > LONGEST_NAME:
+                raise ValueError("its names are too long")
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise ColaWorldError(
                 f"{self.path} is damaged: {template} of {INFO}, {self.info.get(template)!r}, gives "
@@ -315,47 +337,6 @@ class LeRobotDataset:
             raise ColaWorldError(f"{self.path} does not name the task of episode {index}.")
         return self.tasks[task]
 
-    def _read_episodes(self) -> list[dict[str, Any]]:
-        if lerobot_v2.is_v2(self.info):
-            rows = lerobot_v2.read_episodes(self.path, self.info)
-        else:
-            rows = []
-            for file in sorted((self.path / "meta" / "episodes").glob("*/*.parquet")):
-                names = [n for n in column_names(file) if not n.startswith("stats/")]
-                rows += read_table(file, names).to_pylist()
-        try:
-            rows.sort(key=lambda row: row["episode_index"])
-            numbers = [row["episode_index"] for row in rows]
-            whole = all(isinstance(row["length"], int) and row["length"] > 0 for row in rows)
-            firsts = [row.get("dataset_from_index", 0) for row in rows]
-            whole = whole and all(isinstance(first, int) for first in firsts)
-            if self.has_video:
-                of_video = f"videos/{self.image}"
-                times = [row[f"{of_video}/from_timestamp"] for row in rows]
-                ends = [row.get(f"{of_video}/to_timestamp") for row in rows]
-                times += [end for end in ends if end is not None]
-                whole = whole and all(0 <= time < math.inf for time in times)
-        except (KeyError, TypeError) as error:
-            raise ColaWorldError(
-                f"{self.path} is damaged: its list of episodes lacks {error}; fetch it again."
-            ) from error
-        if numbers != [*range(self.info["total_episodes"])] or not whole:
-            raise ColaWorldError(
-                f"{self.path} is incomplete: info.json counts {self.info['total_episodes']} "
-                f"episodes, its list of episodes holds {len(rows)}, or numbers, lengths or times "
-                "that cannot be; fetch the dataset again."
-            )
-        return rows
-
-    def _read_tasks(self) -> dict[int, str]:
-        if lerobot_v2.is_v2(self.info):
-            return lerobot_v2.read_tasks(self.path)
-        rows = read_table(self.path / TASKS).to_pylist()
-        try:
-            return {row.pop("task_index"): str([*row.values()][0]) for row in rows}
-        except (KeyError, IndexError, TypeError) as error:
-            raise damaged(self.path / TASKS, error) from error
-
 
 def _as_rows(values: NDArray[Any]) -> NDArray[Any]:
     return values.reshape(len(values), -1)
@@ -363,3 +344,101 @@ def _as_rows(values: NDArray[Any]) -> NDArray[Any]:
 
 def _fault_of(file: Path, index: int, fault: str) -> DamagedFile:
     return DamagedFile(f"{file}, episode {index}", fault)
+
+
+class LeRobotSource:
+    """The episodes of a ``LeRobotDataset`` clip by clip.
+
+    All are checked at first, from their rows and the times of their videos; what fails goes to
+    ``damage_report``. The times of a video are remembered in the folder ``index`` until its file
+    changes. Raises Unreadable when nothing is left.
+    """
+
+    def __init__(
+        self, path: Path, index: Path, damage_report: DamageReport, camera: str | None = None
+    ) -> None:
+        self.path = path
+        self.dataset = LeRobotDataset(path, camera=camera)
+        self.dataset.clocks = self._clocks(index, damage_report)
+        self.entries: list[Entry] = []
+        self._extremes: list[NDArray[np.float64]] = []
+        splits = {n: name for name in ("train", "test") for n in self.dataset.splits.get(name, ())}
+        numbers = range(self.dataset.num_episodes)
+        for number in progress_bar(numbers, f"checking {path}", leave=False, delay=1):
+            try:
+                with self._damage(number):
+                    self.dataset.check(number)
+                    self._look_at_actions(number)
+            except DamagedFile as error:
+                damage_report.add(error.file, error.reason)
+            else:
+                self.entries.append(self._entry(number, splits.get(number)))
+        if not self.entries:
+            raise Unreadable(f"Nothing in {path} can be read: {damage_report.summary()}")
+
+    def _clocks(self, index: Path, damage_report: DamageReport) -> dict[str, VideoClock]:
+        fps, numbers = self.dataset.fps, range(self.dataset.num_episodes)
+        if not self.dataset.has_video:
+            return {}
+
+        def scan(file: Path) -> list[VideoClock]:
+            try:
+                return [video_clock(file, fps)]
+            except ColaWorldError as error:
+                raise DamagedFile(file, error.__cause__ or error) from error
+
+        videos = dict.fromkeys(self.dataset.frames_file(number) for number in numbers)
+        there = [file for file in videos if file.is_file()]
+        known = FileIndex(
+            self.path / f"videos at {fps:g} frames a second", scan, index, damage_report
+        )
+        clocks = [VideoClock(**fields) for fields in known.contents(there)]
+        return {clock.file: clock for clock in clocks}
+
+    def _look_at_actions(self, number: int) -> None:
+        if self.dataset.action_dim and self.dataset.episodes[number]["length"] > 1:
+            actions = self.dataset.actions(number)[:-1].astype(np.float64)
+            self._extremes += [actions.min(0), actions.max(0)]
+
+    def _entry(self, number: int, split: str | None) -> Entry:
+        data = self.dataset
+        rendering = data.info.get("rendering")
+        return Entry(
+            str(data.frames_file(number)),
+            str(number),
+            data.episodes[number]["length"],
+            data.fps,
+            *data.frame_size,
+            data.action_dim,
+            split,
+            rendering=None if rendering is None else str(rendering),
+            camera=data.image,
+        )
+
+    def frames(self, episode: int, start: int, stop: int, stride: int = 1) -> Frames:
+        number = self._number(episode)
+        with self._damage(number):
+            return self.dataset.clip(number, start, stop)[::stride]
+
+    def actions(self, episode: int, start: int, stop: int) -> NDArray[np.float32]:
+        number = self._number(episode)
+        with self._damage(number):
+            return self.dataset.actions(number)[start:stop]
+
+    def action_extremes(self) -> Extremes | None:
+        ends = np.array(self._extremes)
+        return (ends.min(0), ends.max(0)) if self._extremes else None
+
+    def _number(self, episode: int) -> int:
+        return int(self.entries[episode].key)
+
+    @contextmanager
+    def _damage(self, number: int) -> Iterator[None]:
+        """Names the file where an error does not name the episode."""
+        try:
+            yield
+        except DamagedFile:
+            raise
+        except ColaWorldError as error:
+            file = self.dataset.frames_file(number)
+            raise DamagedFile(file, error.__cause__ or error) from error

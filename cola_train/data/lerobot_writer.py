@@ -14,17 +14,17 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cola_env.errors import ColaWorldError
-from cola_train.data.lerobot import (
+from cola_train.data.episode_source import Frames
+from cola_train.data.lerobot_files import (
     DATA_PATH,
     EPISODES_PATH,
+    INFO,
     STATS,
     TASKS,
     VERSION,
     VIDEO_PATH,
 )
-from cola_train.data.lerobot_info import INFO
-from cola_train.data.statistics import Stats, episode_stats, merge_stats
-from cola_train.data.video import PIXEL_FORMAT, Frames, VideoWriter
+from cola_train.data.video import PIXEL_FORMAT, VideoWriter
 
 BOOKKEEPING: dict[str, dict[str, Any]] = {
     "timestamp": {"dtype": "float32", "shape": [1], "names": None},
@@ -287,3 +287,41 @@ def _task_table(tasks: dict[str, int]) -> pa.Table:
     ]
     pandas = {"index_columns": ["task"], "column_indexes": [], "columns": columns}
     return table.replace_schema_metadata({"pandas": json.dumps(pandas)})
+
+
+Stats = dict[str, NDArray[np.float64]]
+
+
+def episode_stats(values: NDArray[Any], dtype: str) -> Stats:
+    """min, max, mean, std and count over time; a video's are per channel, in [0, 1], (3, 1, 1)."""
+    axes: tuple[int, ...] = (0,)
+    data = values.astype(np.float64)
+    if dtype == "video":
+        axes, data = (0, 2, 3), data.transpose(0, 3, 1, 2) / 255
+    elif data.ndim == 1:
+        data = data[:, None]
+    keep = dtype == "video"
+    stats = {
+        "min": data.min(axes, keepdims=keep),
+        "max": data.max(axes, keepdims=keep),
+        "mean": data.mean(axes, keepdims=keep),
+        "std": data.std(axes, keepdims=keep),
+    }
+    stats = {name: value[0] if keep else value for name, value in stats.items()}
+    return stats | {"count": np.array([len(values)], np.float64)}
+
+
+def merge_stats(parts: list[Stats]) -> Stats:
+    """The statistics of the union, from those of its parts."""
+    counts = np.stack([part["count"] for part in parts])
+    means = np.stack([part["mean"] for part in parts])
+    squares = np.stack([part["std"] for part in parts]) ** 2
+    weights = (counts / counts.sum()).reshape(-1, *[1] * (means.ndim - 1))
+    mean = (weights * means).sum(0)
+    return {
+        "min": np.stack([part["min"] for part in parts]).min(0),
+        "max": np.stack([part["max"] for part in parts]).max(0),
+        "mean": mean,
+        "std": np.sqrt((weights * (squares + (means - mean) ** 2)).sum(0)),
+        "count": counts.sum(0),
+    }

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from cola_env.errors import ColaWorldError
-from cola_train.data.clips import Batch, TrainingData
-from cola_train.data.damage import Ledger, Unreadable
+from cola_train.data.clips import ClipBatch, TrainingData
+from cola_train.data.episode_source import DamageReport, Unreadable
 
 T = TypeVar("T")
 
@@ -43,9 +43,9 @@ class Mixture:
         return any(part.has_actions for part in self.parts)
 
     @property
-    def ledger(self) -> Ledger:
+    def damage_report(self) -> DamageReport:
         """That of the streams among the parts, which share one."""
-        return next((p.ledger for p in self.parts if p.workers), self.parts[0].ledger)
+        return next((p.damage_report for p in self.parts if p.workers), self.parts[0].damage_report)
 
     def with_actions(self) -> TrainingData:
         rows = [i for i, part in enumerate(self.parts) if part.has_actions]
@@ -58,8 +58,8 @@ class Mixture:
     def first(self, episodes: int) -> Mixture:
         return replace(self, parts=[part.first(episodes) for part in self.parts])
 
-    def sample(self, count: int, length: int, generator: torch.Generator) -> Batch:
-        def draw(part: TrainingData, share: int) -> Batch:
+    def sample(self, count: int, length: int, generator: torch.Generator) -> ClipBatch:
+        def draw(part: TrainingData, share: int) -> ClipBatch:
             return part.sample(share, length, generator)
 
         rows, drawn = self._shared(count, draw, generator)
@@ -69,7 +69,7 @@ class Mixture:
             latents = torch.cat([batch.latents for batch in drawn])[rows]
         if len({batch.actions.shape[-1] for batch in drawn}) == 1:
             actions = torch.cat([batch.actions for batch in drawn])[rows]
-        return Batch(frames, latents, actions)
+        return ClipBatch(frames, latents, actions)
 
     def sample_frames(self, count: int, generator: torch.Generator) -> Tensor:
         def draw(part: TrainingData, share: int) -> Tensor:
@@ -96,7 +96,7 @@ class Mixture:
                     break
             else:
                 return picks.argsort(stable=True).argsort(), drawn
-        raise Unreadable(f"Nothing can be read of {self.name}: {self.ledger.summary()}")
+        raise Unreadable(f"Nothing can be read of {self.name}: {self.damage_report.summary()}")
 
 
 def mixture(parts: Sequence[TrainingData], weights: Sequence[float]) -> TrainingData:

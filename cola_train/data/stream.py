@@ -10,12 +10,18 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from cola_train.console import progress_bar
 from cola_train.data.action_scale import ActionScale
-from cola_train.data.clips import Batch
-from cola_train.data.damage import DamagedFile, Ledger, Unreadable
-from cola_train.data.episodes import Entry, Episodes, Piece
-from cola_train.data.framing import square
-from cola_train.progress import progress_bar
+from cola_train.data.clips import ClipBatch
+from cola_train.data.episode_source import (
+    DamagedFile,
+    DamageReport,
+    Entry,
+    EpisodeSource,
+    Span,
+    Unreadable,
+)
+from cola_train.data.video import square
 
 STILLS_A_CLIP = 4
 """Single frames are drawn in short clips, which decode as fast as one frame."""
@@ -31,21 +37,21 @@ class Stream:
     """The clips of a source.
 
     A clip that cannot be read is replaced by one of another file, or of another episode where the
-    damage is that of an episode alone, and what is damaged goes to the ledger. It is tried again
-    when it is next drawn, so that what is drawn depends on the generator and the files alone.
+    damage is that of an episode alone, and what is damaged goes to ``damage_report``. It is tried
+    again when it is next drawn, so that what is drawn depends on the generator and the files alone.
 
     Attributes:
         size: side of the square frames.
         readers: processes that decode ahead.
         scale: of the actions.
-        memory: all pieces, decoded (see ``whole``); None: they are decoded on demand.
-        latents: float16 (T, C, h, w) of the frames of each piece; None: they are not kept.
+        memory: all spans, decoded (see ``whole``); None: they are decoded on demand.
+        latents: float16 (T, C, h, w) of the frames of each span; None: they are not kept.
     """
 
-    source: Episodes
-    pieces: Sequence[Piece]
+    source: EpisodeSource
+    spans: Sequence[Span]
     size: int
-    ledger: Ledger = field(default_factory=Ledger)
+    damage_report: DamageReport = field(default_factory=DamageReport)
     readers: int = 0
     scale: ActionScale = ActionScale()
     memory: Sequence[tuple[Tensor, Tensor]] | None = None
@@ -62,59 +68,59 @@ class Stream:
 
     @property
     def num_frames(self) -> int:
-        return sum(map(len, self.pieces))
+        return sum(map(len, self.spans))
 
     @property
     def num_bytes(self) -> int:
-        """Memory that the frames of all pieces would take."""
+        """Memory that the frames of all spans would take."""
         return self.num_frames * self.size**2 * 3
 
     @cached_property
     def action_dim(self) -> int:
         """Of the actions that all episodes have; 0: there are none."""
-        dims = {self.entry(piece).action_dim or 0 for piece in self.pieces}
+        dims = {self.entry(span).action_dim or 0 for span in self.spans}
         return dims.pop() if len(dims) == 1 else 0
 
     @property
     def has_actions(self) -> bool:
-        return any(self.entry(piece).action_dim for piece in self.pieces)
+        return any(self.entry(span).action_dim for span in self.spans)
 
     def with_actions(self) -> Stream:
         """The episodes that have actions."""
-        return self.keep([i for i, p in enumerate(self.pieces) if self.entry(p).action_dim])
+        return self.select([i for i, p in enumerate(self.spans) if self.entry(p).action_dim])
 
     def first(self, episodes: int) -> Stream:
-        return self.keep(list(range(min(episodes, len(self.pieces)))))
+        return self.select(list(range(min(episodes, len(self.spans)))))
 
-    def keep(self, rows: Sequence[int]) -> Stream:
-        """The pieces of these numbers."""
+    def select(self, rows: Sequence[int]) -> Stream:
+        """The spans of these numbers."""
         memory = None if self.memory is None else [self.memory[i] for i in rows]
         latents = None if self.latents is None else [self.latents[i] for i in rows]
-        return replace(self, pieces=[self.pieces[i] for i in rows], memory=memory, latents=latents)
+        return replace(self, spans=[self.spans[i] for i in rows], memory=memory, latents=latents)
 
-    def entry(self, piece: Piece) -> Entry:
-        return self.source.entries[piece.episode]
+    def entry(self, span: Span) -> Entry:
+        return self.source.entries[span.episode]
 
     def identity(self) -> str:
         """What the frames depend on: the files, which of their frames, at which size, and how they
         are decoded."""
-        files = {self.entry(piece).file for piece in self.pieces}
+        files = {self.entry(span).file for span in self.spans}
         stamps = {f: (s.st_size, s.st_mtime_ns) for f in files if (s := _status(f))}
-        entries = [(self.entry(piece), piece) for piece in self.pieces]
+        entries = [(self.entry(span), span) for span in self.spans]
         return repr([DECODING, self.size, entries, sorted(stamps.items())])
 
     def num_clips(self, length: int) -> int:
         """How many clips of ``length`` frames there are."""
         return int(self._starts(length).sum())
 
-    def sample(self, count: int, length: int, generator: torch.Generator) -> Batch:
+    def sample(self, count: int, length: int, generator: torch.Generator) -> ClipBatch:
         """``count`` clips of ``length`` frames, all equally likely.
 
         Raises Unreadable when no clip can be read.
         """
         drawn = [self._draw(length, generator) for _ in range(count)]
         frames, latents, actions = (torch.stack(part) for part in zip(*drawn, strict=True))
-        return Batch(frames, latents, actions)
+        return ClipBatch(frames, latents, actions)
 
     def sample_frames(self, count: int, generator: torch.Generator) -> Tensor:
         """``count`` single frames (count, S, S, 3) uint8, neighbours in short clips."""
@@ -128,22 +134,22 @@ class Stream:
         Raises Unreadable when all are damaged.
         """
         kept, memory = [], []
-        for row in progress_bar(range(len(self.pieces)), f"reading {self.name}", leave=False):
+        for row in progress_bar(range(len(self.spans)), f"reading {self.name}", leave=False):
             try:
                 memory.append(self.whole(row))
                 kept.append(row)
             except DamagedFile as error:
-                self.ledger.add(error.file, error.reason)
+                self.damage_report.add(error.file, error.reason)
         if not kept:
-            raise Unreadable(f"Nothing in {self.name} can be read: {self.ledger.summary()}")
-        return replace(self.keep(kept), memory=memory)
+            raise Unreadable(f"Nothing in {self.name} can be read: {self.damage_report.summary()}")
+        return replace(self.select(kept), memory=memory)
 
     def whole(self, row: int) -> tuple[Tensor, Tensor]:
-        """The frames (T, size, size, 3) uint8 and actions (T - 1, A) of a piece.
+        """The frames (T, size, size, 3) uint8 and actions (T - 1, A) of a span.
 
         Raises DamagedFile.
         """
-        entry, length = self.entry(self.pieces[row]), len(self.pieces[row])
+        entry, length = self.entry(self.spans[row]), len(self.spans[row])
         at_once = max(1, DECODED_BYTES // (entry.height * entry.width * 3))
         parts = [
             self._frames(row, start, min(start + at_once, length))
@@ -154,21 +160,21 @@ class Stream:
     def _frames(self, row: int, start: int, stop: int) -> Tensor:
         if self.memory is not None:
             return self.memory[row][0][start:stop]
-        piece = self.pieces[row]
-        first, last = ((piece.start + frame) * piece.stride for frame in (start, stop - 1))
-        return square(self.source.frames(piece.episode, first, last + 1, piece.stride), self.size)
+        span = self.spans[row]
+        first, last = ((span.start + frame) * span.stride for frame in (start, stop - 1))
+        return square(self.source.frames(span.episode, first, last + 1, span.stride), self.size)
 
     def _actions(self, row: int, start: int, stop: int) -> Tensor:
-        """The actions between frame ``start`` and frame ``stop`` of a piece: (stop - start, A);
+        """The actions between frame ``start`` and frame ``stop`` of a span: (stop - start, A);
         between two frames, the mean of those that are stored."""
         if self.memory is not None:
             return self.memory[row][1][start:stop]
-        piece = self.pieces[row]
-        if stop == start or not self.entry(piece).action_dim:
+        span = self.spans[row]
+        if stop == start or not self.entry(span).action_dim:
             return torch.zeros(stop - start, 0)
-        first, last = ((piece.start + frame) * piece.stride for frame in (start, stop))
-        actions = torch.from_numpy(self.scale(self.source.actions(piece.episode, first, last)))
-        return actions.unflatten(0, (-1, piece.stride)).mean(1)
+        first, last = ((span.start + frame) * span.stride for frame in (start, stop))
+        actions = torch.from_numpy(self.scale(self.source.actions(span.episode, first, last)))
+        return actions.unflatten(0, (-1, span.stride)).mean(1)
 
     def _draw(self, length: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         starts = self._starts(length)
@@ -180,13 +186,13 @@ class Stream:
             try:
                 return self._read(row, start, length)
             except DamagedFile as error:
-                self.ledger.add(error.file, error.reason)
+                self.damage_report.add(error.file, error.reason)
                 others = [
-                    i != row and self.entry(piece).file != error.file
-                    for i, piece in enumerate(self.pieces)
+                    i != row and self.entry(span).file != error.file
+                    for i, span in enumerate(self.spans)
                 ]
                 starts = starts * torch.tensor(others)
-        reason = self.ledger.summary() or "its episodes are shorter."
+        reason = self.damage_report.summary() or "its episodes are shorter."
         raise Unreadable(f"No clip of {length} frames of {self.name} can be read: {reason}")
 
     def _read(self, row: int, start: int, length: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -198,9 +204,9 @@ class Stream:
         return frames, latents, torch.zeros(length - 1, 0)
 
     def _starts(self, length: int) -> Tensor:
-        """int64 (pieces,): how many clips of ``length`` frames start in each piece."""
+        """int64 (spans,): how many clips of ``length`` frames start in each span."""
         if length not in self._counts:
-            lengths = torch.tensor([len(piece) for piece in self.pieces], dtype=torch.long)
+            lengths = torch.tensor([len(span) for span in self.spans], dtype=torch.long)
             self._counts[length] = (lengths - length + 1).clamp_min(0)
         return self._counts[length]
 

@@ -1,1 +1,7 @@
-"""What a trained model is judged by, on held-out clips."""
+"""What a trained model is judged by, on held-out clips.
+
+`controllability`: what actions are worth to it, and what latent ones hold; `rollout_quality`: how
+good its imagined videos are, by `video_metrics`; `steering`: what single latent actions do.
+
+May import: cola_env and, of cola_train, `data`.
+"""

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.data.clips import Batch, TrainingData
+from cola_train.data.clips import ClipBatch, TrainingData
 from cola_train.data.mixture import check_length
-from cola_train.evaluation.horizon import CONTEXT, inferred_codes
+from cola_train.evaluation.rollout_quality import CONTEXT, inferred_codes
 
 POOL = 8
 """Clips that each one that is shown is chosen from."""
@@ -53,7 +53,7 @@ def steer(
     check_length(clips, context + horizon)
     batch = clips.sample(POOL * count, context + horizon, torch.Generator().manual_seed(1))
     rows = unlike(batch.frames[:, 0], count)
-    batch = Batch(*(part[rows] for part in (batch.frames, batch.latents, batch.actions)))
+    batch = ClipBatch(*(part[rows] for part in (batch.frames, batch.latents, batch.actions)))
     batch = batch.to(model.device).encoded(model)
     codes = inferred_codes(model, batch.frames, batch.latents, clip)[:, context - 1 :]
     past = batch.frames[:, :context]
@@ -101,14 +101,14 @@ def hold_codes(
     held = []
     for token, count in enumerate(counts):
         ranked = count.argsort(descending=True, stable=True)[:most]
-        picked = ranked[count[ranked] > 0]
-        actions = usual.repeat(len(picked), 1)
-        actions[:, token] = picked
+        chosen = ranked[count[ranked] > 0]
+        actions = usual.repeat(len(chosen), 1)
+        actions[:, token] = chosen
         actions = actions[None, :, None].expand(len(context), -1, steps, -1)
         future = model.rollout(state, actions, seed=0, action_mode="latent").cpu()
-        frames = torch.cat([present.expand(-1, len(picked), -1, -1, -1, -1), future], dim=2)
-        shares = (count[picked] / count.sum()).tolist()
-        held.append(Held(picked.tolist(), shares, frames))
+        frames = torch.cat([present.expand(-1, len(chosen), -1, -1, -1, -1), future], dim=2)
+        shares = (count[chosen] / count.sum()).tolist()
+        held.append(Held(chosen.tolist(), shares, frames))
     return held
 
 

@@ -1,10 +1,16 @@
-"""The training phases of the recipes: what each learns and by which loss."""
+"""The training phases of the recipes: what each learns and by which loss.
+
+`phase` has what they share: the settings, what a loss is given (a model, a batch and a `Step`) and
+what it returns. Every other file is one kind of phase, which `conf/phases` names.
+
+May import: cola_env and, of cola_train, `data` and `evaluation`.
+"""
 
 from cola_train.phases.adaptation import Adaptation
 from cola_train.phases.distillation import Distillation
 from cola_train.phases.flow_matching import FlowMatching
 from cola_train.phases.forward_dynamics import ForwardDynamics
-from cola_train.phases.phase import Phase
+from cola_train.phases.phase import Phase, Step
 from cola_train.phases.reconstruction import Reconstruction
 
 __all__ = [
@@ -14,4 +20,5 @@ __all__ = [
     "ForwardDynamics",
     "Phase",
     "Reconstruction",
+    "Step",
 ]

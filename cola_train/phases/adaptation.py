@@ -9,9 +9,9 @@ from torch.nn.functional import cross_entropy
 
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.data.clips import Batch, TrainingData
+from cola_train.data.clips import ClipBatch, TrainingData, fixed_batch
 from cola_train.evaluation.controllability import controllability
-from cola_train.phases.phase import Logs, Loss, Phase, Prepared
+from cola_train.phases.phase import Logs, Loss, Phase, Prepared, Step
 
 
 @dataclass
@@ -26,17 +26,10 @@ class Adaptation(Phase):
     def needs_actions(self) -> bool:
         return True
 
-    def loss(
-        self,
-        model: ColaWorldModel,
-        batch: Batch,
-        step: int,
-        generator: torch.Generator,
-        prepared: Prepared,
-    ) -> Loss:
+    def loss(self, model: ColaWorldModel, batch: ClipBatch, step: Step) -> Loss:
         return self._classify(model, batch)
 
-    def _classify(self, model: ColaWorldModel, batch: Batch) -> Loss:
+    def _classify(self, model: ColaWorldModel, batch: ClipBatch) -> Loss:
         with torch.no_grad():
             codes = model.quantizer(model.action_tokens(batch.frames, batch.latents)).codes
         logits = model.adapter(batch.actions, batch.latents[:, :-1]).float()
@@ -46,7 +39,7 @@ class Adaptation(Phase):
 
     @torch.no_grad()
     def evaluate(self, model: ColaWorldModel, held_out: TrainingData, prepared: Prepared) -> Logs:
-        batch = held_out.sample(256, self.clip, torch.Generator().manual_seed(0))
+        batch = fixed_batch(held_out, model, 256, self.clip)
         with autocast(model.device):
-            found = self._classify(model, batch.to(model.device).encoded(model))
+            found = self._classify(model, batch)
         return found.logs | controllability(model, held_out, self.clip, adapter=True)

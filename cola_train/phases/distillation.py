@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from cola_env.errors import ColaWorldError
 from cola_env.models.loading import load_model
-from cola_env.models.sampler import NoisedClip, shift_levels
+from cola_env.models.precision import autocast
+from cola_env.models.sampler import NoisedClip, Sampler, shift_levels
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.data.clips import TrainingData
-from cola_train.evaluation.likeness import likeness
+from cola_train.data.clips import TrainingData, fixed_batch
+from cola_train.evaluation.controllability import condition_vectors
+from cola_train.evaluation.video_metrics import moving_pixels, psnr
 from cola_train.phases.flow_matching import FlowMatching
 from cola_train.phases.phase import Logs, Prepared
 
@@ -98,7 +100,7 @@ class Distillation(FlowMatching):
 
     def evaluate(self, model: ColaWorldModel, held_out: TrainingData, prepared: Prepared) -> Logs:
         teacher = teacher_of(prepared, model)
-        return likeness(
+        return teacher_agreement(
             model.sampler(self.to_steps, 1.0),
             teacher.sampler(self.from_steps, self.guidance_scale),
             held_out,
@@ -113,3 +115,47 @@ def teacher_of(prepared: Prepared, model: ColaWorldModel) -> ColaWorldModel:
     """On the device of ``model``."""
     assert prepared.teacher is not None
     return prepared.teacher.to(model.device)
+
+
+@torch.no_grad()
+def teacher_agreement(
+    student: Sampler[ColaWorldModel],
+    teacher: Sampler[ColaWorldModel],
+    clips: TrainingData,
+    length: int,
+    count: int = 96,
+) -> dict[str, float]:
+    """Next frames by the student, by its teacher (same noise, own actions), and by the teacher's
+    weights sampled as the student is (``undistilled``).
+
+    Each with its PSNR (dB) on the moving pixels; ``to_teacher`` is the root mean square distance of
+    the student's latents from the teacher's, ``undistilled_to_teacher`` the same before any
+    distillation.
+    """
+    model = student.model
+    batch = fixed_batch(clips, model, count, length)
+    truth = batch.frames.float() / 255
+    moving = moving_pixels(truth[:, :-1], truth[:, 1:])
+    noise = torch.randn(batch.latents.shape, generator=torch.Generator().manual_seed(0))
+    samplers = {
+        "student": student,
+        "teacher": teacher,
+        "undistilled": replace(teacher, steps=student.steps, guidance_scale=student.guidance_scale),
+    }
+    with autocast(model.device):
+        vectors, _ = condition_vectors(
+            model, batch.frames, batch.latents, batch.actions, adapter=False
+        )
+        found = {
+            name: sampler.next_frames(batch.latents, vectors["own"], noise.to(batch.latents))
+            for name, sampler in samplers.items()
+        }
+        error = {
+            name: (model.decode(latents) - truth[:, 1:]).square().mean(-1)
+            for name, latents in found.items()
+        }
+    results = {name: float(psnr(value[moving].mean())) for name, value in error.items()}
+    for name, key in (("student", ""), ("undistilled", "undistilled_")):
+        distance = (found[name] - found["teacher"]).square().mean().sqrt()
+        results[f"{key}to_teacher"] = float(distance)
+    return results

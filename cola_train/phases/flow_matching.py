@@ -10,9 +10,9 @@ from torch import Tensor
 
 from cola_env.models.sampler import NoisedClip, sample_clip_levels, sample_noise_levels
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.data.clips import Batch, TrainingData
+from cola_train.data.clips import ClipBatch, TrainingData
 from cola_train.evaluation.controllability import controllability
-from cola_train.phases.phase import ActionVectors, LatentActionPhase, Logs, Loss, Prepared
+from cola_train.phases.phase import ActionVectors, LatentActionPhase, Logs, Loss, Prepared, Step
 
 ACTIONS = ("none", "latent", "direct")
 LEVELS = ("frame", "clip")
@@ -76,24 +76,16 @@ class FlowMatching(LatentActionPhase):
     def has_latent_actions(self) -> bool:
         return self.actions == "latent"
 
-    def loss(
-        self,
-        model: ColaWorldModel,
-        batch: Batch,
-        step: int,
-        generator: torch.Generator,
-        prepared: Prepared,
-    ) -> Loss:
-        actions = self.actions_of(model, batch, step, generator)
-        shown = torch.rand(actions.vectors.shape[:2], generator=generator) >= self.action_dropout
+    def loss(self, model: ColaWorldModel, batch: ClipBatch, step: Step) -> Loss:
+        actions = self.actions_of(model, batch, step)
+        drawn = torch.rand(actions.vectors.shape[:2], generator=step.generator)
+        shown = drawn >= self.action_dropout
         vectors = actions.vectors * shown.to(actions.vectors)[..., None]
-        flow = self._flow_loss(model, batch.latents, vectors, generator, prepared)
+        flow = self._flow_loss(model, batch.latents, vectors, step)
         logs = {"flow": float(flow.detach()), **actions.logs}
         return Loss(flow + actions.loss, logs, actions.codes)
 
-    def actions_of(
-        self, model: ColaWorldModel, batch: Batch, step: int, generator: torch.Generator
-    ) -> ActionVectors:
+    def actions_of(self, model: ColaWorldModel, batch: ClipBatch, step: Step) -> ActionVectors:
         """Vectors (B, T - 1, D) from the source that ``actions`` names."""
         no_loss = torch.zeros((), device=model.device)
         if self.actions == "none":
@@ -107,25 +99,20 @@ class FlowMatching(LatentActionPhase):
         if self.adapter_share:
             logits = model.adapter(batch.actions, batch.latents[:, :-1])
             adapted = model.adapter.vectors(logits, model.quantizer.code_vectors)
-            chosen = torch.rand(len(vectors), generator=generator) < self.adapter_share
+            chosen = torch.rand(len(vectors), generator=step.generator) < self.adapter_share
             vectors = torch.where(chosen.to(model.device)[:, None, None, None], adapted, vectors)
         return ActionVectors(vectors.flatten(-2), loss, logs, codes)
 
     def _flow_loss(
-        self,
-        model: ColaWorldModel,
-        latents: Tensor,
-        vectors: Tensor,
-        generator: torch.Generator,
-        prepared: Prepared,
+        self, model: ColaWorldModel, latents: Tensor, vectors: Tensor, step: Step
     ) -> Tensor:
         """vectors (B, T - 1, D) lead to the frames 1.. of latents (B, T, C, h, w)."""
         batch, frames = latents.shape[:2]
-        t = self.noise_levels(model, batch, frames, generator).to(latents)
-        noise = torch.randn(latents.shape, generator=generator).to(latents)
+        t = self.noise_levels(model, batch, frames, step.generator).to(latents)
+        noise = torch.randn(latents.shape, generator=step.generator).to(latents)
         clip = NoisedClip.of(latents, noise, t, vectors)
         moved = (latents - clip.previous).square().mean(2)
-        target = self.target(model, clip, latents - noise, prepared)
+        target = self.target(model, clip, latents - noise, step.prepared)
         error = (clip.velocity(model) - target).square().mean(2)
         if model.residual:
             error = error * t[..., None, None].square()

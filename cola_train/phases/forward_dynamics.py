@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from cola_env.inputs import resized
-from cola_env.models.latent_action.codebook import health_measures
+from cola_env.models.latent_action.codebook_health import health_measures
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.data.clips import Batch, TrainingData
-from cola_train.evaluation.pixels import moving_pixels, psnr
-from cola_train.phases.phase import LatentActionPhase, Logs, Loss, Prepared
+from cola_train.data.clips import ClipBatch, TrainingData, fixed_batch
+from cola_train.evaluation.video_metrics import moving_pixels, psnr
+from cola_train.phases.phase import LatentActionPhase, Logs, Loss, Prepared, Step
 
 
 @dataclass
@@ -35,14 +35,7 @@ class ForwardDynamics(LatentActionPhase):
     def uses(self) -> set[str]:
         return {*self.learns, "idm", "quantizer", "fdm"}
 
-    def loss(
-        self,
-        model: ColaWorldModel,
-        batch: Batch,
-        step: int,
-        generator: torch.Generator,
-        prepared: Prepared,
-    ) -> Loss:
+    def loss(self, model: ColaWorldModel, batch: ClipBatch, step: Step) -> Loss:
         actions = self.latent_actions(model, batch, step)
         frames = resized(batch.frames, model.fdm.config.image_size)
         error = (model.fdm(frames[:, :-1], actions.vectors) - frames[:, 1:]).square()
@@ -55,8 +48,7 @@ class ForwardDynamics(LatentActionPhase):
     @torch.no_grad()
     def evaluate(self, model: ColaWorldModel, held_out: TrainingData, prepared: Prepared) -> Logs:
         """PSNR of the FDM's next frames on moving pixels under own and under shuffled actions."""
-        generator = torch.Generator().manual_seed(0)
-        batch = held_out.sample(96, self.clip, generator).to(model.device).encoded(model)
+        batch = fixed_batch(held_out, model, 96, self.clip)
         frames = resized(batch.frames, model.fdm.config.image_size)
         moving = moving_pixels(frames[:, :-1], frames[:, 1:])
 

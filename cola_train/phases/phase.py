@@ -17,9 +17,8 @@ from torch import Tensor, nn
 
 from cola_env.errors import ColaWorldError
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.data.clips import Batch, TrainingData
-from cola_train.data.crops import random_crops
-from cola_train.evaluation.probe import linear_probe
+from cola_train.data.clips import ClipBatch, TrainingData, random_crops
+from cola_train.evaluation.controllability import linear_probe
 
 Logs = dict[str, float]
 
@@ -37,6 +36,21 @@ class Prepared:
     train: TrainingData
     background: Tensor | None = None
     teacher: ColaWorldModel | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a phase, as its loss is given it.
+
+    Attributes:
+        number: of the steps before it.
+        generator: all that is random comes from it.
+        prepared: what the phase got ready.
+    """
+
+    number: int
+    generator: torch.Generator
+    prepared: Prepared
 
 
 class Loss(NamedTuple):
@@ -126,23 +140,16 @@ class Phase(ABC):
         return False
 
     def prepare(self, train: TrainingData) -> Prepared:
-        """What ``loss`` and ``evaluate`` are given beside the model."""
+        """What the steps of ``loss`` hold, and ``evaluate`` is given."""
         return Prepared(train)
 
-    def draw(self, data: TrainingData, generator: torch.Generator, count: int) -> Batch:
+    def draw(self, data: TrainingData, generator: torch.Generator, count: int) -> ClipBatch:
         """``count`` of the step's ``batch_size``; runs in the processes that read the data."""
         return data.sample(count, self.clip, generator)
 
     @abstractmethod
-    def loss(
-        self,
-        model: ColaWorldModel,
-        batch: Batch,
-        step: int,
-        generator: torch.Generator,
-        prepared: Prepared,
-    ) -> Loss:
-        """Of one batch on the model's device; all that is random comes from ``generator``."""
+    def loss(self, model: ColaWorldModel, batch: ClipBatch, step: Step) -> Loss:
+        """Of one batch on the model's device."""
 
     def evaluate(self, model: ColaWorldModel, held_out: TrainingData, prepared: Prepared) -> Logs:
         """Measures on held-out clips that are logged along the way."""
@@ -223,15 +230,15 @@ class LatentActionPhase(Phase):
         since = step - self.continuous_steps
         return 0 < since < self.restart_steps and since % self.restart_every == 0
 
-    def draw(self, data: TrainingData, generator: torch.Generator, count: int) -> Batch:
+    def draw(self, data: TrainingData, generator: torch.Generator, count: int) -> ClipBatch:
         batch = super().draw(data, generator, count)
         return batch if self.crop_scale == 1 else random_crops(batch, self.crop_scale, generator)
 
-    def latent_actions(self, model: ColaWorldModel, batch: Batch, step: int) -> ActionVectors:
+    def latent_actions(self, model: ColaWorldModel, batch: ClipBatch, step: Step) -> ActionVectors:
         """Vectors (B, T - 1, tokens, code_size); gradients reach the IDM where it learns."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and "idm" in self.learns):
             tokens = model.action_tokens(batch.frames, batch.latents)
-        if not self.quantised(step):
+        if not self.quantised(step.number):
             no_loss = torch.zeros((), device=tokens.device)
             return ActionVectors(model.quantizer.normalize(tokens), no_loss, {})
         quantized = model.quantizer(tokens)

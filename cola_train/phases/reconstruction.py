@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.data.clips import Batch, TrainingData
-from cola_train.evaluation.pixels import psnr
-from cola_train.phases.phase import Logs, Loss, Phase, Prepared
+from cola_train.data.clips import ClipBatch, TrainingData
+from cola_train.evaluation.video_metrics import psnr
+from cola_train.phases.phase import Logs, Loss, Phase, Prepared, Step
 
 STILLS = 512
 """At most so many frames stand for the data when a statistic of it is taken."""
@@ -39,25 +39,19 @@ class Reconstruction(Phase):
         stills = some_frames(train, 0)
         return Prepared(train, background=stills.median(0).values.float() / 255)
 
-    def draw(self, data: TrainingData, generator: torch.Generator, count: int) -> Batch:
+    def draw(self, data: TrainingData, generator: torch.Generator, count: int) -> ClipBatch:
         frames = data.sample_frames(count, generator)
-        return Batch(frames[:, None], torch.empty(0), torch.zeros(len(frames), 0, 0))
+        return ClipBatch(frames[:, None], torch.empty(0), torch.zeros(len(frames), 0, 0))
 
-    def loss(
-        self,
-        model: ColaWorldModel,
-        batch: Batch,
-        step: int,
-        generator: torch.Generator,
-        prepared: Prepared,
-    ) -> Loss:
+    def loss(self, model: ColaWorldModel, batch: ClipBatch, step: Step) -> Loss:
         """The batch holds single frames (B, 1, S, S, 3)."""
-        assert prepared.background is not None
+        background = step.prepared.background
+        assert background is not None
         frames = batch.frames[:, 0].float() / 255
-        differs = (frames - prepared.background.to(frames)).abs().amax(-1, keepdim=True) > 0.1
+        differs = (frames - background.to(frames)).abs().amax(-1, keepdim=True) > 0.1
         weight = 1 + (self.object_weight - 1) * differs.float()
         latents = model.autoencoder.encode(frames.movedim(-1, 1)).float()
-        noise = torch.randn(latents.shape, generator=generator).to(latents)
+        noise = torch.randn(latents.shape, generator=step.generator).to(latents)
         decoded = model.autoencoder.decode(latents + self.latent_noise * noise).movedim(1, -1)
         error = decoded.float() - frames
         loss = (weight * (error.abs() + 2 * error.square())).mean()

@@ -11,7 +11,7 @@ from cola_env.envs.dream import Dream
 from cola_env.errors import ColaWorldError
 from cola_env.goals.loading import load_goals
 from cola_env.worlds import OWN
-from cola_train.runs import data_of
+from cola_train.trained_models import data_of
 
 CLIPS, LENGTH, CONTEXT = 12, 8, 2
 """Of held-out video: how many starts, frames from start to goal, and frames that the dream sees."""

@@ -9,12 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from planners.bounds import Bounds
-from planners.chunks import Chunks
-from planners.evaluation import Cost, Evaluator, device_of
+from planners.cost import Chunks, Cost, Evaluator, device_of
 from planners.noise import problem_seeds
-from planners.result import PlanResult, checked_actions
-from planners.start import initial_mean
+from planners.plan import Bounds, PlanResult, checked_actions, starting_mean
 
 
 class OnDevice:
@@ -27,7 +24,7 @@ class OnDevice:
         return self._cost(actions)
 
 
-class Problem:
+class PlanRequest:
     """The arguments of one `plan`, in the forms that other libraries ask for.
 
     `cost(actions (B, N, H, A)) -> (B, N)` tensor; `start` (B, H, A) from the warm start; `seed` one
@@ -47,7 +44,7 @@ class Problem:
         seeds = problem_seeds(seed, batch)
         self.seed = seeds[0] % 2**32
         self.bounds = Bounds.of(action_space, horizon, self.device)
-        self.start = initial_mean(warm_start, self.bounds, batch).contiguous()
+        self.start = starting_mean(warm_start, self.bounds, batch).contiguous()
         self.cost = Evaluator(cost, Chunks(self.device), seeds)
 
     def result(self, actions: Tensor) -> PlanResult:

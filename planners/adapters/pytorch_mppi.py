@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from planners.adapters.foreign import Problem
-from planners.evaluation import Cost
-from planners.result import PlanResult
+from planners.adapters.foreign import PlanRequest
+from planners.cost import Cost
+from planners.plan import PlanResult
 
 
 class PytorchMPPIPlanner:
@@ -41,17 +41,17 @@ class PytorchMPPIPlanner:
         batch: int = 1,
     ) -> PlanResult:
         """As `Planner.plan`: all problems share one generator."""
-        problem = Problem(cost, action_space, self.horizon, warm_start, seed, batch)
-        with torch.no_grad(), problem.seeded():
-            return problem.result(torch.stack([self._plan(problem, b) for b in range(batch)]))
+        request = PlanRequest(cost, action_space, self.horizon, warm_start, seed, batch)
+        with torch.no_grad(), request.seeded():
+            return request.result(torch.stack([self._plan(request, b) for b in range(batch)]))
 
-    def _plan(self, problem: Problem, row: int) -> Tensor:
+    def _plan(self, request: PlanRequest, row: int) -> Tensor:
         """(H, A), the plan of one problem."""
 
         def whole_plan(states: Tensor, actions: Tensor) -> Tensor:  # (1, K, ...) -> (1, K)
-            return problem.cost(actions.expand(problem.batch, -1, -1, -1).contiguous())[row, None]
+            return request.cost(actions.expand(request.batch, -1, -1, -1).contiguous())[row, None]
 
-        bounds = problem.bounds
+        bounds = request.bounds
         settings = {"noise_sigma": (bounds.width[0] / 4).square().diag(), **self.settings}
         limits = "action_min", "action_max"  # of SMPPI, whose u_min and u_max are of the change
         if limits[0] not in inspect.signature(self.controller).parameters:
@@ -62,13 +62,13 @@ class PytorchMPPIPlanner:
             nx=1,
             horizon=self.horizon,
             terminal_state_cost=whole_plan,
-            U_init=problem.start[row].clone(),
-            device=problem.device,
+            U_init=request.start[row].clone(),
+            device=request.device,
             **{limits[0]: bounds.low[0], limits[1]: bounds.high[0]},
             **settings,
         )
         for _ in range(self.iterations):
             controller.command(
-                torch.zeros(1, device=problem.device), shift_nominal_trajectory=False
+                torch.zeros(1, device=request.device), shift_nominal_trajectory=False
             )
         return controller.get_action_sequence()

@@ -16,11 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from planners.adapters.foreign import OnDevice, Problem
-from planners.bounds import Bounds
-from planners.evaluation import Cost
-from planners.protocol import Planner
-from planners.result import PlanResult
+from planners.adapters.foreign import OnDevice, PlanRequest
+from planners.cost import Cost
+from planners.plan import Bounds, Planner, PlanResult
 
 
 class PlannerSolver:
@@ -161,14 +159,14 @@ class SolverPlanner:
         """As `Planner.plan`: all problems in one batch, which share one generator."""
         from gymnasium.spaces import Box
 
-        problem = Problem(cost, action_space, self.horizon, warm_start, seed, batch)
-        model = SimpleNamespace(get_cost=lambda info, actions: problem.cost(actions))
+        request = PlanRequest(cost, action_space, self.horizon, warm_start, seed, batch)
+        model = SimpleNamespace(get_cost=lambda info, actions: request.cost(actions))
         solver = self.solver(
-            model, batch_size=batch, device=str(problem.device), seed=problem.seed, **self.settings
+            model, batch_size=batch, device=str(request.device), seed=request.seed, **self.settings
         )
         low, high = (
             side[0].cpu().numpy()[None].repeat(batch, 0)
-            for side in (problem.bounds.low, problem.bounds.high)
+            for side in (request.bounds.low, request.bounds.high)
         )
         config = SimpleNamespace(
             horizon=self.horizon, receding_horizon=self.horizon, action_block=1
@@ -176,5 +174,5 @@ class SolverPlanner:
         with contextlib.redirect_stdout(io.StringIO()):
             solver.configure(action_space=Box(low, high), n_envs=batch, config=config)
             info = {"problem": torch.arange(batch).unsqueeze(1)}
-            solved = solver.solve(info, init_action=problem.start.clone())
-        return problem.result(solved["actions"])
+            solved = solver.solve(info, init_action=request.start.clone())
+        return request.result(solved["actions"])

@@ -13,10 +13,9 @@ from torchrl.data import Bounded, Composite, Unbounded
 from torchrl.envs import EnvBase
 from torchrl.modules import MPCPlannerBase
 
-from planners.adapters.foreign import OnDevice, Problem
-from planners.evaluation import Cost
-from planners.protocol import Planner
-from planners.result import PlanResult
+from planners.adapters.foreign import OnDevice, PlanRequest
+from planners.cost import Cost
+from planners.plan import Planner, PlanResult
 
 
 class PlannerModule(MPCPlannerBase):
@@ -86,10 +85,10 @@ class CostEnv(EnvBase):
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         return super().__new__(cls, _inplace_update=False, _batch_locked=False)
 
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(device=problem.device, batch_size=())
-        self._problem = problem
-        low, high = problem.bounds.low.flatten(), problem.bounds.high.flatten()
+    def __init__(self, request: PlanRequest) -> None:
+        super().__init__(device=request.device, batch_size=())
+        self._request = request
+        low, high = request.bounds.low.flatten(), request.bounds.high.flatten()
         self.observation_spec = Composite(problem=Unbounded((1,)))
         self.action_spec = Bounded(low, high, shape=low.shape, dtype=torch.float32)
         self.reward_spec = Unbounded((1,))
@@ -99,8 +98,8 @@ class CostEnv(EnvBase):
         return TensorDict({"problem": torch.zeros(*batch, 1)}, batch)
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
-        plans = tensordict["action"].unflatten(-1, self._problem.bounds.low.shape)
-        reward = -self._problem.cost(plans).unsqueeze(-1)
+        plans = tensordict["action"].unflatten(-1, self._request.bounds.low.shape)
+        reward = -self._request.cost(plans).unsqueeze(-1)
         done = torch.ones_like(reward, dtype=torch.bool)
         return TensorDict(
             {"problem": tensordict["problem"], "reward": reward, "done": done, "terminated": done},
@@ -134,9 +133,9 @@ class TorchRLPlanner:
         batch: int = 1,
     ) -> PlanResult:
         """As `Planner.plan`: all problems in one batch, which share one generator."""
-        problem = Problem(cost, action_space, self.horizon, warm_start, seed, batch)
-        planner = self.planner(CostEnv(problem), planning_horizon=1, **self.settings)
-        start = TensorDict({"problem": torch.zeros(batch, 1)}, [batch], device=problem.device)
-        with torch.no_grad(), problem.seeded():
+        request = PlanRequest(cost, action_space, self.horizon, warm_start, seed, batch)
+        planner = self.planner(CostEnv(request), planning_horizon=1, **self.settings)
+        start = TensorDict({"problem": torch.zeros(batch, 1)}, [batch], device=request.device)
+        with torch.no_grad(), request.seeded():
             flat = planner.planning(start)
-        return problem.result(flat.view(problem.start.shape))
+        return request.result(flat.view(request.start.shape))

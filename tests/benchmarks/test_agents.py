@@ -4,23 +4,19 @@ import torch
 from gymnasium.spaces import Box
 from omegaconf import OmegaConf
 
-from benchmarks.vp2_protocol.agents import (
-    MPCAgent,
-    PlanningAgent,
-    RandomActions,
-    check_random,
-)
-from benchmarks.vp2_protocol.dynamics import (
+from benchmarks.vp2_protocol.methods import check_random, check_screen, make_planner
+from benchmarks.vp2_protocol.planning import (
     CopyDynamics,
     LatentScreen,
+    MPCAgent,
+    PlanningAgent,
     PlanningProblem,
+    RandomActions,
     SimulatorDynamics,
     WorldModelDynamics,
-    make_screen,
 )
-from benchmarks.vp2_protocol.episodes import Batch, play
-from benchmarks.vp2_protocol.methods import make_planner
 from benchmarks.vp2_protocol.records import Rules
+from benchmarks.vp2_protocol.run import EpisodeBatch, play
 from cola_env.errors import ColaWorldError
 from cola_env.models.loading import load_model
 from cola_env.scoring.ensembles import Combination
@@ -178,12 +174,13 @@ def test_a_screen_is_latent_of_a_world_model_or_none():
         return OmegaConf.create({"screen": screen, "screen_factor": factor})
 
     painter = LatentPainter()
-    assert make_screen(config("latent"), painter) == LatentScreen(painter, 4)
-    assert make_screen(config("latent"), Painter()) is None
-    assert make_screen(config(None), painter) is None
+    assert check_screen(config("latent")) == {"screen": "latent", "screen_factor": 4}
+    assert check_screen(config(None)) == {}
+    assert LatentScreen.of(painter, 4) == LatentScreen(painter, 4)
+    assert LatentScreen.of(Painter(), 4) is None and LatentScreen.of(painter, None) is None
     for wrong, match in ((config("pixels"), "screen=latent"), (config("latent", 1), "2 or more")):
         with pytest.raises(ColaWorldError, match=match):
-            make_screen(wrong, painter)
+            check_screen(wrong)
 
 
 def test_scores_sum_over_time_where_the_rules_say_so():
@@ -313,7 +310,7 @@ class Script:
 def test_an_episode_ends_at_its_success_with_the_goal_in_view(goals, pool):
     rules = Rules("mse", episodes=2, seed=0, replan_every=3)
     batches = [
-        Batch([(i, pair)], MPCAgent(Script(pair), SPACE, rules), pool, rules)
+        EpisodeBatch([(i, pair)], MPCAgent(Script(pair), SPACE, rules), pool, rules)
         for i, pair in enumerate(goals.pairs)
     ]
     episodes = sorted(play(batches, at_once=2), key=lambda episode: episode.index)

@@ -6,7 +6,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 import benchmarks
-from benchmarks.vp2_protocol.agents import check_random
+from benchmarks.vp2_protocol.methods import check_random
 from cola_env.worlds import WORLDS
 
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 from gymnasium.spaces import Box
 
-from benchmarks.vp2_protocol.agents import Decision, PlanningAgent
-from benchmarks.vp2_protocol.episodes import Batch, play
+from benchmarks.vp2_protocol.planning import Decision, PlanningAgent
 from benchmarks.vp2_protocol.records import Rules
+from benchmarks.vp2_protocol.run import EpisodeBatch, play
 from cola_env.errors import ColaWorldError
 from cola_env.goals.goal_set import GoalPair
 from cola_env.scoring.rewards import MSEReward
@@ -70,7 +70,7 @@ def played():
     agent = Walker()
     rules = Rules("mse", episodes=3, seed=5, steps=8, replan_every=3)
     pairs = list(enumerate([pair(20.0), pair(2.0), pair(5.0)]))
-    episodes = list(play([Batch(pairs, agent, Counter(), rules)], at_once=1))
+    episodes = list(play([EpisodeBatch(pairs, agent, Counter(), rules)], at_once=1))
     return agent, {episode.index: episode for episode in episodes}
 
 
@@ -102,7 +102,7 @@ def test_the_agent_sees_the_last_frames_the_actions_between_and_who_goes_on(play
 def test_zero_actions_come_first_and_only_the_idle_ones_count():
     agent = Walker()
     rules = Rules("mse", episodes=1, seed=5, steps=4, replan_every=2, warmup_steps=2, idle_steps=1)
-    (episode,) = play([Batch([(0, pair(20.0))], agent, Counter(), rules)], at_once=1)
+    (episode,) = play([EpisodeBatch([(0, pair(20.0))], agent, Counter(), rules)], at_once=1)
     assert [action[0] for action in episode.actions] == [0, 0, 0, 1, 1, 1]
     assert len(agent.seen) == 2
     assert agent.seen[0].frames.shape[1] == 2 and agent.seen[0].actions.tolist() == [[[0.0] * 5]]
@@ -114,7 +114,8 @@ def test_batches_at_once_play_as_one_after_the_other():
     def run(at_once):
         agents = [Walker() for _ in range(4)]
         batches = [
-            Batch([(i, pair(3.0 + i))], agent, Counter(), rules) for i, agent in enumerate(agents)
+            EpisodeBatch([(i, pair(3.0 + i))], agent, Counter(), rules)
+            for i, agent in enumerate(agents)
         ]
         episodes = sorted(play(batches, at_once), key=lambda episode: episode.index)
         seeds = [[problem.seed for problem in agent.seen] for agent in agents]
@@ -130,7 +131,7 @@ def test_an_agents_error_ends_the_play():
 
     rules = Rules("mse", episodes=1, seed=0)
     with pytest.raises(RuntimeError, match="no idea"):
-        list(play([Batch([(0, pair(1.0))], Broken(), Counter(), rules)], at_once=2))
+        list(play([EpisodeBatch([(0, pair(1.0))], Broken(), Counter(), rules)], at_once=2))
 
 
 def test_the_compilers_settings_reach_the_threads():
@@ -142,7 +143,7 @@ def test_the_compilers_settings_reach_the_threads():
     found: list[int] = []
     rules = Rules("mse", episodes=1, seed=0, steps=1, replan_every=1)
     with torch._dynamo.config.patch(recompile_limit=77):
-        list(play([Batch([(0, pair(1))], Asking(), Counter(), rules)], at_once=2))
+        list(play([EpisodeBatch([(0, pair(1))], Asking(), Counter(), rules)], at_once=2))
     assert found == [77]
 
 
@@ -166,7 +167,7 @@ def planned(planner, targets, **rules):
     rules = Rules("mse", episodes=len(targets), seed=5, **rules)
     space = Box(-1, 1, (5,))
     agent = PlanningAgent(planner, [Painter()], MSEReward(), space, rules)
-    batch = Batch(list(enumerate(map(pair, targets))), agent, Counter(), rules)
+    batch = EpisodeBatch(list(enumerate(map(pair, targets))), agent, Counter(), rules)
     return sorted(play([batch], at_once=1), key=lambda episode: episode.index)
 
 

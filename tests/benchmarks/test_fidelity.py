@@ -11,21 +11,25 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from benchmarks import fidelity
+import benchmarks
 from benchmarks.fidelity_measures import (
     CandidatePlans,
     calibration,
+    collect,
+    make_rows,
+    measure,
     score_plans,
     summary,
     try_plans,
 )
 from benchmarks.fidelity_report import draw, write_page
-from benchmarks.vp2_protocol.dynamics import SimulatorDynamics
+from benchmarks.vp2_protocol.planning import SimulatorDynamics
 from cola_env.errors import ColaWorldError
 from cola_env.models.world_model import ColaWorldModel
-from cola_env.scoring.classifier import SuccessClassifier
 from cola_env.scoring.rewards import MSEReward
+from cola_env.scoring.success_classifier import SuccessClassifier
 from cola_env.simulators.pool import SimulatorPool
+from tests.pictures import line_colours
 
 
 class Recorded:
@@ -64,19 +68,26 @@ def problem() -> CandidatePlans:
 
 def test_true_frames_rank_perfectly_and_their_reverse_worst(problem):
     perfect = summary([score_plans(problem, Recorded(problem.frames, [0, 1, 2, 3]), MSEReward())])
-    assert (perfect["rank"], perfect["regret"], perfect["auc"]) == (1, 0, 1)
+    assert (perfect["rank"], perfect["regret"], perfect["auc"]) == pytest.approx((1, 0, 1))
     assert perfect["chosen"] == perfect["chosen_real"] == 1
     worst = summary([score_plans(problem, Recorded(problem.frames, [3, 2, 1, 0]), MSEReward())])
-    assert (worst["rank"], worst["auc"], worst["chosen"]) == (-1, 0, 0)
+    assert (worst["rank"], worst["auc"], worst["chosen"]) == pytest.approx((-1, 0, 0))
     assert worst["auc_real"] == worst["chosen_real"] == worst["possible"] == 1
     assert worst["regret"] > 1 and worst["psnr_last"] < perfect["psnr_last"]
+
+
+def test_candidates_that_score_alike_share_their_rank(problem):
+    tied = summary([score_plans(problem, Recorded(problem.frames, [0, 0, 2, 3]), MSEReward())])
+    assert tied["rank"] == pytest.approx(4.5 / 22.5**0.5)
+    flat = summary([score_plans(problem, Recorded(problem.frames, [1, 1, 1, 1]), MSEReward())])
+    assert flat["rank"] == 0, "they rank nothing"
 
 
 def test_final_weight_scores_candidates_by_where_they_end(problem):
     detours = replace(problem, frames=problem.frames[:, ::-1].copy())
     backwards = Recorded(detours.frames, [3, 2, 1, 0])
     worst = score_plans(detours, backwards, MSEReward())
-    assert summary([worst])["rank"] == -1
+    assert summary([worst])["rank"] == pytest.approx(-1)
     ends = score_plans(detours, backwards, MSEReward(), final_weight=1.0)
     assert len(set(ends.real)) == len(set(ends.imagined)) == 1, "all of them end in the same frame"
 
@@ -128,7 +139,9 @@ def test_the_page_shows_the_worst_choices_and_works_offline(problem, tmp_path):
     )
     found = {"model": [best, worst]}
     draw(found, tmp_path / "fidelity.png")
-    page = write_page(tmp_path, fidelity.make_rows(found), [problem] * 2, found).read_text()
+    colours = line_colours(tmp_path / "fidelity.png")
+    assert {(31, 119, 180), (214, 39, 40)} <= colours, "growth of the error; the choices"
+    page = write_page(tmp_path, make_rows(found), [problem] * 2, found).read_text()
     assert page.index(f"regret {worst.regret:.2f}") < page.index("regret 0.00")
     assert page.count("data:image/png;base64,") == 3 and "http" not in page
     assert "calibration error" in page
@@ -148,7 +161,7 @@ def test_candidates_are_really_tried_out(goals, tmp_path):
         problem = try_plans(pair, pool, 4, pair.expert_steps, np.random.default_rng(0))
         measured = summary([score_plans(problem, SimulatorDynamics(pool), MSEReward())])
     assert problem.successes[0], "the scripted solution itself, without noise, is candidate 0"
-    assert measured["rank"] == 1 and measured["psnr_last"] > 90
+    assert measured["rank"] == pytest.approx(1) and measured["psnr_last"] > 90
     problem.save(tmp_path / "a" / "p.npz")
     loaded = CandidatePlans.load(tmp_path / "a" / "p.npz")
     assert loaded.task == problem.task
@@ -160,7 +173,7 @@ def test_candidates_are_really_tried_out(goals, tmp_path):
 
 
 def configure(*overrides: str) -> DictConfig:
-    conf = Path(fidelity.__file__).parent / "conf"
+    conf = Path(benchmarks.__file__).parent / "conf"
     with initialize_config_dir(str(conf), version_base=None):
         return compose("fidelity", ["device=cpu", "tasks=[push_red]", "pairs=2", *overrides])
 
@@ -178,42 +191,42 @@ def checkpoints(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def posed(monkeypatch, problem) -> list[str]:
-    """Problems need no simulator here; grows by the rendering profile of each one posed."""
+def tried(monkeypatch, problem) -> list[str]:
+    """Problems need no simulator here; grows by the rendering profile of each one tried."""
     profiles: list[str] = []
 
     def try_plans(pair, pool, count, horizon, rng, std):
         profiles.append(pool)
         return problem
 
-    simulation = "cola_env.simulators.pool.SimulatorPool"
+    simulation = "benchmarks.fidelity_measures.SimulatorPool"
     monkeypatch.setattr(simulation, lambda workers, rendering, *_, **__: nullcontext(rendering))
     monkeypatch.setattr("benchmarks.fidelity_measures.try_plans", try_plans)
     return profiles
 
 
-def test_problems_of_other_goals_are_others(goals, tmp_path, posed):
+def test_problems_of_other_goals_are_others(goals, tmp_path, tried):
     for name, changed in (("one", goals), ("two", replace(goals, pairs=goals.pairs[::-1]))):
         changed.save(tmp_path / f"{name}.npz")
         config = configure(f"goals={tmp_path / name}.npz", f"out={tmp_path}")
         for _ in range(2):
-            assert len(fidelity.collect(config, changed, ["push_red"])) == 2
-    assert len(posed) == 4, "two of each file, kept for the second time"
+            assert len(collect(config, changed, ["push_red"])) == 2
+    assert len(tried) == 4, "two of each file, kept for the second time"
     assert len(list((tmp_path / "problems").iterdir())) == 2
 
 
-def test_goals_and_classifiers_are_of_the_models_profile(goals, checkpoints, tmp_path, posed):
+def test_goals_and_classifiers_are_of_the_models_profile(goals, checkpoints, tmp_path, tried):
     file = tmp_path / "vp2.npz"
     replace(goals, rendering="vp2").save(file)
     judge = f"classifier={checkpoints / 'vp2_judge'}"
     given = [f"model={checkpoints / 'vp2'}", f"goals={file}", f"out={tmp_path}"]
-    problems, found = fidelity.measure(configure(*given, judge))
-    assert len(problems) == 2 and posed == ["vp2", "vp2"]
-    rows = fidelity.make_rows(found)
+    problems, found = measure(configure(*given, judge))
+    assert len(problems) == 2 and tried == ["vp2", "vp2"]
+    rows = make_rows(found)
     assert [row["task"] for row in rows] == ["push_red", "all"]
     assert all(0 <= row["calibration"] <= 1 for row in rows)
-    _, found = fidelity.measure(configure(*given, "reward=mse"))
-    assert "calibration" not in fidelity.make_rows(found)[0], "without the shipped classifiers"
+    _, found = measure(configure(*given, "reward=mse"))
+    assert "calibration" not in make_rows(found)[0], "without the shipped classifiers"
     wrong = {
         f"classifier={checkpoints / 'fast_judge'}": "goals and the classifier",
         f"model={checkpoints / 'fast'}": "the goals in",
@@ -221,17 +234,17 @@ def test_goals_and_classifiers_are_of_the_models_profile(goals, checkpoints, tmp
     }
     for override, what in wrong.items():
         with pytest.raises(ColaWorldError, match=f"cannot be mixed .*{what}"):
-            fidelity.measure(configure(*given, judge, override))
+            measure(configure(*given, judge, override))
 
 
 @pytest.mark.parametrize("wrong", ["planner.std=[1,2]", "planner.std=-1", "final_weight=2"])
 def test_candidates_and_scores_that_make_no_sense_are_refused_early(wrong):
     with pytest.raises(ColaWorldError, match=wrong.partition("=")[0]):
-        fidelity.measure(configure("model=random", wrong))
+        measure(configure("model=random", wrong))
 
 
 def test_a_classifier_is_needed_by_the_rewards_that_ask_one(
-    goals, checkpoints, tmp_path, posed, monkeypatch
+    goals, checkpoints, tmp_path, tried, monkeypatch
 ):
     monkeypatch.setattr("cola_env.worlds.ASSETS", tmp_path / "nothing")
     file = tmp_path / "libero.npz"
@@ -242,13 +255,13 @@ def test_a_classifier_is_needed_by_the_rewards_that_ask_one(
     given = [f"model={checkpoints / 'libero'}", f"goals={file}", f"out={tmp_path}", "env=libero"]
     given.append("tasks=all")
     with pytest.raises(ColaWorldError, match="LIBERO has no shipped value function"):
-        fidelity.measure(configure(*given))
+        measure(configure(*given))
     with pytest.raises(ColaWorldError, match="no shipped classifiers of LIBERO"):
-        fidelity.measure(configure(*given, "classifier=null"))
-    assert not posed, "told before the simulator tries anything out"
+        measure(configure(*given, "classifier=null"))
+    assert not tried, "told before the simulator tries anything out"
 
 
 def test_what_is_no_checkpoint_is_refused(tmp_path):
     for model in ("random", "[{mine:{_target_:my.Model}}]"):
         with pytest.raises(ColaWorldError, match="must be a checkpoint here"):
-            fidelity.measure(configure(f"model={model}", f"out={tmp_path}"))
+            measure(configure(f"model={model}", f"out={tmp_path}"))

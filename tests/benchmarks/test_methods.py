@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from benchmarks.vp2_protocol.dynamics import CopyDynamics, VideoPredictionDynamics
-from benchmarks.vp2_protocol.methods import Checkpoints, make_method
-from benchmarks.vp2_protocol.records import members, names
+from benchmarks.vp2_protocol.methods import NamedModels, make_method, members, names
+from benchmarks.vp2_protocol.planning import CopyDynamics, VideoPredictionDynamics
 from benchmarks.vp2_protocol.run import Run
 from cola_env.errors import ColaWorldError
 from cola_env.models.world_model import ColaWorldModel
@@ -34,7 +33,7 @@ def method(configure, tmp_path):
 
     def make(spec, *overrides: str):
         config = configure(tmp_path / "run", *overrides)
-        models = Checkpoints(ROBODESK, {"it": spec}, CPU)
+        models = NamedModels(ROBODESK, {"it": spec}, CPU)
         return make_method("it", spec, models, config, ["push_red", "open_slide"], "fast", CPU)
 
     return make
@@ -100,3 +99,19 @@ def test_a_model_of_other_pixels_than_the_goals_is_told_of_at_once(method, tmp_p
     ColaWorldModel(image_size=32, stdit_config={"input_size": 4}).save_pretrained(tmp_path)
     with pytest.raises(ColaWorldError, match="64 x 64 pixels, the model .* imagines 32 x 32"):
         method(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("saved", "told"),
+    [
+        ({"action_dim": 0}, "trained on video alone.*recipe=joint_mini.*start=adapter"),
+        ({"action_dim": 7}, "actions of 7 dimensions, this world 5: choose env="),
+    ],
+)
+def test_a_model_that_cannot_take_the_worlds_actions_is_told_of_at_once(
+    method, tmp_path, saved, told
+):
+    ColaWorldModel(rendering="fast", **saved).save_pretrained(tmp_path)
+    with pytest.raises(ColaWorldError, match=told) as error:
+        method(str(tmp_path))
+    assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)

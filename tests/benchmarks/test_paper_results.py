@@ -9,16 +9,18 @@ from omegaconf import DictConfig
 
 from benchmarks.paper import reproduce
 from benchmarks.paper_experiments import figures, tables
-from benchmarks.paper_experiments.report import Claim, Result, write_result
-from benchmarks.paper_experiments.runs import Lines, Study
+from benchmarks.paper_experiments.study import Lines, Study
 from benchmarks.paper_experiments.verdicts import (
     INCONCLUSIVE,
     NOT_REPRODUCED,
     REPRODUCED,
+    Claim,
+    Result,
     Verdict,
+    write_result,
 )
 from cola_env.errors import ColaWorldError
-from cola_env.models.latent_action.codebook import CodebookHealth
+from cola_env.models.latent_action.codebook_health import CodebookHealth
 from tests.benchmarks.paper_cases import DEAD, LIVE, NARROW, config
 from tests.pictures import line_colours
 

@@ -11,12 +11,20 @@ from hydra.utils import instantiate
 import cola_train.__main__ as training
 from benchmarks import paper
 from benchmarks.paper import EXPERIMENTS, check_given, reproduce
-from benchmarks.paper_experiments import measures
-from benchmarks.paper_experiments.measures import Curve, curve, health_curve, kept
-from benchmarks.paper_experiments.runs import Lines, Study, chosen, plan
+from benchmarks.paper_experiments import study as study_module
+from benchmarks.paper_experiments.study import (
+    Curve,
+    Lines,
+    Study,
+    cached,
+    chosen,
+    curve,
+    health_curve,
+    plan,
+)
 from benchmarks.training_runs import merged
 from cola_env.errors import ColaWorldError
-from cola_env.models.latent_action.codebook import health_measures
+from cola_env.models.latent_action.codebook_health import health_measures
 from cola_train.data.clips import Clips
 from tests.benchmarks.paper_cases import ALL, config
 from tests.train.conftest import write_lerobot
@@ -112,7 +120,7 @@ def test_measures_are_taken_once(tmp_path: Path) -> None:
         taken.append(1)
         return len(taken)
 
-    assert [kept(path, {"clips": n}, measure) for n in (8, 8, 9)] == [1, 1, 2]
+    assert [cached(path, {"clips": n}, measure) for n in (8, 8, 9)] == [1, 1, 2]
 
 
 @pytest.fixture
@@ -125,8 +133,8 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return {"own": {"psnr": float(len(lengths))}}
 
     model = SimpleNamespace(config=SimpleNamespace(image_size=16))
-    monkeypatch.setattr(measures, "load_model", lambda *_: model)
-    monkeypatch.setattr(measures, "video_quality", video_quality)
+    monkeypatch.setattr(study_module, "load_model", lambda *_: model)
+    monkeypatch.setattr(study_module, "video_quality", video_quality)
     return lengths
 
 
@@ -137,7 +145,7 @@ def test_a_model_trained_anew_is_measured_anew(tmp_path: Path, measured: list[in
     folder.mkdir(parents=True)
     for weights, times in ((b"first", 1), (b"first", 1), (b"second", 2)):
         (folder / "diffusion_pytorch_model.safetensors").write_bytes(weights)
-        found = measures.quality(study, "joint", 0, "end_to_end", str(data))
+        found = study_module.quality(study, "joint", 0, "end_to_end", str(data))
         assert found["own"]["psnr"] == times
     assert measured == [7, 7], "at the frame rate of the training"
 

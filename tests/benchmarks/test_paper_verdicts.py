@@ -17,7 +17,7 @@ from benchmarks.paper_experiments.verdicts import (
     state,
     together,
 )
-from cola_env.models.latent_action.codebook import CodebookHealth
+from cola_env.models.latent_action.codebook_health import CodebookHealth
 from tests.benchmarks.paper_cases import DEAD, LIVE, NARROW
 
 
@@ -63,6 +63,8 @@ def test_differences_are_judged_by_students_interval() -> None:
     low, high = interval([1.0, 2.0, 3.0])
     assert (low + high) / 2 == pytest.approx(2)
     assert (high - low) / 2 == pytest.approx(4.303 / 3**0.5, rel=1e-3)
+    low, high = interval([float(n) for n in range(21)])
+    assert (high - low) / 2 == pytest.approx(2.086 * 38.5**0.5 / 21**0.5, rel=1e-3)
     assert positive([1.0, 1.1, 0.9], "dB").outcome == REPRODUCED
     assert positive([-1.0, -1.1, -0.9], "dB").outcome == NOT_REPRODUCED
     assert positive([1.0, 2.0, 3.0], "dB").outcome == INCONCLUSIVE

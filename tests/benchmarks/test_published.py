@@ -9,9 +9,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import benchmarks
+from benchmarks.harness import plain
 from benchmarks.vp2_protocol.methods import make_planner
 from benchmarks.vp2_protocol.page import write_page
-from benchmarks.vp2_protocol.records import EpisodeRecord, plain
+from benchmarks.vp2_protocol.records import EpisodeRecord
 from benchmarks.vp2_protocol.results import departures, make_rows, obstacles, verdict, write_results
 from benchmarks.vp2_protocol.run import Run
 from cola_env.scoring.vp2_classifier import VP2Network

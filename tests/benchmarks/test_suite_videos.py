@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.measurements.suite_videos import ACTED, film, main
-from cola_train.data.training_data import DataSources
+from cola_train.data.sources import DataSources
 
 
 def test_an_action_leads_from_each_frame_to_the_next() -> None:

@@ -1,5 +1,6 @@
 import csv
 import json
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -11,7 +12,6 @@ import pytest
 
 import benchmarks
 from benchmarks.vp2 import report
-from benchmarks.vp2_protocol.records import RunFolder
 from benchmarks.vp2_protocol.results import shares
 from benchmarks.vp2_protocol.run import Run
 from cola_env.errors import ColaWorldError
@@ -61,20 +61,24 @@ def test_a_run_ends_with_table_page_and_videos(finished):
     assert shares([{"a": 1, "b": 2}, {"a": 2.0}]) == "a 60 %, b 40 %"
 
 
-def test_a_killed_run_goes_on_where_it_was_with_the_same_results(finished, configure, tmp_path):
-    run, _ = finished
-    copy = tmp_path / "copy"
-    shutil.copytree(run.folder.path, copy)
-    before = {episode: run.folder.load(*episode) for episode in run.planned}
-    lost = ("tiny", "push_red", 1)
-    RunFolder(copy).episode(*lost).unlink()
-    again = Run(configure(copy, *OVERRIDES))
-    assert len(again.records()) == 3
-    told = []
+def test_after_a_killed_simulator_process_a_run_goes_on_where_it_was_with_the_same_results(
+    finished, configure, tmp_path
+):
+    settings = configure(tmp_path, *OVERRIDES, "threads=1")
+    run, told = Run(settings), []
+
+    def kill(record):
+        told.append(record)
+        for process in multiprocessing.active_children():
+            process.kill()
+
+    with pytest.raises(ColaWorldError, match="A worker process ended.*What was finished is kept"):
+        run.play(kill)
+    assert len(run.records()) == len(told) < len(run.planned)
+    again = Run(settings)
     again.play(told.append)
-    assert [(r.model, r.task, r.pair) for r in told] == [lost]
-    for episode, record in before.items():
-        now = again.folder.load(*episode)
+    assert [(r.model, r.task, r.pair) for r in told] == run.planned
+    for record, now in zip(finished[0].records(), again.records(), strict=True):
         assert (now.success, now.steps, now.costs, now.imagined_psnr) == (
             (record.success, record.steps, record.costs, record.imagined_psnr)
         )

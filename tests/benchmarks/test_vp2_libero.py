@@ -15,7 +15,7 @@ from cola_env.goals.goal_set import GoalSet
 from cola_env.models.world_model import ColaWorldModel
 from cola_env.simulators.pool import SimulatorPool
 from cola_env.worlds import LIBERO
-from cola_train.controllers.libero import Scene
+from cola_train.controllers.libero_arm import Scene
 
 TASK = "libero_goal/put_the_bowl_on_the_stove"
 

@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from cola_env.checkpoints import WEIGHTS, checkpoint_files, find_checkpoint
 from cola_env.errors import ColaWorldError
 from cola_env.models.loading import load_model, pick_device
-from cola_env.scoring.classifier import SuccessClassifier, find_classifier, load_classifier
 from cola_env.scoring.rewards import ClassifierReward
+from cola_env.scoring.success_classifier import SuccessClassifier, find_classifier, load_classifier
 from cola_env.worlds import ROBODESK
 
 
@@ -204,6 +204,14 @@ def test_bin_files_are_refused_with_the_cure(copy):
         load_model(copy, "cpu")
 
 
+def test_complex_weights(copy):
+    weights = load_file(copy / WEIGHTS)
+    name = next(iter(weights))
+    save_file(weights | {name: weights[name].to(torch.complex64)}, copy / WEIGHTS)
+    with pytest.raises(ColaWorldError, match="complex numbers, which no model has"):
+        load_model(copy, "cpu")
+
+
 @pytest.mark.parametrize(
     "weight_map", [None, {}, [], 3, {"a": 3}, {"a": "../other.safetensors"}, {"a": "/etc/passwd"}]
 )
@@ -225,6 +233,8 @@ def test_a_damaged_index(copy, weight_map):
         (("stdit_config", "position_scale"), 0),
         (("num_inference_steps",), 0),
         (("image_size",), 2.5),
+        (("image_size",), 65),
+        (("image_size",), 72),
         (("guidance_scale",), float("nan")),
         (("guidance_scale",), "x"),
         (("stdit_config",), "x"),

@@ -5,20 +5,25 @@ import pytest
 import torch
 
 from cola_env.errors import ColaWorldError
-from cola_env.scoring.classifier import SuccessClassifier, load_classifier
+from cola_env.scoring.success_classifier import SuccessClassifier, load_classifier
 from cola_env.worlds import ROBODESK_TASKS, VP2_TASKS
 from cola_train.classifier import (
     MODEL_CARD,
     ClassifierConfig,
+    area_under_curve,
     fit,
     hold_out,
     train_classifier,
 )
-from cola_train.data.imagined_frames import HORIZON, imagine_frames
-from cola_train.data.joined import open_dataset
-from cola_train.data.labelled_frames import LabelledFrames, augment, label
+from cola_train.data.labelled_frames import (
+    IMAGINED_STEPS,
+    LabelledFrames,
+    augment,
+    imagine_frames,
+    label,
+    open_dataset,
+)
 from cola_train.data.lerobot import LeRobotDataset
-from cola_train.evaluation.detection import area_under_curve
 from tests.env.labelled import write_dataset
 
 
@@ -160,7 +165,7 @@ def test_imagined_frames_have_the_labels_of_what_truly_happened(dataset):
     joined = open_dataset(str(dataset))
     episodes = np.array([3, 11, 12])
     made = imagine_frames(Clock(), joined, episodes, VP2_TASKS, 0.5, seed=0)
-    assert made.frames.shape == (9 * HORIZON, 64, 64, 3) and made.frames.dtype == torch.uint8
+    assert made.frames.shape == (9 * IMAGINED_STEPS, 64, 64, 3) and made.frames.dtype == torch.uint8
     columns = [ROBODESK_TASKS.index(task) for task in VP2_TASKS]
     for frame, found in zip(made.frames, made.labels, strict=True):
         number, step = frame[0, 0, :2].tolist()

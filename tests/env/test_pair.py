@@ -87,6 +87,6 @@ def test_a_pair_and_another_start_contradict_each_other(pair: tuple[Any, Any]) -
 
 def test_a_twin_of_another_look_has_no_pairs_and_says_how_to_get_them() -> None:
     env = gymnasium.make("RoboDesk-v0", task=TASK, rendering="vp2")
-    with pytest.raises(ColaWorldError, match="rendering='fast'"):
+    with pytest.raises(ColaWorldError, match="make it with 'fast'"):
         env.reset(options={"pair": 0})
     env.close()

@@ -61,6 +61,8 @@ SAME_MOVE = {
     "list": MOVE.tolist(),
     "float16": torch.tensor(MOVE, dtype=torch.float16),
     "float8": torch.tensor(MOVE).to(torch.float8_e4m3fn),
+    "sparse": torch.tensor(MOVE).to_sparse(),
+    "quantized": torch.quantize_per_tensor(torch.tensor(MOVE), 0.125, 0, torch.qint8),
 }
 COMPLEX = (MOVE.astype(np.complex64), torch.tensor(MOVE).to(torch.complex64), [1j] * 5)
 
@@ -100,6 +102,46 @@ def test_the_twins_take_the_same_actions(request, checkpoints, twin, recwarn):
         with pytest.raises(ColaWorldError, match="actions must be real numbers, not complex"):
             after(move)
     assert not [w for w in recwarn if "writable" in str(w.message)]
+
+
+@pytest.mark.parametrize("twin", ["dream", "desk"])
+def test_the_twins_take_the_same_goals(request, checkpoints, image, twin):
+    if twin == "desk":
+        env = request.getfixturevalue("desk")
+    else:
+        env = ColaWorldEnv(checkpoint=checkpoints["direct"], device="cpu")
+    env.reset(seed=0)
+    for goal in (image(1), image(1)[::-1], image(1) / 255, torch.tensor(image(1)).half() / 255):
+        env.reset(options={"goal": goal})
+    for goal, told in (
+        (image(1) / 1.0, r"floats of .*floats lie in \[0, 1\]"),
+        (np.full((64, 64, 3), np.nan), "floats of nan to nan"),
+        (image(1).astype(int), "must be uint8 RGB"),
+        (image(1) > 9, "must be uint8 RGB"),
+        (image(1, 32), r"\(64, 64, 3\).*not uint8 of shape \(32, 32, 3\)"),
+    ):
+        with pytest.raises(ColaWorldError, match=told):
+            env.reset(options={"goal": goal})
+
+
+def test_a_goal_of_floats_is_that_of_the_same_pixels(make, image):
+    env = make(reward="mse")
+    rewards = []
+    for goal in (image(1), image(1) / 255):
+        env.reset(seed=0, options={"goal": goal})
+        rewards.append(env.step(MOVE)[1])
+    assert rewards[0] == rewards[1] != 0
+
+
+@pytest.mark.parametrize("twin", ["dream", "desk"])
+def test_a_tensor_without_numbers_is_told(request, checkpoints, twin):
+    if twin == "desk":
+        env = request.getfixturevalue("desk")
+    else:
+        env = ColaWorldEnv(checkpoint=checkpoints["direct"], device="cpu")
+    env.reset(seed=0)
+    with pytest.raises(ColaWorldError, match="'meta' holds no numbers"):
+        env.step(torch.zeros(5, device="meta"))
 
 
 def test_codes_of_any_whole_type(make):

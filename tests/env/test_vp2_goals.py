@@ -1,5 +1,8 @@
 """VP2's goal files, of exactly its layout, made with the real simulator."""
 
+import json
+import shutil
+
 import h5py
 import numpy as np
 import pytest
@@ -113,3 +116,94 @@ def test_other_files_and_folders_are_told_in_a_sentence(vp2_goals_folder, tmp_pa
         file["data/demo_0/states"] = np.zeros((3, 76))
     with pytest.raises(ColaWorldError, match="no goal file of VP2.*camera_image"):
         load_goals("vp2", named)
+
+
+@pytest.fixture
+def copy(vp2_goals_folder, tmp_path):
+    """The goal file of a copy of VP2's folder."""
+    return shutil.copytree(vp2_goals_folder, tmp_path / "vp2") / "robodesk_push_red" / "goals.hdf5"
+
+
+def external(path, file, secret, raw):
+    file[path] = h5py.ExternalLink(str(secret), path)
+
+
+def virtual(path, file, secret, raw):
+    with h5py.File(secret) as source:
+        values = source[path]
+        layout = h5py.VirtualLayout(values.shape, values.dtype)
+        layout[:] = h5py.VirtualSource(values)
+    file.create_virtual_dataset(path, layout)
+
+
+def stored_outside(path, file, secret, raw):
+    with h5py.File(secret) as source:
+        shape, kind = source[path].shape, source[path].dtype
+        raw.write_bytes(source[path][()].tobytes())
+    file.create_dataset(path, shape, kind, external=[(str(raw), 0, h5py.h5f.UNLIMITED)])
+
+
+@pytest.mark.parametrize(
+    ("path", "put"),
+    [
+        ("data", external),
+        ("data/demo_2", external),
+        ("data/demo_2/obs", external),
+        ("data/demo_2/start_index", external),
+        ("data/demo_1/obs/camera_image", virtual),
+        ("data/demo_1/actions", virtual),
+        ("data/demo_1/states", stored_outside),
+    ],
+)
+def test_nothing_outside_a_goal_file_is_read(copy, tmp_path, path, put):
+    secret = shutil.copy(copy, tmp_path / "secret.hdf5")
+    with h5py.File(copy, "a") as file:
+        del file[path]
+        put(path, file, secret, tmp_path / "secret.bin")
+    with pytest.raises(ColaWorldError, match="lies in another file .*secret.* not read"):
+        load_goals("vp2", copy)
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({"env_name": "Lift", "type": 1, "env_kwargs": {}}, "environment Lift: .*of RoboDesk"),
+        ([1], "no goal file of VP2 or is damaged"),
+    ],
+)
+def test_goals_of_another_environment_are_refused(copy, environment, told):
+    with h5py.File(copy, "a") as file:
+        file["data"].attrs["env_args"] = json.dumps(environment)
+    with pytest.raises(ColaWorldError, match=told):
+        load_goals("vp2", copy)
+
+
+def test_a_goal_file_need_not_name_its_environment(copy):
+    with h5py.File(copy, "a") as file:
+        del file["data"].attrs["env_args"]
+    assert len(load_goals("vp2", copy).pairs) == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "values"),
+    [
+        ("data/demo_1/states", b"text"),
+        ("data/demo_1/states", np.full((5, 76), 1e30)),
+        ("data/demo_1/actions", np.full((5, 5), np.nan)),
+        ("data/demo_1/actions", np.zeros((5, 7))),
+        ("data/demo_1/actions", 3.0),
+        ("data/demo_1/obs/camera_image", np.zeros(5)),
+        ("data/demo_1/obs/camera_image", np.full((5, 64, 64, 3), np.inf)),
+        ("data/demo_2/start_index", np.array([0, 1])),
+        ("data/demo_2/start_index", -1),
+        ("data/demo_x/states", np.zeros((5, 76))),
+    ],
+)
+def test_content_that_cannot_be_right_is_refused_in_a_sentence(copy, path, values):
+    with h5py.File(copy, "a") as file:
+        if path in file:
+            del file[path]
+        file[path] = values
+    with pytest.raises(ColaWorldError, match="goals.hdf5") as error:
+        load_goals("vp2", copy)
+    assert "\n" not in str(error.value)

@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from benchmarks.harness import processor
 from cola_env.files import write_text
-from cola_train.progress import progress_bar
+from cola_train.console import progress_bar
 from tests.fuzz.rounds import Figures, tried
 
 ROUND = 100
@@ -67,6 +67,8 @@ def run(options: Options, names: list[str]) -> dict[str, Figures]:
 
 
 def main() -> None:
+    if "--help" in sys.argv:
+        sys.exit(__doc__)
     from tests.fuzz.boundaries import BOUNDARIES
 
     try:

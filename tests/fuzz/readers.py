@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cola_train.data.lerobot_writer import LeRobotWriter
-from cola_train.data.training_data import DataSources, LoadingConfig
+from cola_train.data.sources import DataSources, LoadingConfig
 from tests.fuzz.files import (
     Bytes,
     Files,

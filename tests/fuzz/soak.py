@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from benchmarks.harness import processor, report
-from cola_train.progress import progress_bar
+from cola_train.console import progress_bar
 from tests.fuzz.environments import PIXELS, model
 from tests.fuzz.judge import check_finite
 
@@ -72,6 +72,8 @@ def soak(steps: int, worlds: int) -> list[float]:
 
 
 def main() -> None:
+    if "--help" in sys.argv:
+        sys.exit(__doc__)
     try:
         given = OmegaConf.merge(OmegaConf.structured(Options), OmegaConf.from_cli())
     except OmegaConfBaseException as error:

@@ -9,8 +9,8 @@ from cola_env.errors import ColaWorldError
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Clips
 from cola_train.data.latent_cache import cached_latents, cached_stream, encode
+from cola_train.data.sources import DataSources, LoadingConfig
 from cola_train.data.stream import Stream
-from cola_train.data.training_data import DataSources, LoadingConfig
 from tests.train.conftest import write_videos
 
 
@@ -45,13 +45,13 @@ def test_they_are_those_of_memory_and_are_made_once(model, clips, tmp_path, monk
     assert file.stat().st_mtime_ns == before
 
 
-def stop_after(monkeypatch: pytest.MonkeyPatch, model: ColaWorldModel, pieces: int) -> None:
-    """``model.encode`` raises KeyboardInterrupt behind so many pieces (and one for the shape)."""
+def stop_after(monkeypatch: pytest.MonkeyPatch, model: ColaWorldModel, spans: int) -> None:
+    """``model.encode`` raises KeyboardInterrupt behind so many spans (and one for the shape)."""
     whole, calls = type(model).encode, []
 
     def encode(frames: torch.Tensor) -> torch.Tensor:
         calls.append(1)
-        if len(calls) > pieces + 1:
+        if len(calls) > spans + 1:
             raise KeyboardInterrupt
         return whole(model, frames)
 
@@ -65,17 +65,17 @@ def encoded_anew(monkeypatch: pytest.MonkeyPatch, model: ColaWorldModel) -> list
     return calls
 
 
-@pytest.mark.parametrize("pieces", [0, 1, 2])
+@pytest.mark.parametrize("spans", [0, 1, 2])
 def test_a_stopped_run_goes_on_with_the_next_episode(
-    model, clips, tmp_path, monkeypatch, pieces: int
+    model, clips, tmp_path, monkeypatch, spans: int
 ) -> None:
     expected = clips.encode(model).latents
-    stop_after(monkeypatch, model, pieces)
+    stop_after(monkeypatch, model, spans)
     with pytest.raises(KeyboardInterrupt):
         cached_latents(clips, model, tmp_path)
     calls = encoded_anew(monkeypatch, model)
     assert torch.equal(cached_latents(clips, model, tmp_path).latents, expected)
-    assert len(calls) == 1 + clips.episodes - pieces, "one is for the shape"
+    assert len(calls) == 1 + clips.episodes - spans, "one is for the shape"
 
 
 def test_two_runs_that_share_a_folder_may_both_be_stopped(
@@ -88,7 +88,7 @@ def test_two_runs_that_share_a_folder_may_both_be_stopped(
         calls.append(1)
         if len(calls) == 2:
             with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-                stop_after(patch, other, pieces=2)
+                stop_after(patch, other, spans=2)
                 cached_latents(clips, other, tmp_path)
         if len(calls) == 3:
             raise KeyboardInterrupt
@@ -105,7 +105,7 @@ def test_what_is_noted_of_a_long_stream_is_a_byte_a_piece(model, tmp_path, monke
     folder = write_videos(tmp_path / "videos", [5, 9, 7, 8])
     config = LoadingConfig(memory_gb=0, workers=0, index=str(tmp_path / "index"))
     stream = DataSources(str(folder), config).split("train", 64)
-    stop_after(monkeypatch, model, pieces=2)
+    stop_after(monkeypatch, model, spans=2)
     with pytest.raises(KeyboardInterrupt):
         cached_stream(stream, model, tmp_path / "latents")
     (progress,) = (tmp_path / "latents").glob("*.done")
@@ -150,10 +150,10 @@ def test_latents_of_streamed_episodes_leave_out_what_cannot_be_read(model, tmp_p
     sources = DataSources(str(folder), config)
     stream = sources.split("train", 64)
     assert isinstance(stream, Stream)
-    Path(stream.entry(stream.pieces[1]).file).write_bytes(b"gone")
+    Path(stream.entry(stream.spans[1]).file).write_bytes(b"gone")
     with pytest.warns(UserWarning, match="damaged and skipped"):
         cached = cached_stream(stream, model, tmp_path / "latents")
-    assert len(cached.pieces) == 2 and len(sources.ledger.files) == 1
+    assert len(cached.spans) == 2 and len(sources.damage_report.files) == 1
     for _ in range(2):
         batch = cached.sample(4, 3, torch.Generator().manual_seed(0))
         expected = encode(model, batch.frames)

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from benchmarks.measurements import paper_size
-from benchmarks.measurements.paper_size import Settings
-from benchmarks.measurements.paper_weights import publish_network, publish_vae
+from benchmarks.measurements.paper_size import PaperSizeConfig, publish_network, publish_vae
 from cola_env.models.autoencoders.vae import VAEConfig
 from cola_env.models.pretrained.opensora import load_network, load_vae
 from cola_env.models.sizes import PAPER
@@ -25,7 +24,7 @@ VAE = VAEConfig(
 
 
 def test_what_is_written_is_what_is_loaded(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("benchmarks.measurements.paper_weights.SHARD_BYTES", 20_000)
+    monkeypatch.setattr("benchmarks.measurements.paper_size.SHARD_BYTES", 20_000)
     torch.manual_seed(0)
     count = publish_network(tmp_path / "network", NETWORK, captions=(4, 16))
     network, report = load_network(tmp_path / "network", {"residual": False, "fps": 24.0}, 256)
@@ -62,7 +61,7 @@ def test_a_part_is_measured_again_under_other_settings_or_on_another_machine(
     ran = []
     here = {"processor": "this one"}
 
-    def run_part(name: str, settings: Settings) -> dict[str, int]:
+    def run_part(name: str, settings: PaperSizeConfig) -> dict[str, int]:
         ran.append(name)
         return {"seconds": len(ran)}
 

@@ -137,3 +137,13 @@ def test_a_half_precision_model_dreams_and_stays_as_it_is(
     codes = torch.zeros(2, 2, dtype=torch.long)
     assert torch.isfinite(opened.step(state, codes, action_mode="latent").latents).all()
     assert open_model(opened, OWN, "cpu")[0] is opened
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_noise_that_is_not_finite(model: ColaWorldModel, state: DreamState, value: float) -> None:
+    noise = torch.zeros(2, *NOISE)
+    noise[1, 0, 0, 0] = value
+    with pytest.raises(ColaWorldError, match="noise contains NaN or infinity"):
+        model.step(state, torch.zeros(2, 5), noise=noise)
+    with pytest.raises(ColaWorldError, match="noise contains NaN or infinity"):
+        model.rollout(state, torch.zeros(2, 3, 1, 5), noise=noise[None])

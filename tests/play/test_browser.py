@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cola_train.data.training_data import DataSources, LoadingConfig
+from cola_train.data.sources import DataSources, LoadingConfig
 from cola_train.play.session import PlayConfig
 
 pytest.importorskip("aiohttp", reason="the server needs aiohttp")

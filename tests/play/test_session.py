@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cola_env.errors import ColaWorldError
-from cola_train.data.training_data import DataSources, LoadingConfig
+from cola_train.data.sources import DataSources, LoadingConfig
 from cola_train.play.messages import Act, Back, Choose, Codes, Drive, Record, Reset, Twin, Wake
 from cola_train.play.session import PlayConfig, Session
 

@@ -133,13 +133,39 @@ def test_foreign_snapshot(env: Any) -> None:
             env.restore(state)
 
 
+@pytest.mark.parametrize("name", ["episode", "original_positions", "simulation"])
+@pytest.mark.parametrize("value", [np.nan, -np.inf, 1e12])
+def test_a_snapshot_of_numbers_that_no_episode_has_changes_nothing(
+    env: Any, name: str, value: float
+) -> None:
+    before = env.snapshot()
+    wrong = before[name].copy()
+    wrong.flat[-1] = value
+    with pytest.raises(ColaWorldError, match=f"no snapshot of RoboDesk.*{name} holds numbers"):
+        env.restore(before | {name: wrong})
+    for key, kept in env.snapshot().items():
+        np.testing.assert_array_equal(kept, before[key])
+
+
+def test_a_simulation_that_diverges_is_told_of_and_can_be_restored(env: Any) -> None:
+    kept = env.snapshot()
+    before = env.step(np.zeros(5, np.float32))[0]
+    thrown = kept["simulation"].copy()
+    thrown[45] = 1e9
+    env.restore(kept | {"simulation": thrown})
+    with pytest.raises(ColaWorldError, match="diverged.*reset"):
+        env.step(np.zeros(5, np.float32))
+    env.restore(kept)
+    np.testing.assert_array_equal(env.step(np.zeros(5, np.float32))[0], before)
+
+
 def test_unknown_reset_option(env: Any) -> None:
     with pytest.raises(ColaWorldError, match="reset option 'gaol'.*state, goal"):
         env.reset(options={"gaol": None})
 
 
 def test_goal_of_another_size(env: Any) -> None:
-    with pytest.raises(ColaWorldError, match=r"\(32, 32, 3\).*\(64, 64, 3\)"):
+    with pytest.raises(ColaWorldError, match=r"\(64, 64, 3\).*not uint8 of shape \(32, 32, 3\)"):
         env.reset(options={"goal": np.zeros((32, 32, 3), np.uint8)})
 
 

@@ -1,6 +1,10 @@
 """The real LIBERO; skipped without its packages or its assets."""
 
+import builtins
+import copy
 import os
+import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -52,6 +56,12 @@ def actions() -> NDArray[np.float32]:
     return np.random.default_rng(7).uniform(-1, 1, (12, 7)).astype(np.float32)
 
 
+@pytest.fixture
+def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Actions that change nothing and take no time, where only steps are counted."""
+    monkeypatch.setattr(LiberoEnv, "_simulate", lambda self, action: (0.0, False))
+
+
 def knob_turned(env: LiberoEnv) -> None:
     """Turns the stove on by hand."""
     env.physics.data.set_joint_qpos("flat_stove_1_button", 1.0)
@@ -66,6 +76,7 @@ def test_passes_the_environment_checker() -> None:
     env.close()
 
 
+@pytest.mark.usefixtures("untouched")
 def test_a_limit_given_to_gym_make_replaces_the_suites() -> None:
     given = {"task": STOVE, "rendering": "fast", "action_repeat": 100}
     for limit, steps in ((None, 3), (4, 4)):
@@ -163,6 +174,29 @@ def test_snapshot_continues_exactly_here_and_in_another_instance(
         np.testing.assert_array_equal(state_to_vector(env.snapshot()), end)
 
 
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
+@pytest.mark.filterwarnings("ignore:The goal image")
+def test_a_copy_goes_on_as_the_environment_itself(
+    actions: NDArray[np.float32], copied: Callable[[Any], Any]
+) -> None:
+    env = gymnasium.make("LIBERO-v0", task=STOVE, rendering="fast", reward="mse", action_repeat=3)
+    first, _ = env.reset(seed=3, options={"goal": np.zeros((64, 64, 3), np.uint8)})
+    env.step(actions[0])
+    twin = copied(env)
+    assert twin.unwrapped.task == STOVE and twin.unwrapped.max_episode_steps == 100
+    np.testing.assert_array_equal(twin.unwrapped.render(), env.unwrapped.render())
+    np.testing.assert_array_equal(twin.step(actions[1])[0], (known := env.step(actions[1]))[0])
+    assert twin.step(actions[2])[1] == env.step(actions[2])[1] != known[1]
+    for one, other in zip(
+        *(each.unwrapped.snapshot().values() for each in (env, twin)), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(twin.reset()[0], (known := env.reset())[0])
+    assert (known[0] != first).any()
+    for each in (env, twin):
+        each.close()
+
+
 def test_rollout_equals_stepping_and_changes_nothing(
     make_libero: Make, actions: NDArray[np.float32]
 ) -> None:
@@ -244,6 +278,7 @@ def test_success_terminates_pays_once_and_lights_the_burner(make_libero: Make) -
     np.testing.assert_array_equal(env.reset(seed=0)[0], dark)
 
 
+@pytest.mark.usefixtures("untouched")
 def test_episodes_end_at_the_limit(make_libero: Make) -> None:
     env = make_libero(action_repeat=150)
     env.reset(seed=0)
@@ -253,7 +288,7 @@ def test_episodes_end_at_the_limit(make_libero: Make) -> None:
 def test_mistakes_get_a_sentence(make_libero: Make) -> None:
     env = make_libero()
     env.reset(seed=0)
-    with pytest.raises(ColaWorldError, match=r"action of shape \(7,\), not \(5,\)"):
+    with pytest.raises(ColaWorldError, match=r"Actions must have shape \(7,\), not \(5,\)"):
         env.step(np.zeros(5, np.float32))
     with pytest.raises(ColaWorldError, match="no snapshot of LIBERO"):
         env.restore({"qpos": np.zeros(3)})
@@ -265,6 +300,70 @@ def test_mistakes_get_a_sentence(make_libero: Make) -> None:
         LiberoEnv(STOVE, reward="dense")
     with pytest.raises(ColaWorldError, match="action_repeat must be .* at least 1, not 0"):
         LiberoEnv(STOVE, action_repeat=0)
+
+
+@pytest.mark.parametrize("name", ["episode", "controller", "fixtures", "simulation"])
+def test_a_snapshot_of_numbers_that_no_episode_has_changes_nothing(
+    make_libero: Make, name: str
+) -> None:
+    env = make_libero()
+    env.reset(seed=0)
+    before = env.snapshot()
+    for value in (np.nan, 1e12):
+        wrong = before[name].copy()
+        wrong.flat[-1] = value
+        with pytest.raises(ColaWorldError, match=f"no snapshot of LIBERO.*{name} holds numbers"):
+            env.restore(before | {name: wrong})
+    np.testing.assert_array_equal(state_to_vector(env.snapshot()), state_to_vector(before))
+
+
+def test_a_simulation_that_diverges_is_told_of_and_can_be_restored(make_libero: Make) -> None:
+    env = make_libero()
+    env.reset(seed=0)
+    before = env.snapshot()
+    env.physics.data.qvel[0] = 1e9
+    thrown = env.snapshot()
+    for _ in range(2):
+        env.restore(thrown)
+        with pytest.raises(ColaWorldError, match="diverged.*reset"):
+            env.step(STILL)
+    env.restore(before)
+    np.testing.assert_array_equal(state_to_vector(env.snapshot()), state_to_vector(before))
+    env.step(STILL)
+
+
+WITHOUT_OPENGL = """
+from cola_env.simulators.libero.env import LiberoEnv
+try:
+    LiberoEnv(rendering="fast").reset(seed=0)
+except RuntimeError as error:
+    print(error)
+"""
+
+
+def test_no_opengl_names_the_debian_packages() -> None:
+    environment = os.environ | {"MUJOCO_GL": "egl", "MUJOCO_EGL_DEVICE_ID": "99"}
+    command = [sys.executable, "-c", WITHOUT_OPENGL]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    told = "libegl1 libgl1-mesa-dri libgles2.*MUJOCO_GL=egl"
+    assert re.search(told, done.stdout), done.stderr
+
+
+@pytest.mark.parametrize("error", ["RuntimeError", "ValueError", "FatalError", "AttributeError"])
+def test_a_failing_context_names_the_debian_packages(
+    make_libero: Make, monkeypatch: pytest.MonkeyPatch, error: str
+) -> None:
+    import mujoco
+
+    kind = getattr(builtins, error, None) or mujoco.FatalError
+
+    def fail(*args: Any, **options: Any) -> None:
+        raise kind("Cannot create\nan EGL context.")
+
+    env = make_libero(image_size=32)
+    monkeypatch.setattr(mujoco, "Renderer", fail)
+    with pytest.raises(RuntimeError, match="libegl1.*MUJOCO_GL=egl.*create an EGL context"):
+        env.reset(seed=0)
 
 
 def test_a_subset_of_the_assets_says_what_is_missing(libero_assets: Path) -> None:
@@ -287,7 +386,7 @@ env.close()
 
 def test_importing_asks_nothing_and_writes_nothing_into_the_home(tmp_path: Path) -> None:
     environment = {k: v for k, v in os.environ.items() if k != "LIBERO_CONFIG_PATH"}
-    environment |= {"HOME": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "numba")}
+    environment |= {"HOME": str(tmp_path)}
     command = [sys.executable, "-c", WITHOUT_CONFIG]
     done = subprocess.run(
         command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True

@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 
 import cola_train.__main__ as cli
 from cola_env.errors import ColaWorldError
-from cola_train.data.training_data import DataSources, LoadingConfig
-from cola_train.runs import data_of
+from cola_train.data.sources import DataSources, LoadingConfig
+from cola_train.trained_models import data_of
 from tests.train.conftest import write_demos, write_lerobot
 from tests.train.runs import settings
 

@@ -5,7 +5,7 @@ import warnings
 import pytest
 
 from cola_env.errors import ColaWorldError
-from cola_train.data.cameras import choose_camera
+from cola_train.data.episode_source import choose_camera
 
 LEROBOT = ["observation.images.wrist_left", "observation.images.top", "observation.images.side"]
 ROBOMIMIC = ["agentview_depth_image", "robot0_eye_in_hand_image", "agentview_image"]

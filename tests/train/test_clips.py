@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from cola_train.data.clips import Batch, Clips
-from cola_train.data.crops import random_crops
+from cola_train.data.clips import ClipBatch, Clips, random_crops
 from tests.train.small import moving_square, small_model
 
 
@@ -16,7 +15,7 @@ def numbered(episodes: int = 3) -> Clips:
 def test_a_crop_is_one_square_of_a_clip_brought_back_to_its_size() -> None:
     rows, columns = torch.meshgrid(torch.arange(16), torch.arange(16), indexing="ij")
     frames = (torch.stack([rows, columns, rows + columns], -1) * 8).to(torch.uint8)
-    batch = Batch(frames.expand(40, 5, 16, 16, 3), torch.zeros(40, 5, 4), torch.rand(40, 4, 5))
+    batch = ClipBatch(frames.expand(40, 5, 16, 16, 3), torch.zeros(40, 5, 4), torch.rand(40, 4, 5))
     crops = random_crops(batch, 0.25, torch.Generator().manual_seed(0))
     assert crops.frames.shape == batch.frames.shape and crops.frames.dtype == torch.uint8
     assert torch.equal(crops.actions, batch.actions) and crops.latents.numel() == 0

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from cola_env.errors import ColaWorldError
-from cola_env.models.latent_action.codebook import health_measures
-from cola_train.codebook_upkeep import CodebookUsage
+from cola_env.models.latent_action.codebook_health import health_measures
 from cola_train.collapse import CollapseConfig, diagnosis
+from cola_train.learner import CodebookUsage
 from cola_train.phases import Adaptation, FlowMatching, Phase
 from cola_train.trainer import Trainer, TrainerConfig
 from tests.train.conftest import write_lerobot

@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,8 +15,7 @@ from cola_env.errors import ColaWorldError
 from cola_env.worlds import find_world
 from cola_train.collect import CollectConfig, collect
 from cola_train.data.lerobot import LeRobotDataset
-from cola_train.episodes import EpisodeMixture, WorldSpec, draw_plan, record_episode
-from cola_train.worlds import make_world
+from cola_train.recording import EpisodeMixture, WorldSpec, draw_plan, make_world, record_episode
 
 STEPS = 6
 
@@ -65,6 +65,25 @@ def make_stub(env: str, rendering: str, action_repeat: int) -> StubWorld:
 
 def make_slow_stub(env: str, rendering: str, action_repeat: int) -> StubWorld:
     return StubWorld(rendering, 0.02)
+
+
+class MortalWorld(StubWorld):
+    """Its process is killed in the midst of the third episode, as when memory runs out."""
+
+    episodes = 0
+
+    def reset(self, seed: int) -> None:
+        super().reset(seed)
+        self.episodes += 1
+
+    def advance(self, action: np.ndarray) -> None:
+        if self.episodes == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().advance(action)
+
+
+def make_mortal(env: str, rendering: str, action_repeat: int) -> StubWorld:
+    return MortalWorld(rendering, 0.0)
 
 
 def settings(out: Path, **changes: object) -> CollectConfig:
@@ -136,6 +155,18 @@ def test_killed_and_restarted_gives_the_same_dataset(collected, tmp_path):
     assert all(file.stat().st_mtime_ns == time_ns for file, time_ns in before.items())
     killed = {name: data for name, data in contents(out).items() if not name.startswith("parts")}
     assert killed == contents(collected)
+
+
+def test_a_killed_worker_is_told_of_and_its_episodes_are_kept(collected, tmp_path):
+    out = tmp_path / "worker"
+    with pytest.raises(ColaWorldError, match="A worker process ended.*What was finished is kept"):
+        collect(settings(out, workers=1), make_mortal)
+    before = {file: file.stat().st_mtime_ns for file in out.glob("parts/*.npz")}
+    assert len(before) == 2 and not list(out.rglob("*.tmp"))
+    collect(settings(out, keep_parts=True), make_stub)
+    assert all(file.stat().st_mtime_ns == time_ns for file, time_ns in before.items())
+    made = {name: data for name, data in contents(out).items() if not name.startswith("parts")}
+    assert made == contents(collected)
 
 
 def test_a_finished_dataset_is_left_alone_or_extended(collected, tmp_path):

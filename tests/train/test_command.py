@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from cola_env.errors import ColaWorldError
 from cola_train.command import command, quoted
-from cola_train.ending import ending
+from cola_train.console import ending
 
 CONF = """
 defaults:
@@ -31,6 +31,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A command with the settings of ``CONF``: called with arguments, it returns what it got."""
     (tmp_path / "conf" / "planner").mkdir(parents=True)
     (tmp_path / "conf" / "mine.yaml").write_text(CONF)
+    (tmp_path / "conf" / "other.yaml").write_text("episodes: 7\n")
     for name in ("cem", "mppi"):
         (tmp_path / "conf" / "planner" / f"{name}.yaml").write_text("num_samples: 64\n")
     (tmp_path / "mine.py").write_text(
@@ -73,6 +74,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         ("episodes", "episodes is no setting: give each as key=value"),
         ("data=a,b", r"data=a,b is several values: write 'data=\[a,b\]'"),
         ("data=[a", r"data=\[a cannot be read"),
+        ("--config-name=mien", "no --config-name mien: choose mine, other"),
+        ("--config-path=nowhere", "--config-path: there is no folder .*nowhere"),
     ],
 )
 def test_mistakes_are_told_in_a_sentence_without_a_plus(run, given: str, told: str) -> None:
@@ -99,6 +102,15 @@ def test_right_settings_arrive(run) -> None:
     assert (config.planner.num_samples, list(config.data), config.share) == (3, ["a", "b"], 1)
     assert config.out == "q" and run().out == "runs/x"
     assert not list(Path().glob("*.log"))
+
+
+@pytest.mark.parametrize("name", ["other", "other.yaml", "own"])
+def test_other_configurations_are_chosen_by_name(run, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    (folder / "own.yaml").write_text("episodes: 7\n")
+    assert run(f"--config-name={name}", f"--config-dir={folder}").episodes == 7
+    assert run("--config-name=own", f"--config-path={folder}", "episodes=8").episodes == 8
 
 
 def test_help_tells_all_settings(run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,14 +8,8 @@ import pytest
 from cola_env.worlds import ROBODESK
 from cola_train.controllers import CorrelatedNoise, SmoothRandom
 from cola_train.controllers.planned import Planned
-from cola_train.controllers.robodesk import (
-    SCRIPTED_TASKS,
-    Controller,
-    Play,
-    Scene,
-    make_controller,
-)
-from cola_train.controllers.robodesk.scene import WORKSPACE_HIGH, WORKSPACE_LOW
+from cola_train.controllers.robodesk_arm import WORKSPACE_HIGH, WORKSPACE_LOW, Controller, Scene
+from cola_train.controllers.robodesk_scripts import SCRIPTED_TASKS, Play, make_controller
 
 pytest.importorskip("robodesk")
 from cola_env.simulators.robodesk.env import RoboDeskEnv  # noqa: E402

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cola_env.errors import ColaWorldError
-from cola_train.data.damage import Ledger
+from cola_train.data.episode_source import DamageReport
 from cola_train.data.sources import open_source
 from tests.train.conftest import numbered, numbers
 
@@ -86,12 +86,12 @@ def test_a_demo_that_contradicts_itself_is_named_and_the_others_read(
     kind: str, tmp_path: Path
 ) -> None:
     make, told = DAMAGED[kind]
-    path, ledger = make(tmp_path / "a.hdf5"), Ledger()
+    path, damage_report = make(tmp_path / "a.hdf5"), DamageReport()
     with pytest.warns(UserWarning, match=f"a.hdf5, demo_0 is damaged and skipped: .*{told}"):
-        data = open_source(path, ledger)
+        data = open_source(path, damage_report)
     assert [entry.key for entry in data.entries] == ["demo_1"]
     assert numbers(data.frames(0, 0, T)) == list(range(T))
-    assert ledger.summary().startswith("1 damaged")
+    assert damage_report.summary().startswith("1 damaged")
 
 
 @pytest.mark.parametrize("length", [T, T - 1, str(T)])
@@ -125,6 +125,33 @@ def test_a_frame_rate_that_is_none_is_told(rate: float, tmp_path: Path) -> None:
     with h5py.File(path, "a") as file:
         file["data"].attrs["env_args"] = json.dumps({"env_kwargs": {"control_freq": rate}})
     with pytest.raises(ColaWorldError, match="frame rate, control_freq in env_args, is"):
+        open_source(path)
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ("[1, 2]", "env_args are .1, 2., not"),
+        ('{"env_kwargs": "fast"}', "env_args are .*fast.*, not"),
+        ('{"env_kwargs": {"control_freq": "fast"}}', "frame rate, control_freq in env_args, is 'f"),
+        ("{", "Expecting property name"),
+    ],
+)
+def test_an_environment_that_cannot_be_read_is_told(
+    environment: str, told: str, tmp_path: Path
+) -> None:
+    path = one(tmp_path / "a.hdf5", numbered(T))
+    with h5py.File(path, "a") as file:
+        file["data"].attrs["env_args"] = environment
+    with pytest.warns(UserWarning), pytest.raises(ColaWorldError, match=told):
+        open_source(path)
+
+
+def test_a_mask_that_names_no_demos_is_told(tmp_path: Path) -> None:
+    path = one(tmp_path / "a.hdf5", numbered(T))
+    with h5py.File(path, "a") as file:
+        file["mask/test"] = [1, 2]
+    with pytest.warns(UserWarning), pytest.raises(ColaWorldError, match="not names of demos"):
         open_source(path)
 
 
@@ -201,10 +228,10 @@ def outside(path: Path, kind: str) -> Path:
 @pytest.mark.filterwarnings("ignore:.*damaged and skipped")
 def test_nothing_outside_a_file_is_read(kind: str, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
-    ledger = Ledger()
+    damage_report = DamageReport()
     with pytest.raises(ColaWorldError, match="None of the 1 files"):
-        open_source(outside(tmp_path / "data/a.hdf5", kind), ledger)
-    assert any("lies in another file" in reason for reason in ledger.files.values())
+        open_source(outside(tmp_path / "data/a.hdf5", kind), damage_report)
+    assert any("lies in another file" in reason for reason in damage_report.files.values())
 
 
 def test_links_within_a_file_are_followed(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from cola_env.errors import ColaWorldError
 from cola_env.models.sampler import NoisedClip
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import Clips
-from cola_train.evaluation.likeness import likeness
 from cola_train.phases import Distillation, Phase
+from cola_train.phases.distillation import teacher_agreement
 from cola_train.phases.phase import Prepared
 from cola_train.trainer import Trainer, TrainerConfig
 from tests.train.small import SMALL, Killed, moving_square, teacher_model
@@ -179,7 +179,7 @@ def test_a_student_comes_near_to_its_guided_teacher_in_one_step(kind: str, tmp_p
         assert torch.equal(after.state_dict()[name], weight), name
         if name.split(".")[0] not in ("stdit", "conditioner"):
             assert torch.equal(student.state_dict()[name], weight), name
-    found = likeness(
+    found = teacher_agreement(
         student.sampler(1, 1.0), before.sampler(4, 2.0), trainer.data.held_out, 4, count=24
     )
     assert found["to_teacher"] < 0.7 * found["undistilled_to_teacher"], found

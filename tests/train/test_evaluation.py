@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-import cola_train.evaluation.probe as probe
+import cola_train.evaluation.controllability as evaluation
 from cola_env.errors import ColaWorldError
 from cola_train.data.clips import Clips
-from cola_train.evaluation.controllability import controllability
-from cola_train.evaluation.horizon import (
+from cola_train.evaluation.controllability import controllability, linear_probe
+from cola_train.evaluation.rollout_quality import (
     CONTEXT,
+    Networks,
     inferred_codes,
     multi_step_psnr,
     rollout_picture,
+    video_quality,
 )
-from cola_train.evaluation.probe import linear_probe
-from cola_train.evaluation.quality import Networks, video_quality
 from cola_train.evaluation.steering import action_transfer
 from cola_train.phases import FlowMatching
 from tests.pictures import read_picture
@@ -37,7 +37,7 @@ def test_the_probe_tells_what_can_be_read_off(monkeypatch: pytest.MonkeyPatch) -
         noise = torch.randn(2000, generator=generator, dtype=torch.float64)
         return inputs, torch.stack([2 * inputs[:, 0] - inputs[:, 1] + 3, noise], dim=1)
 
-    monkeypatch.setattr(probe, "_pairs", pairs)
+    monkeypatch.setattr(evaluation, "_pairs", pairs)
     result = linear_probe(None, None, None, length=8)  # type: ignore[arg-type]
     assert result.r2[0] > 0.999 and abs(result.r2[1]) < 0.05
     assert result.l1[0] < 0.02
@@ -49,7 +49,10 @@ def test_the_probe_computes_where_its_data_is() -> None:
     inputs = torch.randn(64, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     targets = inputs[:, :2] * 3
     with torch.device("meta"):
-        found = [probe._ridge(inputs, targets), probe._least_absolute(inputs, targets, steps=5)]
+        found = [
+            evaluation._ridge(inputs, targets),
+            evaluation._least_absolute(inputs, targets, steps=5),
+        ]
     assert {weight.device for weight in found} == {inputs.device}
     torch.testing.assert_close(inputs @ found[0], targets, rtol=0.05, atol=0.05)
 

@@ -9,7 +9,7 @@ from platform import node
 import pytest
 
 from cola_env.files import write_atomically, write_text
-from cola_train.checkpoints import replace_files, write_folder
+from cola_train.run_folder import replace_files, write_folder
 
 
 def test_a_models_folder_gets_its_config_last(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cola_env.errors import ColaWorldError
-from cola_train.data.joined import open_dataset
+from cola_train.data.labelled_frames import open_dataset
 from cola_train.data.lerobot_writer import LeRobotWriter
 
 FEATURES = {

@@ -9,8 +9,7 @@ import pytest
 
 from cola_env.errors import ColaWorldError
 from cola_train.data.lerobot import LeRobotDataset
-from cola_train.data.lerobot_writer import LeRobotWriter
-from cola_train.data.statistics import episode_stats, merge_stats
+from cola_train.data.lerobot_writer import LeRobotWriter, episode_stats, merge_stats
 
 LENGTHS = (5, 9, 3, 7)
 SIZE = 32

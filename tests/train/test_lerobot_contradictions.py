@@ -19,13 +19,12 @@ import torch
 from numpy.typing import NDArray
 
 from cola_env.errors import ColaWorldError
-from cola_train.data import video_clock as clocks
-from cola_train.data.damage import DamagedFile, Unreadable
+from cola_train.data import video as videos
+from cola_train.data.episode_source import DamagedFile, Unreadable
 from cola_train.data.lerobot import LeRobotDataset
 from cola_train.data.lerobot_writer import LeRobotWriter
-from cola_train.data.sources import open_source
-from cola_train.data.training_data import DataSources, LoadingConfig
-from cola_train.data.video_clock import video_clock
+from cola_train.data.sources import DataSources, LoadingConfig, open_source
+from cola_train.data.video import video_clock
 from tests.train.conftest import numbered, numbers, write_lerobot, write_lerobot_v2
 
 LENGTHS = [12, 10, 12]
@@ -172,7 +171,7 @@ def test_training_goes_on_without_them_and_counts_them(memory: float, folder: Pa
     for name in ("train", "test"):
         batch = sources.split(name, 16).sample(8, 4, torch.Generator().manual_seed(0))
         assert {round(float(number), 2) for number in batch.actions[..., 1].unique()} < {0, 0.02}
-    assert sources.ledger.summary().startswith("1 damaged file(s) were skipped: ")
+    assert sources.damage_report.summary().startswith("1 damaged file(s) were skipped: ")
 
 
 def test_when_all_contradict_themselves_training_is_refused(folder: Path) -> None:
@@ -256,6 +255,24 @@ def test_episodes_that_share_frames_are_left_out(folder: Path) -> None:
 def test_no_path_leads_out_of_the_folder(template: str, path: str, folder: Path) -> None:
     edit_info(folder, **{template: path})
     with pytest.raises(ColaWorldError, match=f"outside of its folder .{template}"):
+        open_source(folder)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "data/{file_index:0999999999d}.parquet",
+        "data/{file_index.__class__}.parquet",
+        "data/{video_key[0]}.parquet",
+        "data/" + "{file_index:099d}" * 3,
+        "data/{unknown}.parquet",
+        "data/{",
+        7,
+    ],
+)
+def test_paths_that_name_no_file_are_told_in_a_sentence(path: object, folder: Path) -> None:
+    edit_info(folder, data_path=path)
+    with pytest.raises(ColaWorldError, match="data_path of .*gives no file for episode 0"):
         open_source(folder)
 
 
@@ -401,9 +418,9 @@ def test_the_times_of_a_video_are_read_once(folder: Path, monkeypatch: pytest.Mo
     write_at(video, gray(kept), [50.0 * i for i in kept])
     assert readable(folder) == [0, 2]
     read: list[Path] = []
-    times = clocks.presentation_times
+    times = videos.presentation_times
     monkeypatch.setattr(
-        clocks, "presentation_times", lambda path: (read.append(path), times(path))[1]
+        videos, "presentation_times", lambda path: (read.append(path), times(path))[1]
     )
     assert readable(folder) == [0, 2] and not read
     write_at(video, gray([*range(34)]), [50.0 * i for i in range(34)])

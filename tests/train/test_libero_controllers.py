@@ -2,11 +2,10 @@ import numpy as np
 import pytest
 
 from cola_env.worlds import LIBERO
-from cola_train.controllers import SmoothRandom, libero
-from cola_train.controllers.evaluate import score
-from cola_train.controllers.libero import SCRIPTED_TASKS, Phase, Play, Scene, make_controller
-from cola_train.controllers.libero.controller import DOWN, rotation_vector, turned
-from cola_train.controllers.libero.scene import SPEED
+from cola_train.controllers import SmoothRandom, libero_scripts
+from cola_train.controllers.__main__ import score
+from cola_train.controllers.libero_arm import DOWN, SPEED, Scene, Waypoint, rotation_vector, turned
+from cola_train.controllers.libero_scripts import SCRIPTED_TASKS, Play, make_controller
 
 
 class StillScene:
@@ -26,22 +25,22 @@ def test_a_rotation_vector_is_axis_times_angle() -> None:
         np.testing.assert_allclose(turn, [0, 0, angle], atol=1e-9)
 
 
-def test_a_phase_moves_straight_to_its_target_and_turns_the_hand() -> None:
+def test_a_waypoint_moves_straight_to_its_target_and_turns_the_hand() -> None:
     scene = StillScene()
-    far = Phase(lambda s: np.array([0.4, -0.2, 0.0]), angle=lambda s: 0.1)
+    far = Waypoint(lambda s: np.array([0.4, -0.2, 0.0]), angle=lambda s: 0.1)
     np.testing.assert_allclose(far.action(scene), [1.0, -0.5, 0, 0, 0, 0.2, -1], atol=1e-9)
     assert not far.is_done(scene, 0) and far.is_done(scene, far.patience)
-    near = Phase(lambda s: np.array([0.005, 0.0, 0.0]))
+    near = Waypoint(lambda s: np.array([0.005, 0.0, 0.0]))
     assert near.action(scene)[0] == pytest.approx(0.2) and near.is_done(scene, 0)
-    assert not Phase(near.target, steps=3).is_done(scene, 2)
+    assert not Waypoint(near.target, steps=3).is_done(scene, 2)
 
 
 def test_a_held_action_goes_as_far_as_one_that_is_asked_for_anew() -> None:
     held = StillScene(action_repeat=10)
-    phase = Phase(lambda s: np.array([0.065, 0.0, 0.0]))
-    assert phase.action(held)[0] == pytest.approx(0.5)
-    assert phase.is_done(held, 6) and not phase.is_done(held, 5)
-    closing = Phase(lambda s: s.tip, steps=14)
+    waypoint = Waypoint(lambda s: np.array([0.065, 0.0, 0.0]))
+    assert waypoint.action(held)[0] == pytest.approx(0.5)
+    assert waypoint.is_done(held, 6) and not waypoint.is_done(held, 5)
+    closing = Waypoint(lambda s: s.tip, steps=14)
     assert closing.is_done(held, 1) and not closing.is_done(held, 0)
 
 
@@ -56,7 +55,7 @@ def test_a_script_solves_its_task() -> None:
     assert task in SCRIPTED_TASKS
     for repeat, seeds in ((1, (1000, 1001)), (10, (1000,))):
         env = LIBERO.make(task, rendering="fast", action_repeat=repeat)
-        result = score(env, libero, seeds, noise=0.0, limit=150 // repeat)
+        result = score(env, libero_scripts, seeds, noise=0.0, limit=150 // repeat)
         env.close()
         assert len(result.steps) == result.episodes
 

@@ -79,7 +79,7 @@ def test_weights_and_biases_by_config(tmp_path: Path) -> None:
 def test_a_missing_or_unknown_logger_is_an_error_before_anything_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cola_train.history.find_spec", lambda name: None)
+    monkeypatch.setattr("cola_train.run_folder.find_spec", lambda name: None)
     with pytest.raises(ColaWorldError, match="pip install wandb"):
         run(tmp_path, "wandb")
     with pytest.raises(ColaWorldError, match="tensorboard, wandb or none"):

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from cola_env.errors import ColaWorldError
+from cola_train.data.batches import batches, step_generator
 from cola_train.data.clips import Clips
-from cola_train.data.loader import batches, step_generator
 from cola_train.data.mixture import Mixture, mixture
+from cola_train.data.sources import DataSources, LoadingConfig
 from cola_train.data.stream import Stream
-from cola_train.data.training_data import DataSources, LoadingConfig
 from tests.train.conftest import (
     numbers,
     spoil,
@@ -130,10 +130,10 @@ def test_damage_met_while_drawing_is_told_once_and_replaced(tmp_path: Path) -> N
         drawn = [data.sample(8, 4, generator(i)).frames for i in range(6)]
         again = [data.sample(8, 4, generator(i)).frames for i in range(6)]
     assert all(frames.shape == (8, 4, 16, 16, 3) for frames in drawn)
-    damaged = {Path(file).name for file in sources.ledger.files}
+    damaged = {Path(file).name for file in sources.damage_report.files}
     assert damaged and damaged <= {"01.mp4", "02.mp4"} and len(told) == len(damaged)
     assert all(torch.equal(a, b) for a, b in zip(drawn, again, strict=True)), "forgets nothing"
-    assert f"{len(damaged)} damaged file(s)" in sources.ledger.summary()
+    assert f"{len(damaged)} damaged file(s)" in sources.damage_report.summary()
 
 
 def test_the_whole_part_of_a_truncated_video_is_used(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_the_whole_part_of_a_truncated_video_is_used(tmp_path: Path) -> None:
     sources = DataSources(str(tmp_path / "data"), ON_DEMAND)
     with pytest.warns(UserWarning, match="mp4 is damaged and skipped"):
         batch = sources.split("train", 16).sample(12, 2, generator())
-    assert batch.frames.shape[0] == 12 and len(sources.ledger.files) == 2
+    assert batch.frames.shape[0] == 12 and len(sources.damage_report.files) == 2
 
 
 @pytest.mark.filterwarnings("ignore:.*damaged and skipped")
@@ -181,7 +181,7 @@ def test_readers_tell_of_damage_and_of_the_end(tmp_path: Path) -> None:
     folder = write_videos(tmp_path / "a", [12] * 4)
     sources = DataSources(str(folder), LoadingConfig(memory_gb=0, workers=2))
     data = sources.split("train", 16)
-    used = sorted({data.entry(piece).file for piece in data.pieces})
+    used = sorted({data.entry(span).file for span in data.spans})
     Path(used[0]).write_bytes(b"gone")
 
     def draw(data, generator):
@@ -190,7 +190,7 @@ def test_readers_tell_of_damage_and_of_the_end(tmp_path: Path) -> None:
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         assert len(list(batches(data, draw, 0, "phase", range(6)))) == 6
-    assert len(told) == 1 and list(sources.ledger.files) == [used[0]]
+    assert len(told) == 1 and list(sources.damage_report.files) == [used[0]]
     for file in used:
         Path(file).write_bytes(b"gone")
     with pytest.warns(UserWarning), pytest.raises(ColaWorldError, match="can be read: 3 damaged"):

@@ -12,10 +12,10 @@ import cola_train.__main__ as cli
 from cola_env.errors import ColaWorldError
 from cola_env.models.sizes import PAPER
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.checks import check_clips
-from cola_train.data.damage import Ledger
-from cola_train.phases import FlowMatching
+from cola_train.data.episode_source import DamageReport
+from cola_train.phases import FlowMatching, Step
 from cola_train.phases.phase import LatentActionPhase
+from cola_train.preconditions import check_clips
 from tests.train.small import moving_square, small_model
 
 CONF = Path(cli.__file__).parent / "conf"
@@ -59,7 +59,7 @@ def data(monkeypatch: pytest.MonkeyPatch) -> None:
     clips = moving_square(episodes=4, steps=4)
     sources = SimpleNamespace(
         fps=10.0,
-        rendering="fast", action_dim=5, has_actions=True, ledger=Ledger(),
+        rendering="fast", action_dim=5, has_actions=True, damage_report=DamageReport(),
         split=lambda name, size: clips, check_actions=lambda: None,
     )  # fmt: skip
     monkeypatch.setattr(cli, "open_data", lambda cfg: sources)
@@ -132,10 +132,11 @@ def test_continuous_latent_actions_of_a_frozen_idm_are_not_drawn() -> None:
     model.requires_grad_(True)  # as the compiled trainer has it
     phase = FlowMatching("finetune", 2, ["stdit"], actions="latent")
     batch = moving_square().sample(2, 4, torch.Generator().manual_seed(0)).encoded(model)
-    vectors = [phase.latent_actions(model, batch, 0)[0] for _ in range(2)]
+    step = Step(0, torch.Generator(), phase.prepare(moving_square()))
+    vectors = [phase.latent_actions(model, batch, step)[0] for _ in range(2)]
     assert torch.equal(*vectors)
     phase.learns = ["idm"]
-    assert not torch.equal(*[phase.latent_actions(model, batch, 0)[0] for _ in range(2)])
+    assert not torch.equal(*[phase.latent_actions(model, batch, step)[0] for _ in range(2)])
 
 
 def test_open_soras_noise_levels_are_one_a_clip(tmp_path: Path, monkeypatch) -> None:
@@ -169,3 +170,32 @@ def test_clips_are_as_long_as_the_window_of_the_dreams() -> None:
     check_clips([FlowMatching(name="flow", steps=1, learns=["stdit"])], model)
     with pytest.raises(ColaWorldError, match=r"phases\.flow\.clip=6 .* window of 8"):
         check_clips([FlowMatching(name="flow", steps=1, learns=["stdit"], clip=6)], model)
+
+
+class GivenErrors(FlowMatching):
+    """Of two clips of three frames the first has one noised frame, the second two."""
+
+    def noise_levels(self, model, batch, frames, generator):
+        return torch.tensor([[0.0, 0.0, 1.0], [0.0, 1.0, 1.0]])
+
+    def target(self, model, clip, straight, prepared):
+        """What leaves a squared error of 4 in the first clip and of 2 in the second."""
+        return clip.velocity(model) - torch.tensor([4.0, 2.0]).sqrt()[:, None, None, None, None]
+
+
+@pytest.mark.parametrize(("levels", "loss"), [("clip", (4 + 2) / 2), ("frame", (4 + 2 + 2) / 3)])
+def test_the_loss_is_averaged_over_clips_first_as_open_sora_does_or_over_frames(
+    levels: str, loss: float
+) -> None:
+    model = small_model()
+    phase = GivenErrors("flow", 1, ["stdit"], clip=3, levels=levels, motion_weight=0.0)
+    batch = moving_square().sample(2, 3, torch.Generator().manual_seed(0)).encoded(model)
+    made = phase.loss(model, batch, 0, torch.Generator().manual_seed(0), SimpleNamespace())
+    assert float(made.value.detach()) == pytest.approx(loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("recipe", ["joint_paper", "two_stage_paper"])
+def test_the_papers_phases_train_at_one_level_a_clip(recipe: str, tmp_path: Path) -> None:
+    config = settings(recipe, tmp_path)
+    phases = [cli.make_phase(config, name) for name in config.order]
+    assert {phase.levels for phase in phases if isinstance(phase, FlowMatching)} == {"clip"}

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from cola_train.progress import progress_bar
+from cola_train.console import progress_bar
 
 
 class Terminal(io.StringIO):

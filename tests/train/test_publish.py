@@ -128,7 +128,7 @@ def test_training_episodes_are_counted_and_not_read(
     loaded = Stream.loaded
 
     def note(stream: Stream) -> Stream:
-        read.extend(piece.episode for piece in stream.pieces)
+        read.extend(span.episode for span in stream.spans)
         return loaded(stream)
 
     monkeypatch.setattr(Stream, "loaded", note)

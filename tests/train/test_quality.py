@@ -7,12 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from cola_env import lpips_distance
 from cola_env.errors import ColaWorldError
+from cola_env.scoring import lpips_distance
 from cola_env.scoring.lpips_distance import CONVOLUTIONS, LPIPS, TORCHVISION_PLACES
-from cola_train.evaluation.frechet import VideoFeatures, frechet_distance, frechet_video_distance
-from cola_train.evaluation.pixels import ssim_map
-from cola_train.evaluation.quality import Networks, measures
+from cola_train.evaluation.rollout_quality import Networks, measures
+from cola_train.evaluation.video_metrics import (
+    VideoFeatures,
+    frechet_distance,
+    frechet_video_distance,
+    ssim_map,
+)
 
 has_lpips = importlib.util.find_spec("lpips") is not None
 

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from cola_env.errors import ColaWorldError
-from cola_train.data.sources import open_source
-from cola_train.data.training_data import DataSources
-from cola_train.data.video_clock import describe_video, frame_rate
+from cola_train.data.sources import DataSources, open_source
+from cola_train.data.video import describe_video, frame_rate
 from tests.train.conftest import numbered, numbers
 
 CODECS = {"webm": "libvpx", "mkv": "libx264", "mp4": "libx264"}

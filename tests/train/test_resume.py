@@ -7,8 +7,8 @@ import torch
 
 from benchmarks.measurements.kill_stress import stress
 from cola_env.errors import ColaWorldError
-from cola_train.checkpoints import Checkpoints
 from cola_train.phases import FlowMatching, Phase
+from cola_train.run_folder import TrainingCheckpoints
 from cola_train.trainer import Trainer, TrainerConfig
 from tests.train.small import moving_square, small_model
 
@@ -86,8 +86,8 @@ def test_the_last_checkpoints_and_those_of_round_steps_are_kept(tmp_path: Path) 
 
 
 def test_checkpoints_of_other_phases_are_left_alone(tmp_path: Path) -> None:
-    Checkpoints(tmp_path, ["other"]).save("other", 5, {})
-    assert Checkpoints(tmp_path, ["warm_up"]).newest() is None
+    TrainingCheckpoints(tmp_path, ["other"]).save("other", 5, {})
+    assert TrainingCheckpoints(tmp_path, ["warm_up"]).newest() is None
     assert (tmp_path / "other-00000005.pt").exists()
 
 

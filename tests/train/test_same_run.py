@@ -9,7 +9,8 @@ from omegaconf import OmegaConf
 
 import cola_train.__main__ as cli
 from cola_env.errors import ColaWorldError
-from cola_train.runs import RECIPE, check_same_run
+from cola_train.preconditions import check_same_run
+from cola_train.trained_models import RECIPE
 from tests.train.conftest import write_videos
 from tests.train.runs import CONF, settings, weights
 from tests.train.small import Killed

@@ -14,7 +14,7 @@ import cola_train.show as cli
 from cola_env.errors import ColaWorldError
 from cola_train.data.clips import Clips
 from cola_train.evaluation.steering import hold_codes, steer, unlike
-from cola_train.runs import data_of
+from cola_train.trained_models import data_of
 from tests.train.conftest import write_videos
 from tests.train.small import moving_square, small_model
 

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from cola_env.errors import ColaWorldError
-from cola_train.data import video_folder
-from cola_train.data.damage import DamagedFile, Ledger
-from cola_train.data.episodes import Entry, pieces
-from cola_train.data.framing import square
+from cola_train.data import video
+from cola_train.data.episode_source import DamagedFile, DamageReport, Entry, spans
 from cola_train.data.sources import open_source
+from cola_train.data.video import square
 from tests.train.conftest import (
     numbered,
     numbers,
@@ -94,7 +93,7 @@ def test_frames_that_come_irregularly_are_taken_by_time(tmp_path: Path) -> None:
             frame.pts = times[number]
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    frames = video_folder.read_frames(path, range(0, 10), 20)
+    frames = video.read_frames(path, range(0, 10), 20)
     assert numbers(frames) == [0, 1, 2, 2, 2, 2, 3, 4, 5, 6]
 
 
@@ -121,13 +120,13 @@ def test_an_index_is_reused_until_a_file_changes(
 ) -> None:
     folder = write_videos(tmp_path / "data", [8, 9, 10])
     opened: list[str] = []
-    describe = video_folder.describe_video
+    describe = video.describe_video
 
     def counted(path: Path):
         opened.append(path.name)
         return describe(path)
 
-    monkeypatch.setattr(video_folder, "describe_video", counted)
+    monkeypatch.setattr(video, "describe_video", counted)
     first = open_source(folder)
     assert sorted(opened) == ["00.mp4", "01.mp4", "02.mp4"]
     (index,) = cache.rglob("*.json")
@@ -146,11 +145,11 @@ def test_a_damaged_file_is_named_and_left_out_and_stays_so(tmp_path: Path) -> No
     folder = write_videos(tmp_path / "data", [8, 9, 10])
     (folder / "01.mp4").write_bytes(b"no video")
     for _ in range(2):  # the second time from the index
-        ledger = Ledger()
+        damage_report = DamageReport()
         with pytest.warns(UserWarning, match="01.mp4 is damaged and skipped"):
-            data = open_source(folder, ledger)
+            data = open_source(folder, damage_report)
         assert [entry.frames for entry in data.entries] == [8, 10]
-        assert ledger.summary().startswith("1 damaged file(s) were skipped: ")
+        assert damage_report.summary().startswith("1 damaged file(s) were skipped: ")
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "hdf5"])
@@ -202,7 +201,7 @@ def test_the_middle_of_a_picture_is_resized() -> None:
 
 
 def split_of(entries: list[Entry], name: str) -> list[int]:
-    return [piece.episode for piece in pieces(entries, name, None)]
+    return [span.episode for span in spans(entries, name, None)]
 
 
 def test_demos_that_no_mask_names_are_shared_out_among_themselves(tmp_path: Path) -> None:
@@ -234,10 +233,10 @@ def test_masks_that_name_all_demos_or_none_hold_as_before(tmp_path: Path) -> Non
 
 def test_a_target_rate_gives_the_stride_and_a_split_leaves_nothing_out(tmp_path: Path) -> None:
     entries = open_source(write_videos(tmp_path / "data", [40] * 6)).entries
-    train, test = (pieces(entries, name, fps=7) for name in ("train", "test"))
-    assert {piece.stride for piece in train + test} == {3}
-    assert {len(piece) for piece in train + test} == {14}
+    train, test = (spans(entries, name, fps=7) for name in ("train", "test"))
+    assert {span.stride for span in train + test} == {3}
+    assert {len(span) for span in train + test} == {14}
     assert sorted(p.episode for p in train + test) == list(range(6)) and len(test) == 1
-    (first,), (last,) = (pieces(entries[:1], name, None) for name in ("train", "test"))
+    (first,), (last,) = (spans(entries[:1], name, None) for name in ("train", "test"))
     assert (first.start, first.stop, last.start, last.stop) == (0, 36, 36, 40)
-    assert pieces(entries, "train", 100)[0].stride == 1
+    assert spans(entries, "train", 100)[0].stride == 1

@@ -12,7 +12,7 @@ from cola_env.models.components import COMPONENTS
 from cola_env.models.sizes import MODEL_SIZES
 from cola_env.models.world_model import ColaWorldModel
 from cola_env.worlds import ROBODESK
-from cola_train.start import start_from
+from cola_train.trained_models import start_from
 from tests.train.small import SMALL, small_model
 
 

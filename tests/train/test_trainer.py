@@ -13,6 +13,7 @@ from cola_train.phases import (
     ForwardDynamics,
     Phase,
     Reconstruction,
+    Step,
 )
 from cola_train.trainer import Trainer, TrainerConfig
 from tests.train.small import Killed, moving_square, phases, small_model
@@ -115,8 +116,9 @@ def test_a_share_of_the_clips_acts_on_the_adapters_codes(tmp_path: Path) -> None
     model = small_model().eval()
     batch = moving_square().encode(model).sample(32, 4, torch.Generator().manual_seed(0))
     phase = FlowMatching("finetune", 1, ["stdit"], actions="latent", adapter_share=0.25)
+    step = Step(0, torch.Generator().manual_seed(0), phase.prepare(moving_square()))
     with torch.no_grad():
-        vectors, *_ = phase.actions_of(model, batch, 0, torch.Generator().manual_seed(0))
+        vectors, *_ = phase.actions_of(model, batch, step)
         own = model.infer_actions(batch.frames).vectors.flatten(-2)
         logits = model.adapter(batch.actions, batch.latents[:, :-1])
         adapted = model.adapter.vectors(logits, model.quantizer.code_vectors).flatten(-2)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cola_env.errors import ColaWorldError
 from cola_env.inputs import check_count
 from cola_env.simulators.libero.camera import SceneCamera
 from cola_env.simulators.libero.package import find_assets, find_task, use_assets
@@ -144,19 +143,12 @@ class LiberoEnv(SimulatorEnv):
         episode = np.array([self._steps, self._scene.success], dtype=np.float64)
         return {"episode": episode} | self._scene.get_state()
 
-    def restore(self, state: Mapping[str, NDArray[np.float64]]) -> None:
-        try:
-            steps, success = state["episode"]
-            self._scene.set_state(dict(state))
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise ColaWorldError(
-                f"This is no snapshot of LIBERO's {self.task}: pass what snapshot() or "
-                f"vector_to_state(vector) returned ({error})."
-            ) from error
-        self._scene.success = bool(success)
-        self._steps = int(steps)
-        self._frame = None
-        self._started = True
+    def _state_shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"episode": (2,)} | self._scene.state_shapes()
+
+    def _set_state(self, state: Snapshot) -> None:
+        self._scene.set_state(state)
+        self._scene.success = bool(state["episode"][1])
 
     to_vector = staticmethod(state_to_vector)
     to_snapshot = staticmethod(vector_to_state)

@@ -11,7 +11,7 @@ steps):
 
 import codecs
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from cola_env.errors import ColaWorldError
 from cola_env.simulators.libero.package import LiberoTask, import_libero
+from cola_env.simulators.simulator_env import DIVERGED
 
 SETTLE = 10
 """Control steps that the objects are given to come to rest at the start of an episode."""
@@ -123,8 +124,13 @@ class LiberoScene:
         """Takes `repeat` control steps (50 ms each) with the same action (7,).
 
         Returns the number of control steps after which the goal held, and whether it ever did.
+        Raises ColaWorldError when the simulation diverges.
         """
+        for warning in self._divergences:
+            warning.number = 0
         held = sum(self._control_step(action.astype(np.float64)) for _ in range(repeat))
+        if any(warning.number for warning in self._divergences):
+            raise ColaWorldError(DIVERGED)
         self._refresh()
         self.success = self.success or held > 0
         return float(held), held > 0
@@ -156,18 +162,15 @@ class LiberoScene:
             "simulation": simulation,
         }
 
-    def set_state(self, state: dict[str, NDArray[np.float64]]) -> None:
-        """Returns to `get_state()`; the steps that follow are bit for bit the same.
-
-        Raises ValueError for a state of other sizes.
-        """
-        position, orientation, joints, gripper = np.split(state["controller"], (3, 12, 19))
-        simulation = np.asarray(state["simulation"], dtype=np.float64)
+    def state_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of what `get_state` returns."""
         size = self._mujoco.mj_stateSize(self.model, self._integration)
-        sizes = (simulation.shape, np.shape(state["fixtures"]), gripper.shape)
-        if sizes != ((size,), self._xml_poses.shape, (2,)):
-            raise ValueError(f"sizes {sizes} for a simulation of {size} numbers")
-        self._mujoco.mj_setState(self.model, self.data, simulation, self._integration)
+        return {"controller": (21,), "fixtures": self._xml_poses.shape, "simulation": (size,)}
+
+    def set_state(self, state: Mapping[str, NDArray[np.float64]]) -> None:
+        """Returns to `get_state()`; the steps that follow are bit for bit the same."""
+        position, orientation, joints, gripper = np.split(state["controller"], (3, 12, 19))
+        self._mujoco.mj_setState(self.model, self.data, state["simulation"], self._integration)
         self._set_fixtures(state["fixtures"])
         controller = self._controller
         controller.goal_pos, controller.goal_ori = position.copy(), orientation.reshape(3, 3).copy()
@@ -177,6 +180,13 @@ class LiberoScene:
         self.model.site_rgba[:] = self._site_colors
         self._refresh()
         self.package._post_process()
+
+    @property
+    def _divergences(self) -> list[Any]:
+        """MuJoCo's counts of states that had diverged, from which it starts anew."""
+        kinds = self._mujoco.mjtWarning
+        bad = (kinds.mjWARN_BADQPOS, kinds.mjWARN_BADQVEL, kinds.mjWARN_BADQACC)
+        return [self.data.warning[kind] for kind in bad]
 
     @functools.cached_property
     def _goals(self) -> dict[str, list[list[str]]]:

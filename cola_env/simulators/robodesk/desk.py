@@ -10,16 +10,21 @@ Differences to `robodesk.RoboDesk` 1.0.0 (https://github.com/google-research/rob
 import importlib
 import importlib.util
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
 import mujoco
 import numpy as np
+from dm_control.rl.control import PhysicsError
 from numpy.typing import NDArray
 
+from cola_env.errors import ColaWorldError
 from cola_env.simulators.rendering import NOT_INSTALLED
 from cola_env.simulators.robodesk.ik import SiteIK
+from cola_env.simulators.simulator_env import DIVERGED
 
 ARM_JOINTS = tuple(f"panda0_joint{i}" for i in range(1, 7))
 SUBSTEPS = 10
@@ -42,6 +47,14 @@ def _import_robodesk() -> Any:
 
 
 RoboDesk: Any = _import_robodesk()
+
+
+@contextmanager
+def _divergence_told() -> Iterator[None]:
+    try:
+        yield
+    except (PhysicsError, np.linalg.LinAlgError) as error:
+        raise ColaWorldError(DIVERGED) from error
 
 
 class _LiveViews(dict[str, NDArray[np.float64]]):
@@ -118,11 +131,11 @@ class Desk(RoboDesk):
 
         Returns the simulator's own reward, summed over the ticks ("success": 1 at the first
         success of the episode), and whether the task succeeded at any of the ticks.
-        Raises dm_control's PhysicsError when the simulation diverges.
+        Raises ColaWorldError when the simulation diverges.
         """
         total = 0.0
         succeeded = False
-        with self.simulation.check_invalid_state():
+        with _divergence_told(), self.simulation.check_invalid_state():
             for _ in range(self.action_repeat):
                 self._tick(action)
                 reached = self.succeeds(self.task)

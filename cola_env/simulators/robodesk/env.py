@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cola_env.errors import ColaWorldError
 from cola_env.inputs import check_count
 from cola_env.simulators.rendering import get_profile, import_dm_control
 from cola_env.simulators.robodesk.camera import DeskCamera
@@ -116,23 +115,14 @@ class RoboDeskEnv(SimulatorEnv):
             "simulation": self._desk.get_state(),
         }
 
-    def restore(self, state: Mapping[str, NDArray[np.float64]]) -> None:
-        try:
-            steps, success = state["episode"]
-            original = np.array(state["original_positions"], np.float64)
-            if original.shape != (len(OBJECTS), 3):
-                raise ValueError(f"original_positions of shape {original.shape}")
-            self._desk.set_state(state["simulation"])
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise ColaWorldError(
-                "This is no snapshot of RoboDesk: pass what snapshot() or vector_to_state(vector) "
-                f"returned ({error})."
-            ) from error
-        self._desk.original_pos = dict(zip(OBJECTS, original, strict=True))
-        self._desk.success = bool(success)
-        self._steps = int(steps)
-        self._frame = None
-        self._started = True
+    def _state_shapes(self) -> dict[str, tuple[int, ...]]:
+        simulation = self._desk.get_state().shape
+        return {"episode": (2,), "original_positions": (len(OBJECTS), 3), "simulation": simulation}
+
+    def _set_state(self, state: Snapshot) -> None:
+        self._desk.set_state(state["simulation"])
+        self._desk.original_pos = dict(zip(OBJECTS, state["original_positions"], strict=True))
+        self._desk.success = bool(state["episode"][1])
 
     def begin_at(self, qpos: NDArray[np.float64], qvel: NDArray[np.float64]) -> Snapshot:
         """Begins an episode where all joints have these positions (38,) and velocities (35,); the

@@ -1,0 +1,6 @@
+"""Dreams as Gymnasium environments: one world, many side by side, and the dream beside its twin.
+
+`dream.py` is a dream and its environment, `vector_env.py` many of them, `starts.py` where episodes
+begin, `dream_model.py` what is dreamt with, `pair.py` and `step_limit.py` what gym.make adds.
+May import: all of cola_env below it.
+"""

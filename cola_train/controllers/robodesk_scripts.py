@@ -1,0 +1,255 @@
+"""RoboDesk's scripts, which waypoints solve which task, and play on the desk."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from cola_train.controllers.policies import UP, PlayPolicy, Simulator, Vector, find_script
+from cola_train.controllers.robodesk_arm import (
+    AWAY,
+    CLOSED,
+    OPEN,
+    RIGHT,
+    WORKSPACE_HIGH,
+    WORKSPACE_LOW,
+    Controller,
+    Scene,
+    Script,
+    Waypoint,
+    along,
+    from_above,
+)
+
+
+def push_button(color: str) -> Script:
+    def button(scene: Scene) -> Vector:
+        return scene.body(f"{color}_button")
+
+    def pressed(scene: Scene) -> bool:
+        return scene.joint(f"{color}_light") < -0.0046
+
+    return Script(
+        [
+            Waypoint(from_above(button, 0.12), pressed),
+            Waypoint(lambda s: s.tip + 0.1 * UP, patience=1),
+        ],
+        pressed,
+    )
+
+
+def open_slide() -> Script:
+    """Push the door by its handle, with the fingers between the handle and the door."""
+
+    def handle(scene: Scene) -> Vector:
+        return scene.body("slide") - 0.11 * AWAY
+
+    def passed(scene: Scene) -> bool:
+        return bool(scene.tip[0] > handle(scene)[0])
+
+    return Script(
+        [
+            Waypoint(lambda s: handle(s) - 0.06 * RIGHT - 0.06 * AWAY, tolerance=0.05),
+            Waypoint(lambda s: handle(s) - 0.06 * RIGHT + 0.03 * AWAY, tolerance=0.035),
+            Waypoint(lambda s: handle(s) + 0.1 * RIGHT + 0.03 * AWAY, passed),
+            Waypoint(lambda s: handle(s) + [-0.15, -0.15, 0.05], tolerance=0.05),
+        ],
+        lambda s: s.joint("slide_joint") > 0.56,
+    )
+
+
+def flat_block_off_table() -> Script:
+    def block(scene: Scene) -> Vector:
+        return scene.body("flat_block") - 0.03 * UP
+
+    def behind(scene: Scene) -> Vector:
+        return block(scene) + 0.07 * AWAY
+
+    return Script(
+        [
+            Waypoint(
+                from_above(behind, 0.12),
+                lambda s: bool(
+                    np.linalg.norm((behind(s) - s.tip)[:2]) < 0.025 and s.tip[2] < 0.785
+                ),
+                level=True,
+            ),
+            Waypoint(lambda s: block(s) - 0.1 * AWAY, lambda s: s.tip[1] < block(s)[1], level=True),
+            Waypoint(lambda s: s.tip + 0.1 * UP, patience=1),
+        ],
+        lambda s: s.body("flat_block")[2] < 0.6,
+    )
+
+
+def upright_block_off_table() -> Script:
+    """Grip the block, lift it over the flat one and let it fall in front of the desk."""
+
+    def block(scene: Scene) -> Vector:
+        return scene.body("upright_block")
+
+    def grip(scene: Scene) -> Vector:
+        return block(scene) + 0.03 * UP + 0.01 * scene.pointing
+
+    def lost(scene: Scene) -> bool:
+        return bool(np.linalg.norm(scene.tip - block(scene)) > 0.1)
+
+    def in_front(scene: Scene) -> Vector:
+        return np.array([scene.tip[0], 0.45, 1.06])
+
+    def upwards(scene: Scene) -> Vector:
+        return scene.tip + 0.1 * UP
+
+    return Script(
+        [
+            Waypoint(along(lambda s: -s.heading, grip, 0.1, radius=0.01), gripper=OPEN, level=True),
+            Waypoint(upwards, lost, patience=1),
+            Waypoint(upwards, lambda s: lost(s) or block(s)[2] > 0.885, patience=3),
+            Waypoint(in_front, lambda s: lost(s) or block(s)[1] < 0.54),
+            Waypoint(in_front, lost, gripper=OPEN, patience=2),
+        ],
+        lambda s: block(s)[2] < 0.6,
+    )
+
+
+BAR: Vector = np.array([0.0, 0.49, 0.66])
+"""The middle of the handle's bar when the drawer is closed."""
+
+OVER_EDGE: Vector = np.array([0.0, 0.61, 0.82])
+BEFORE_EDGE: Vector = np.array([0.0, 0.525, 0.69])
+AGAINST_EDGE: Vector = np.array([0.0, 0.7, 0.74])
+"""Targets over the desk's front edge, in front of it, and inside the desk to press against it."""
+
+
+def bar(scene: Scene) -> Vector:
+    return BAR + scene.joint("drawer_joint") * AWAY
+
+
+def open_drawer() -> Script:
+    """The one task that needs the arm in a special posture.
+
+    Over the drawer the arm is folded to the limit of its elbow, and the hand can come nearer to the
+    base only when it points straight down. The simulator moves the hand's position and leaves its
+    tilt to the inverse kinematics, but fingertips pressed against the desk's front edge stay where
+    they are while the wrist goes on: that tilts the hand. Then the fingers go behind the handle's
+    bar and pull.
+    """
+    tilt = [
+        Waypoint(lambda s: OVER_EDGE, tolerance=0.05, level=True),
+        Waypoint(
+            from_above(lambda s: BEFORE_EDGE, 0.12, radius=0.01),
+            lambda s: bool(s.tip[2] < 0.745),
+            level=True,
+            presses=True,
+            patience=6,
+        ),
+        Waypoint(
+            lambda s: AGAINST_EDGE,
+            lambda s: bool(s.pointing[1] < 0.0),
+            level=True,
+            presses=True,
+            patience=9,
+        ),
+    ]
+    pull = [
+        Waypoint(
+            from_above(lambda s: bar(s) + 0.045 * AWAY, 0.07, radius=0.02),
+            lambda s: bool(s.tip[2] < 0.69),
+            level=True,
+            patience=5,
+        ),
+        Waypoint(
+            lambda s: np.array([0.0, s.tip[1] - 0.1, 0.62]),
+            lambda s: bool(s.tip[1] < bar(s)[1]),
+            level=True,
+        ),
+        Waypoint(
+            lambda s: s.tip + 0.04 * AWAY + 0.1 * UP, lambda s: bool(s.tip[2] > 0.715), patience=2
+        ),
+    ]
+    return Script(tilt + 3 * pull, lambda s: s.joint("drawer_joint") < -0.2)
+
+
+_SCRIPTS: dict[str, Callable[[], Script]] = {
+    "push_red": lambda: push_button("red"),
+    "push_green": lambda: push_button("green"),
+    "push_blue": lambda: push_button("blue"),
+    "open_slide": open_slide,
+    "open_drawer": open_drawer,
+    "flat_block_off_table": flat_block_off_table,
+    "upright_block_off_table": upright_block_off_table,
+}
+
+SCRIPTED_TASKS = tuple(_SCRIPTS)
+"""The tasks that `make_controller` knows."""
+
+
+def make_controller(
+    task: str, env: Simulator, rng: np.random.Generator, noise: float = 0.0
+) -> Controller:
+    """A controller that solves `task` from the present state of `env`.
+
+    Raises:
+        ValueError: there is no script for `task`.
+    """
+    return Controller(env, find_script(_SCRIPTS, task), rng, noise)
+
+
+THINGS = {
+    "flat_block": 0.25,
+    "upright_block": 0.2,
+    "ball": 0.25,
+    "slide": 0.15,
+    "red_button": 0.05,
+    "green_button": 0.05,
+    "blue_button": 0.05,
+}
+"""How often play reaches for each body."""
+
+FALLEN = 0.7
+"""Height under which a body is no longer on the desk."""
+
+HANDLE: Vector = np.array([0.0, -0.11, 0.0])
+"""From the sliding door's centre to its handle."""
+
+
+class Play(PlayPolicy):
+    """Reach a random thing, then push it or carry it in a random direction."""
+
+    def _draw(self) -> Controller:
+        scene = Scene(self._env)
+        on_desk = {name: w for name, w in THINGS.items() if scene.body(name)[2] > FALLEN}
+        weights = np.array(list(on_desk.values()))
+        name = str(self._rng.choice(list(on_desk), p=weights / weights.sum()))
+
+        def thing(scene: Scene) -> Vector:
+            return scene.body(name) + (HANDLE if name == "slide" else 0.0)
+
+        script = self._carry(thing) if self._rng.random() < 0.3 else self._push(thing)
+        return Controller(self._env, script, self._rng, self._noise)
+
+    def _push(self, thing: Callable[[Scene], Vector]) -> Script:
+        forward = self._direction()
+        behind = self._rng.uniform(0.06, 0.1)
+        goal = self._near(thing, forward)
+        height = self._rng.uniform(0.08, 0.16)
+        return Script(
+            [
+                Waypoint(from_above(lambda s: thing(s) - behind * forward, height), tolerance=0.03),
+                Waypoint(lambda s: goal, patience=4),
+                Waypoint(lambda s: s.tip + height * UP, patience=1),
+            ]
+        )
+
+    def _carry(self, thing: Callable[[Scene], Vector]) -> Script:
+        goal = self._near(thing, self._direction()) + self._rng.uniform(0.0, 0.12) * UP
+        return Script(
+            [
+                Waypoint(from_above(thing, 0.12, radius=0.015), gripper=OPEN, level=True),
+                Waypoint(thing, lambda s: False, gripper=CLOSED, patience=1),
+                Waypoint(lambda s: goal, gripper=CLOSED, patience=5),
+                Waypoint(lambda s: s.tip + 0.1 * UP, gripper=OPEN, patience=2),
+            ]
+        )
+
+    def _near(self, thing: Callable[[Scene], Vector], direction: Vector) -> Vector:
+        place = thing(Scene(self._env)) + self._rng.uniform(0.05, 0.25) * direction
+        return np.clip(place, WORKSPACE_LOW, WORKSPACE_HIGH)

@@ -1,0 +1,200 @@
+"""One episode of collected data: drawn from (seed, number) alone and recorded in a simulator."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cola_env.worlds import WorldInfo, find_world
+from cola_train.controllers import Policy, scripts_of
+from cola_train.controllers.planned import Planned
+from cola_train.controllers.policies import SmoothRandom
+
+PLAY, RANDOM, UNSTEERED = "play", "random", "unsteered"
+PLANNED = "planned:"
+"""Before the checkpoint that it plans in, e.g. "planned:cola"."""
+
+
+@dataclass(frozen=True)
+class WorldSpec:
+    """What a dataset says of its simulator."""
+
+    robot_type: str
+    fps: int
+    tasks: tuple[str, ...]
+    """Whose success is recorded after every action."""
+    scripted: tuple[str, ...]
+    """Tasks for which `RecordingWorld.policy` has a script."""
+    actions: tuple[str, ...]
+    rendering: str
+    action_repeat: int
+
+
+class RecordingWorld(Protocol):
+    """What collection needs of a simulator; `policy` also knows "play", "random", "unsteered"
+    and "planned:CHECKPOINT"."""
+
+    @property
+    def spec(self) -> WorldSpec: ...
+
+    def reset(self, seed: int) -> None: ...
+
+    def advance(self, action: NDArray[np.float32]) -> None: ...
+
+    def frame(self) -> NDArray[np.uint8]: ...
+
+    def state(self) -> NDArray[np.float64]: ...
+
+    def successes(self) -> NDArray[np.bool_]: ...
+
+    def policy(self, name: str, noise: float, rng: np.random.Generator) -> Policy: ...
+
+
+@dataclass
+class EpisodeMixture:
+    """How episodes differ from each other."""
+
+    steps: int = 20
+    scripted: float = 0.7
+    """Share of episodes that follow a script, where there is one."""
+    free: tuple[str, ...] = (PLAY, RANDOM, UNSTEERED)
+    """What the others follow: targets at random, smooth random actions inside the workspace, or
+    without bounds, as a planner's candidates are; "planned:CHECKPOINT" plans in a world model."""
+    noise: tuple[float, ...] = (0.0, 0.1, 0.2, 0.4, 0.7)
+    """Standard deviations of a script's action noise; an episode draws one."""
+    warm_start: float = 0.5
+    """Share of episodes that begin after some unrecorded steps."""
+    max_warm_steps: int = 16
+
+
+@dataclass(frozen=True)
+class EpisodePlan:
+    """The draws that an episode starts from."""
+
+    policy: str
+    noise: float
+    warm_policy: str
+    warm_steps: int
+    reset_seed: int
+
+
+def draw_plan(
+    mixture: EpisodeMixture, scripted: tuple[str, ...], rng: np.random.Generator
+) -> EpisodePlan:
+    follows_script = rng.random() < mixture.scripted and bool(scripted)
+    policy = str(rng.choice(scripted if follows_script else mixture.free))
+    noise = float(rng.choice(mixture.noise)) if follows_script else 0.0
+    warm = rng.random() < mixture.warm_start
+    return EpisodePlan(
+        policy=policy,
+        noise=noise,
+        warm_policy=str(rng.choice((policy, policy, *mixture.free))),
+        warm_steps=int(rng.integers(1, mixture.max_warm_steps + 1)) if warm else 0,
+        reset_seed=int(rng.integers(2**31)),
+    )
+
+
+def record_episode(
+    world: RecordingWorld, mixture: EpisodeMixture, seed: int, number: int
+) -> dict[str, Any]:
+    """Runs episode `number`; the same (seed, number) gives the same episode on any worker.
+
+    Returns frames uint8 (T + 1, H, W, 3), actions float32 (T, A), rewards float32 (T,) (1 where
+    the episode's own task is solved), successes bool (T, tasks), states float64 (T + 1, D) and
+    `plan`, a dict of the draws. Once a script has solved its task and kept on for up to six
+    steps, one of the free policies fills the episode.
+    """
+    rng = np.random.default_rng([seed, number])
+    plan = draw_plan(mixture, world.spec.scripted, rng)
+    world.reset(plan.reset_seed)
+    if plan.warm_steps:
+        warm = world.policy(plan.warm_policy, plan.noise, rng)
+        for _ in range(plan.warm_steps):
+            world.advance(warm.act())
+
+    policy = world.policy(plan.policy, plan.noise, rng)
+    tasks = world.spec.tasks
+    own = tasks.index(plan.policy) if plan.policy in tasks else None
+    rest: int | None = None
+    frames, states = [world.frame()], [world.state()]
+    actions: list[NDArray[np.float32]] = []
+    successes: list[NDArray[np.bool_]] = []
+    for _ in range(mixture.steps):
+        if rest == 0:
+            policy = world.policy(str(rng.choice(mixture.free)), 0.0, rng)
+        rest = None if rest is None else rest - 1
+        actions.append(np.asarray(policy.act(), np.float32))
+        world.advance(actions[-1])
+        frames.append(world.frame())
+        states.append(world.state())
+        successes.append(world.successes())
+        if rest is None and own is not None and successes[-1][own]:
+            rest = int(rng.integers(7))
+    table = np.stack(successes)
+    rewards = np.zeros(mixture.steps) if own is None else table[:, own]
+    return {
+        "frames": np.stack(frames),
+        "actions": np.stack(actions),
+        "rewards": rewards.astype(np.float32),
+        "successes": table,
+        "states": np.stack(states),
+        "plan": asdict(plan),
+    }
+
+
+class SimulatedWorld:
+    """A simulator (64 x 64 RGB) with the policies of its controllers."""
+
+    def __init__(self, world: WorldInfo, rendering: str, action_repeat: int) -> None:
+        self._world = world
+        self._scripts = scripts_of(world)
+        self._env = world.make(
+            world.goal_tasks[0], rendering=rendering, action_repeat=action_repeat
+        )
+        scripted = self._scripts.SCRIPTED_TASKS
+        self.spec = WorldSpec(
+            robot_type=world.name,
+            fps=int(self._env.metadata["render_fps"]),
+            tasks=world.tasks,
+            scripted=tuple(task for task in scripted if task in world.tasks),
+            actions=world.actions,
+            rendering=rendering,
+            action_repeat=action_repeat,
+        )
+
+    def reset(self, seed: int) -> None:
+        self._env.reset(seed=seed)
+
+    def advance(self, action: NDArray[np.float32]) -> None:
+        self._env.advance(action)
+
+    def frame(self) -> NDArray[np.uint8]:
+        return self._env.render()
+
+    def state(self) -> NDArray[np.float64]:
+        return self._world.to_vector(self._env.snapshot())
+
+    def successes(self) -> NDArray[np.bool_]:
+        solved = self._env.successes()
+        return np.array([solved[task] for task in self.spec.tasks], dtype=bool)
+
+    def policy(self, name: str, noise: float, rng: np.random.Generator) -> Policy:
+        scripts = self._scripts
+        policy: Policy
+        if name == PLAY:
+            policy = scripts.Play(self._env, rng)
+        elif name.startswith(PLANNED):
+            policy = Planned(self._env, self._world, name.removeprefix(PLANNED), rng)
+        elif name in (RANDOM, UNSTEERED):
+            policy = SmoothRandom(scripts.Scene(self._env), rng, steered=name == RANDOM)
+        else:
+            policy = scripts.make_controller(name, self._env, rng, noise)
+        return policy
+
+
+def make_world(env: str, rendering: str, action_repeat: int) -> RecordingWorld:
+    """The simulator called `env`; raises ColaWorldError when there is none."""
+    return SimulatedWorld(find_world(env), rendering, action_repeat)
