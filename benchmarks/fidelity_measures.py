@@ -37,9 +37,9 @@ from cola_env.files import write_atomically
 from cola_env.goals.goal_set import GoalPair, GoalSet
 from cola_env.goals.loading import goals_files, load_goals
 from cola_env.models.loading import pick_device
-from cola_env.scoring.classifier import TaskClassifier
 from cola_env.scoring.ensembles import Combination
 from cola_env.scoring.rewards import ClassifierReward, Reward, is_judged, make_reward
+from cola_env.scoring.success_classifier import TaskClassifier
 from cola_env.simulators.pool import SimulatorPool
 from cola_env.worlds import find_world
 from cola_train.console import progress_bar

@@ -1,7 +1,8 @@
 """Makes a picture of episodes: `cola filmstrip RUN/episodes/cola/open_slide/003.mp4 ...`
 
-From the videos of a run, an episode a pair of rows: what happened, below it what the model
-expected, and at the right the goal. Writes --out, a PNG.
+From the videos of a run. --out film.png has an episode a pair of rows: what happened, below it
+what the model expected, and at the right the goal. --out film.gif plays the episodes, one below
+the other.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from cola_train.console import ending
 
 LINE = 2
 """Pixels between the frames."""
+STEP_TIME, REST = 350, 1500
+"""Milliseconds that an animation shows a step, and its last one."""
 
 
 def steps(video: Path) -> list[Image.Image]:
@@ -53,6 +56,25 @@ def filmstrip(episodes: Sequence[Sequence[Image.Image]], columns: int) -> Image.
     return sheet
 
 
+def animation(episodes: Sequence[Sequence[Image.Image]]) -> list[Image.Image]:
+    """The whole videos one below the other, step by step; a shorter one waits at its end."""
+    width, height = episodes[0][0].size
+    played = []
+    for step in range(max(map(len, episodes))):
+        sheet = Image.new("RGB", (width, height * len(episodes)), BACKGROUND)
+        for row, images in enumerate(episodes):
+            sheet.paste(images[min(step, len(images) - 1)], (0, row * height))
+        played.append(sheet)
+    return played
+
+
+def save_animation(images: Sequence[Image.Image], out: Path) -> None:
+    """A GIF that plays for ever, with a rest at its end."""
+    duration = [STEP_TIME] * (len(images) - 1) + [REST]
+    first, *rest = images
+    first.save(out, save_all=True, append_images=rest, duration=duration, loop=0, optimize=True)
+
+
 def _spaced(images: Sequence[Image.Image], columns: int) -> list[Image.Image]:
     last = len(images) - 1
     count = min(columns, len(images))
@@ -66,7 +88,11 @@ def main() -> None:
     parser.add_argument("--columns", type=int, default=8, help="frames of an episode, at most")
     options = parser.parse_args()
     with ending():
-        filmstrip([steps(video) for video in options.videos], options.columns).save(options.out)
+        episodes = [steps(video) for video in options.videos]
+        if options.out.suffix.lower() == ".gif":
+            save_animation(animation(episodes), options.out)
+        else:
+            filmstrip(episodes, options.columns).save(options.out)
     print(f"Picture: {options.out}")
 
 

@@ -11,7 +11,6 @@ from .models.world_model import ColaWorldModel as ColaWorldModel
 from .registration import EPISODE_STEPS as EPISODE_STEPS
 from .registration import register_world as register_world
 from .rollout import Rollout as Rollout
-from .scoring.classifier import SuccessClassifier as SuccessClassifier
 from .scoring.ensembles import ClassifierEnsemble as ClassifierEnsemble
 from .scoring.ensembles import Combination as Combination
 from .scoring.rewards import ClassifierReward as ClassifierReward
@@ -21,6 +20,7 @@ from .scoring.rewards import Reward as Reward
 from .scoring.rewards import VP2Reward as VP2Reward
 from .scoring.rewards import WeightedReward as WeightedReward
 from .scoring.rewards import make_reward as make_reward
+from .scoring.success_classifier import SuccessClassifier as SuccessClassifier
 from .simulators.gymnasium_simulator import GymnasiumSimulator as GymnasiumSimulator
 from .simulators.libero.env import LiberoEnv as LiberoEnv
 from .simulators.libero.package import libero_tasks as libero_tasks

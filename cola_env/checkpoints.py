@@ -11,7 +11,7 @@ import torch
 from diffusers.models.modeling_utils import ModelMixin
 from safetensors import SafetensorError, safe_open
 
-from cola_env.errors import ColaWorldError
+from cola_env.errors import ColaWorldError, in_short
 from cola_env.worlds import ROBODESK, WorldInfo, find_world
 
 if TYPE_CHECKING:
@@ -219,7 +219,7 @@ def load_weights(model_class: type[Model], folder: Path) -> Model:
             folder, variant=_variant(folder), low_cpu_mem_usage=False, local_files_only=True
         )
     except Exception as error:  # whatever a model's classes make of a config that is damaged
-        told = " ".join(str(error).split())
+        told = in_short(error)
         raise ColaWorldError(
             f"The weights in {folder} do not fit its config.json ({type(error).__name__}: {told}); "
             "the checkpoint is from another version or damaged."

@@ -30,7 +30,7 @@ from cola_env.checkpoints import find_checkpoint
 from cola_env.errors import ColaWorldError
 from cola_env.models.loading import load_model, pick_device
 from cola_env.models.precision import autocast
-from cola_env.scoring.classifier import SuccessClassifier
+from cola_env.scoring.success_classifier import SuccessClassifier
 from cola_env.worlds import find_world
 from cola_train.command import command, cpu_threads
 from cola_train.console import progress_bar

@@ -22,7 +22,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cola_env.errors import ColaWorldError
+from cola_env.errors import ColaWorldError, in_short
 from cola_train.console import ending
 
 Task = Callable[[DictConfig], None]
@@ -171,7 +171,7 @@ class CommandSettings:
 
     def explain(self, error: Exception) -> str:
         """One sentence for what Hydra could not make a configuration of."""
-        told = " ".join(str(error).split())
+        told = in_short(error)
         if found := re.match(r"Could not override '([^']*)'", told):
             return nearest(found[1].partition("@")[0], self.keys())
         if found := re.match(r"Ambiguous value for argument '(.*?)=(.*?)' 1\.", told):

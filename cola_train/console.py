@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from cola_env.errors import ColaWorldError
+from cola_env.errors import ColaWorldError, in_short
 
 Item = TypeVar("Item")
 LOG_SECONDS = 30.0
@@ -80,7 +80,7 @@ def _termination_as_interrupt() -> Iterator[None]:
 
 def _of_disk(error: BaseException) -> str | None:
     """What a disk refused, if that is what failed."""
-    told = " ".join(str(error).split())
+    told = in_short(error)
     if isinstance(error, OSError) and error.errno in DISK or any(w in told for w in DISK_WORDS):
         return told
     return None

@@ -14,7 +14,7 @@ from torch.distributed.fsdp import FSDPModule
 
 from cola_env.errors import ColaWorldError
 from cola_env.models.autoencoders.from_diffusers import from_diffusers
-from cola_env.models.latent_action.codebook import code_counts, count_measures
+from cola_env.models.latent_action.codebook_health import code_counts, count_measures
 from cola_env.models.latent_action.quantizer import VectorQuantizer
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.batches import step_generator

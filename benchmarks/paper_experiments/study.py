@@ -18,7 +18,7 @@ from benchmarks.training_runs import Job, composed, history, opened
 from benchmarks.vp2_protocol.records import fingerprint
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_text
-from cola_env.models.latent_action.codebook import CodebookHealth
+from cola_env.models.latent_action.codebook_health import CodebookHealth
 from cola_env.models.loading import load_model
 from cola_train.command import quoted, written
 from cola_train.data.clips import TrainingData

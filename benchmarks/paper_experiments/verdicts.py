@@ -15,7 +15,7 @@ from scipy.stats import t
 
 from benchmarks.harness import command_line
 from cola_env.files import write_text
-from cola_env.models.latent_action.codebook import CodebookHealth
+from cola_env.models.latent_action.codebook_health import CodebookHealth
 
 REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE = "reproduced", "not reproduced", "inconclusive"
 COLLAPSED, HEALTHY, MIXED = "collapsed", "healthy", "mixed"

@@ -22,17 +22,17 @@ from benchmarks.vp2_protocol.planning import (
 )
 from benchmarks.vp2_protocol.records import fingerprint
 from cola_env.checkpoints import checkpoint_files, find_checkpoint
-from cola_env.errors import ColaWorldError
+from cola_env.errors import ColaWorldError, in_short
 from cola_env.models.loading import load_model
 from cola_env.models.world_model import ColaWorldModel
-from cola_env.scoring.classifier import (
+from cola_env.scoring.ensembles import ClassifierEnsemble, Combination
+from cola_env.scoring.rewards import is_judged
+from cola_env.scoring.success_classifier import (
     TaskClassifier,
     find_classifier,
     load_classifier,
     weight_files,
 )
-from cola_env.scoring.ensembles import ClassifierEnsemble, Combination
-from cola_env.scoring.rewards import is_judged
 from cola_env.scoring.vp2_classifier import IMAGE_SIZE
 from cola_env.simulators.pool import SimulatorPool
 from cola_env.simulators.rendering import check_same_profile
@@ -245,7 +245,7 @@ def make_planner(settings: dict[str, Any]) -> Any:
             settings = {k: v for k, v in given if k in taken or k.startswith("_")}
         planner = hydra.utils.instantiate(settings)
     except Exception as error:
-        told = " ".join(str(error).split())
+        told = in_short(error)
         raise ColaWorldError(
             f"The planner {settings.get('_target_')} cannot be built: {told}"
         ) from error
@@ -267,7 +267,7 @@ def make_foreign(spec: Mapping[str, Any], device: torch.device, context: int) ->
     try:
         model = hydra.utils.instantiate(dict(spec))
     except Exception as error:
-        told = " ".join(str(error).split())
+        told = in_short(error)
         raise ColaWorldError(f"The model {target} cannot be built: {told}") from error
     if hasattr(model, "imagine") and hasattr(model, "device"):
         dynamics: Dynamics = model

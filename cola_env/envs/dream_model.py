@@ -10,7 +10,7 @@ from torch import nn
 from cola_env.checkpoints import find_checkpoint
 from cola_env.errors import ColaWorldError
 from cola_env.models.loading import load_model, pick_device
-from cola_env.scoring.classifier import (
+from cola_env.scoring.success_classifier import (
     TaskClassifier,
     check_frames,
     find_classifier,

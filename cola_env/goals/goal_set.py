@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cola_env.errors import ColaWorldError
+from cola_env.errors import ColaWorldError, in_short
 from cola_env.files import write_atomically
 from cola_env.worlds import ROBODESK, find_world
 
@@ -178,7 +178,7 @@ class GoalSet:
                 world=str(data.get("world", np.array(ROBODESK.name)).item()),
             )
         except Exception as error:  # whatever numpy makes of a file that is damaged
-            told = " ".join(str(error).split())
+            told = in_short(error)
             raise ColaWorldError(
                 f"The goal file {path} is damaged ({told}); copy it again or make a new one with "
                 "'python -m benchmarks.make_goals'."

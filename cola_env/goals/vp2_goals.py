@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cola_env.errors import ColaWorldError
+from cola_env.errors import ColaWorldError, in_short
 from cola_env.goals.goal_set import GoalPair, GoalSet
 from cola_env.hdf5 import READING, env_args, has, member, names_robodesk, open_file
 from cola_env.simulators.robodesk.env import RoboDeskEnv, state_to_vector
@@ -100,7 +100,7 @@ def _read(file: Path, task: str, env: RoboDeskEnv) -> list[GoalPair]:
             "Goals of VP2 need the package h5py: pip install 'colaworld[train]'"
         ) from error
     except READING as error:
-        told = " ".join(str(error).split())
+        told = in_short(error)
         raise ColaWorldError(
             f"{file} is no goal file of VP2 or is damaged ({told}); it needs data/demo_<i>/ with "
             f"states, actions and {IMAGES}."

@@ -75,7 +75,13 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
 
     config_name = "config.json"
     _supports_gradient_checkpointing = True
-    _repeated_blocks = ["STDiTBlock", "TransformerBlock", "IDMBlock", "ResidualBlock"]
+    _repeated_blocks = [
+        "STDiTBlock",
+        "TransformerBlock",
+        "IDMBlock",
+        "ResidualBlock",
+        "AdapterBlock",
+    ]
 
     autoencoder: Autoencoder
     vae: OpenSoraVAE

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cola_env.errors import ColaWorldError
-from cola_env.scoring.classifier import TaskClassifier
+from cola_env.scoring.success_classifier import TaskClassifier
 
 COMBINATIONS = ("mean", "min", "cautious")
 

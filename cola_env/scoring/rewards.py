@@ -15,8 +15,8 @@ from torch import Tensor
 
 from cola_env.errors import ColaWorldError
 from cola_env.inputs import check_number
-from cola_env.scoring.classifier import TaskClassifier, check_task, load_classifier
 from cola_env.scoring.lpips_distance import ALEXNET, LPIPS
+from cola_env.scoring.success_classifier import TaskClassifier, check_task, load_classifier
 from cola_env.worlds import world_of
 
 VP2_PIXELS = 64 * 64 * 3

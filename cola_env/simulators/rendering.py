@@ -18,7 +18,7 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from cola_env.errors import ColaWorldError
+from cola_env.errors import ColaWorldError, in_short
 
 NO_OPENGL = (
     "The simulator cannot draw because no OpenGL context could be made: on Debian run "
@@ -104,7 +104,7 @@ def needs_opengl() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        why = " ".join(str(error).split()) or type(error).__name__
+        why = in_short(error) or type(error).__name__
         raise RuntimeError(f"{NO_OPENGL} ({why})") from error
 
 

@@ -241,8 +241,8 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
         """None where the simulator's own reward is asked for."""
         if isinstance(reward, str) and reward in self.own_rewards:
             return None
-        from cola_env.scoring.classifier import check_frames, load_classifier
         from cola_env.scoring.rewards import REWARDS, is_judged, make_reward
+        from cola_env.scoring.success_classifier import check_frames, load_classifier
 
         if isinstance(reward, str):
             self.check_choice("reward", reward, (*self.own_rewards, *REWARDS))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cola_env.models.latent_action.codebook import health_measures
+from cola_env.models.latent_action.codebook_health import health_measures
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import TrainingData, fixed_batch

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cola_env.inputs import resized
-from cola_env.models.latent_action.codebook import health_measures
+from cola_env.models.latent_action.codebook_health import health_measures
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import ClipBatch, TrainingData, fixed_batch

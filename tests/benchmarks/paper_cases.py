@@ -5,7 +5,7 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from cola_env.models.latent_action.codebook import CodebookHealth
+from cola_env.models.latent_action.codebook_health import CodebookHealth
 
 CONF = Path(__file__).parents[2] / "benchmarks" / "conf"
 DEAD = CodebookHealth(utilisation=0.05, max_usage=0.95, entropy=0.1)

@@ -26,8 +26,8 @@ from benchmarks.fidelity_report import draw, write_page
 from benchmarks.vp2_protocol.planning import SimulatorDynamics
 from cola_env.errors import ColaWorldError
 from cola_env.models.world_model import ColaWorldModel
-from cola_env.scoring.classifier import SuccessClassifier
 from cola_env.scoring.rewards import MSEReward
+from cola_env.scoring.success_classifier import SuccessClassifier
 from cola_env.simulators.pool import SimulatorPool
 from tests.pictures import line_colours
 

@@ -20,7 +20,7 @@ from benchmarks.paper_experiments.verdicts import (
     write_result,
 )
 from cola_env.errors import ColaWorldError
-from cola_env.models.latent_action.codebook import CodebookHealth
+from cola_env.models.latent_action.codebook_health import CodebookHealth
 from tests.benchmarks.paper_cases import DEAD, LIVE, NARROW, config
 from tests.pictures import line_colours
 

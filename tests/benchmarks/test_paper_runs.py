@@ -24,7 +24,7 @@ from benchmarks.paper_experiments.study import (
 )
 from benchmarks.training_runs import merged
 from cola_env.errors import ColaWorldError
-from cola_env.models.latent_action.codebook import health_measures
+from cola_env.models.latent_action.codebook_health import health_measures
 from cola_train.data.clips import Clips
 from tests.benchmarks.paper_cases import ALL, config
 from tests.train.conftest import write_lerobot

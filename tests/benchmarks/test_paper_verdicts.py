@@ -17,7 +17,7 @@ from benchmarks.paper_experiments.verdicts import (
     state,
     together,
 )
-from cola_env.models.latent_action.codebook import CodebookHealth
+from cola_env.models.latent_action.codebook_health import CodebookHealth
 from tests.benchmarks.paper_cases import DEAD, LIVE, NARROW
 
 

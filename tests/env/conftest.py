@@ -11,7 +11,7 @@ import torch
 from cola_env import ColaWorldEnv
 from cola_env.goals.goal_set import GoalPair, GoalSet
 from cola_env.models.world_model import ColaWorldModel
-from cola_env.scoring.classifier import SuccessClassifier
+from cola_env.scoring.success_classifier import SuccessClassifier
 from tests.env.dream_cases import MODES
 
 
@@ -76,7 +76,7 @@ def own_model() -> Callable[..., ColaWorldModel]:
 @pytest.fixture
 def never(monkeypatch: pytest.MonkeyPatch) -> None:
     """No episode ends by success: a random classifier would end them at random."""
-    monkeypatch.setattr("cola_env.scoring.classifier.SuccessClassifier.threshold", 1.0)
+    monkeypatch.setattr("cola_env.scoring.success_classifier.SuccessClassifier.threshold", 1.0)
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from cola_env.checkpoints import WEIGHTS, checkpoint_files, find_checkpoint
 from cola_env.errors import ColaWorldError
 from cola_env.models.loading import load_model, pick_device
-from cola_env.scoring.classifier import SuccessClassifier, find_classifier, load_classifier
 from cola_env.scoring.rewards import ClassifierReward
+from cola_env.scoring.success_classifier import SuccessClassifier, find_classifier, load_classifier
 from cola_env.worlds import ROBODESK
 
 

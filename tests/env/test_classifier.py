@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cola_env.errors import ColaWorldError
-from cola_env.scoring.classifier import SuccessClassifier, load_classifier
+from cola_env.scoring.success_classifier import SuccessClassifier, load_classifier
 from cola_env.worlds import ROBODESK_TASKS, VP2_TASKS
 from cola_train.classifier import (
     MODEL_CARD,

@@ -9,7 +9,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.wrappers import RecordVideo
 
 import cola_env
-from cola_env import ColaWorldEnv, ColaWorldError
+from cola_env import ColaWorldEnv, ColaWorldError, SuccessClassifier
 from tests.env.dream_cases import MODES, actions_for, state_of
 from tests.pictures import read_video
 
@@ -95,7 +95,7 @@ def test_info(make, mode):
 
 @pytest.mark.parametrize(("threshold", "ends"), [(-1.0, True), (1.0, False)])
 def test_terminated_when_the_classifier_says_success(make, monkeypatch, threshold, ends):
-    monkeypatch.setattr("cola_env.scoring.classifier.SuccessClassifier.threshold", threshold)
+    monkeypatch.setattr(SuccessClassifier, "threshold", threshold)
     env = make(reward="mse")
     env.reset(seed=0)
     assert env.step(np.zeros(5, np.float32))[2] is ends

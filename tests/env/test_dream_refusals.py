@@ -39,7 +39,7 @@ def test_a_classifier_of_another_rendering_profile_is_refused(checkpoints, tmp_p
 
 
 def test_a_value_function_ends_no_episode(checkpoints, tmp_path, monkeypatch):
-    monkeypatch.setattr("cola_env.scoring.classifier.SuccessClassifier.threshold", -1.0)
+    monkeypatch.setattr("cola_env.scoring.success_classifier.SuccessClassifier.threshold", -1.0)
     cola_env.load_model(checkpoints["direct"], "cpu").save_pretrained(tmp_path / "direct")
     for discount in (0.0, 0.8):
         values = cola_env.SuccessClassifier(width=4, discount=discount)

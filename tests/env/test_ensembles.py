@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from cola_env.errors import ColaWorldError
-from cola_env.scoring.classifier import SuccessClassifier
 from cola_env.scoring.ensembles import ClassifierEnsemble, Combination
 from cola_env.scoring.rewards import make_reward
+from cola_env.scoring.success_classifier import SuccessClassifier
 
 SCORES = torch.tensor([[1.0, 0.0], [3.0, 4.0], [2.0, 2.0]])
 

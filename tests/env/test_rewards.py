@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from cola_env.errors import ColaWorldError
-from cola_env.scoring.classifier import SuccessClassifier
 from cola_env.scoring.lpips_distance import CONVOLUTIONS, LPIPS
 from cola_env.scoring.rewards import (
     ClassifierReward,
@@ -12,6 +11,7 @@ from cola_env.scoring.rewards import (
     WeightedReward,
     make_reward,
 )
+from cola_env.scoring.success_classifier import SuccessClassifier
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import torch
 
 from cola_env import ColaWorldEnv, GoalPair, load_goals
 from cola_env.checkpoints import SHIPPED
-from cola_env.scoring.classifier import load_classifier
+from cola_env.scoring.success_classifier import load_classifier
 from cola_env.worlds import LIBERO, WORLDS, WorldInfo
 
 WORLD = pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS)

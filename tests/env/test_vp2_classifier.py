@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from cola_env.errors import ColaWorldError
-from cola_env.scoring.classifier import find_classifier, load_classifier
 from cola_env.scoring.rewards import make_reward
+from cola_env.scoring.success_classifier import find_classifier, load_classifier
 
 
 class Block(nn.Module):

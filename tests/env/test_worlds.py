@@ -11,7 +11,7 @@ import torch
 import cola_env
 from cola_env import ColaWorldEnv, ColaWorldError, GoalPair, GoalSet, SuccessClassifier, load_goals
 from cola_env.goals.loading import goals_files
-from cola_env.scoring.classifier import find_classifier, load_classifier
+from cola_env.scoring.success_classifier import find_classifier, load_classifier
 from cola_env.worlds import GOAL_SCENE_TASKS, LIBERO, ROBODESK, WORLDS, find_world, world_of
 
 TASK = "libero_goal/put_the_bowl_on_the_plate"
@@ -22,7 +22,7 @@ Draw = Callable[[int], np.ndarray]
 def assets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image: Draw, libero_model) -> Path:
     """A checkpoint, classifiers and two problems of LIBERO, shipped."""
     monkeypatch.setattr("cola_env.worlds.ASSETS", tmp_path)
-    monkeypatch.setattr("cola_env.scoring.classifier.SuccessClassifier.threshold", 1.0)
+    monkeypatch.setattr("cola_env.scoring.success_classifier.SuccessClassifier.threshold", 1.0)
     libero_model.save_pretrained(LIBERO.assets / "cola")
     torch.manual_seed(0)
     SuccessClassifier(LIBERO.goal_tasks, width=8).save_pretrained(LIBERO.assets / "classifiers")

@@ -7,7 +7,7 @@ import torch
 
 from cola_env.errors import ColaWorldError
 from cola_env.models.latent_action.bottleneck import GaussianBottleneck
-from cola_env.models.latent_action.codebook import codebook_health, joint_index
+from cola_env.models.latent_action.codebook_health import codebook_health, joint_index
 from cola_env.models.latent_action.quantizer import QuantizerConfig, VectorQuantizer
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cola_env.errors import ColaWorldError
-from cola_env.models.latent_action.codebook import health_measures
+from cola_env.models.latent_action.codebook_health import health_measures
 from cola_train.collapse import CollapseConfig, diagnosis
 from cola_train.learner import CodebookUsage
 from cola_train.phases import Adaptation, FlowMatching, Phase

@@ -25,7 +25,7 @@ class AdapterConfig:
     frame_size: int = 16 * 8 * 8
 
 
-class ResidualBlock(nn.Module):
+class AdapterBlock(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.change = nn.Sequential(
@@ -50,7 +50,7 @@ class Adapter(nn.Module):
         dim = config.hidden_size
         self.action_in = nn.Linear(action_dim, dim)
         self.frame_in = nn.Linear(config.frame_size, dim) if config.frame else None
-        self.blocks = nn.Sequential(*(ResidualBlock(dim) for _ in range(config.blocks)))
+        self.blocks = nn.Sequential(*(AdapterBlock(dim) for _ in range(config.blocks)))
         self.out = nn.Sequential(
             nn.GELU(approximate="tanh"), nn.Linear(dim, num_tokens * num_codes)
         )
