@@ -61,7 +61,7 @@ docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --strict
 
 notebooks: $(VENV)/.dev opengl
-	$(BIN)/python -m pytest docs/notebooks
+	$(BIN)/python -m pytest tests/test_notebooks.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -103,7 +103,7 @@ $(VENV)/.docs: $(VENV)/.dev
 	@touch $@
 
 $(VENV)/.lowest: $(CONSTRAINTS) pyproject.toml
-	$(PIP) install --quiet -c $(CONSTRAINTS) $$($(PYTHON) .ci/lowest.py) pytest hypothesis
+	$(PIP) install --quiet -c $(CONSTRAINTS) $$($(PYTHON) .ci/lowest.py) pytest hypothesis 'moviepy>=2.1'
 	$(PIP) install --quiet --no-deps -e .
 	@touch $@
 
