@@ -52,7 +52,9 @@ def linked(text: str, folder: Path, repository: str) -> str:
 
 def commands_table() -> str:
     """All commands, what they do, and the modules that they run."""
-    rows = [f"| `cola {name}` | {summary(module)} | `{module}` |" for name, module in COMMANDS.items()]
+    rows = [
+        f"| `cola {name}` | {summary(module)} | `{module}` |" for name, module in COMMANDS.items()
+    ]
     return "\n".join(["| command | | module |", "|---|---|---|", *rows])
 
 
@@ -76,5 +78,7 @@ def on_post_page(output: str, *, page: Any, config: Any) -> str:
     """Raises PluginError for a page that a browser could not show offline."""
     for match in EXTERNAL.finditer(output):
         if not any(f"rel={word}" in match[0].replace('"', "") for word in LINKS_ONLY):
-            raise PluginError(f"{page.file.src_uri} loads {match[1]}: the site has to work offline.")
+            raise PluginError(
+                f"{page.file.src_uri} loads {match[1]}: the site has to work offline."
+            )
     return output

@@ -64,7 +64,8 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
         timestep_shift: sample, and train, on noise levels that are shifted by the size and length
             of the clip, as Open-Sora does.
         autoencoder_config: keyword arguments of the autoencoder's config, e.g.
-            ``{"latent_channels": 8}``; ``stdit_config`` to ``adapter_config`` are those of the other components.
+            ``{"latent_channels": 8}``; ``stdit_config`` to ``adapter_config`` are those of the
+            other components.
         fdm_config: of the forward dynamics model that the two-stage baseline trains its latent
             actions with; None for a model without one.
         vae_config: of Open-Sora's VAE, which then takes the place of the small autoencoder.
