@@ -1,4 +1,5 @@
-# make demo | test | adapters | lint | clean: each makes the environment it needs in .venv; a stamp file makes the next call quick.
+# make demo | test | lint | clean, and for developers coverage | docs | notebooks | wheel-test | test-lowest | adapters (CONTRIBUTING.md).
+# Each makes the environment it needs in .venv; a stamp file makes the next call quick.
 #   make demo ARGS="tasks=[open_slide] model=[direct,random]"     settings of benchmarks/vp2.py
 #   make test EXTRAS=libero                                       LIBERO's tests too, see docs/libero.md
 #   make demo TORCH="./torch-2.13.0+cpu.whl"                      any arguments of pip install that bring a torch
@@ -10,6 +11,10 @@ JOBS ?= 2
 ARGS ?=
 EXTRAS ?=
 PYTEST_ARGS ?= -n $(JOBS) --dist loadfile
+
+# What uses most of the interfaces of gymnasium, diffusers and the small libraries, and needs no extra.
+LOWEST_TESTS := tests/planners tests/models/test_vae.py tests/models/test_world_model.py tests/env/test_dream_env.py \
+  tests/env/test_dream_vector.py tests/env/test_rewards.py tests/env/test_ensembles.py
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -23,7 +28,7 @@ export MUJOCO_GL ?= egl
 endif
 export LP_NUM_THREADS ?= 1
 
-.PHONY: demo test adapters lint opengl clean
+.PHONY: demo test coverage adapters test-lowest wheel-test docs notebooks lint opengl clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo opengl
@@ -32,11 +37,31 @@ demo: $(VENV)/.demo opengl
 test: $(VENV)/.dev $(if $(filter libero,$(EXTRAS)),$(VENV)/.libero) opengl
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+coverage: $(VENV)/.dev opengl
+	$(BIN)/python -m pytest $(PYTEST_ARGS) --cov --cov-report=term
+
 # In an environment of its own: beside a torch for CPUs the torchvision of these packages does not
 # import, and diffusers would try to.
 adapters:
 	$(MAKE) VENV=$(VENV)-rivals $(VENV)-rivals/.rivals
 	$(VENV)-rivals/bin/python -m pytest tests/planners/test_adapters.py
+
+# The oldest libraries that pyproject.toml allows, in an environment of their own.
+test-lowest:
+	$(MAKE) VENV=$(VENV)-lowest $(VENV)-lowest/.lowest
+	$(VENV)-lowest/bin/python -m pytest $(LOWEST_TESTS)
+
+wheel-test: $(VENV)/.dev opengl
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python .ci/check_wheel.py dist/*.whl
+	.ci/wheel_test $(BIN)/python dist/*.whl $(CONSTRAINTS) $(TORCH)
+
+docs: $(VENV)/.docs
+	$(BIN)/mkdocs build --strict
+
+notebooks: $(VENV)/.dev opengl
+	$(BIN)/python -m pytest tests/test_notebooks.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -73,5 +98,14 @@ $(VENV)/.rivals: $(CONSTRAINTS) pyproject.toml
 	$(PIP) install --quiet -c $(CONSTRAINTS) -e '.[rivals]' pytest
 	@touch $@
 
+$(VENV)/.docs: $(VENV)/.dev
+	$(PIP) install --quiet -c $(CONSTRAINTS) -e '.[docs]'
+	@touch $@
+
+$(VENV)/.lowest: $(CONSTRAINTS) pyproject.toml
+	$(PIP) install --quiet -c $(CONSTRAINTS) $$($(PYTHON) .ci/lowest.py) pytest hypothesis 'moviepy>=2.1'
+	$(PIP) install --quiet --no-deps -e .
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(VENV)-rivals
+	rm -rf $(VENV) $(VENV)-rivals $(VENV)-lowest dist site

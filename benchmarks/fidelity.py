@@ -1,4 +1,4 @@
-"""Does a model rank plans as the world does? `python -m benchmarks.fidelity [key=value ...]`.
+"""Does a model rank plans as the world does? `cola fidelity [key=value ...]`.
 
 Candidate plans from moments of the scripted solutions are tried out in the real simulator (kept in
 OUT/problems and used again), then imagined by every model and scored by the planner's reward. The

@@ -1,4 +1,4 @@
-"""A picture of episodes: `python -m benchmarks.filmstrip RUN/episodes/cola/open_slide/003.mp4 ...`
+"""Makes a picture of episodes: `cola filmstrip RUN/episodes/cola/open_slide/003.mp4 ...`
 
 From the videos of a run. --out film.png has an episode a pair of rows: what happened, below it
 what the model expected, and at the right the goal. --out film.gif plays the episodes, one below

@@ -1,4 +1,4 @@
-"""Make the planning problems: `python -m benchmarks.make_goals --env robodesk --pairs 30`.
+"""Makes the planning problems: `cola goals --env robodesk --pairs 30`.
 
 For every task, scripted successes without noise in the real simulator. The pair's goal image is
 the frame at success; its initial state is the reset state when the demonstration needs at most

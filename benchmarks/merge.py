@@ -1,8 +1,7 @@
-"""One results file from several runs: `python -m benchmarks.merge RUN [RUN ...] --out FILE`.
+"""Makes one results file from several runs: `cola merge RUN [RUN ...] --out FILE`.
 
 It prints how the first model does against each of the others on the pairs and seeds of both.
-The committed result is made so: `python -m benchmarks.merge runs/full --out
-docs/results/vp2_robodesk.json`.
+The committed result is made so: `cola merge runs/full --out docs/results/vp2_robodesk.json`.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""How well do latent actions control a world model? `python -m benchmarks.obeys data=FOLDER`.
+"""How well do latent actions control a world model? `cola obeys data=FOLDER`.
 
 One command for everything that a joint run is judged by, on held-out episodes: next-frame PSNR
 under own, shuffled, no and adapter actions beside a reference on real actions; codebook health

@@ -1,4 +1,4 @@
-"""The paper's figures and tables: `python -m benchmarks.paper figure=2 data=FOLDER init=MODEL`.
+"""Reproduces the paper's figures and tables: `cola paper figure=2 data=FOLDER init=MODEL`.
 
 Every experiment trains what it needs under several seeds (benchmarks/conf/paper.yaml; runs serve
 several experiments, and finished ones are kept), and writes OUT/figure_2.png, .md and .json: our

@@ -1,4 +1,4 @@
-"""Controlled training runs: `python -m benchmarks.recipes data=FOLDER init=PRETRAINED out=FOLDER`.
+"""Compares training recipes: `cola recipes data=FOLDER init=PRETRAINED out=FOLDER`.
 
 Every arm of benchmarks/conf/recipes.yaml is the same short training with one thing changed (and of
 adapters.yaml with `--config-name adapters`). What they reach on held-out clips goes to

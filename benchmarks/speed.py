@@ -1,4 +1,4 @@
-"""How long things take here: python -m benchmarks.speed [checkpoint=cola] [out=FILE.json]
+"""How long things take here: `cola speed [checkpoint=cola] [out=FILE.json]`.
 
 One process, one torch thread on a CPU. Every figure is the median of repeated runs after a warm-up;
 the ratios at the end compare figures of the same run.

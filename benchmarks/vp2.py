@@ -1,10 +1,10 @@
-"""Plan in a world model, act in the real simulator: `python benchmarks/vp2.py [key=value ...]`.
+"""Plans in a world model, acts in the real simulator: `cola vp2 [key=value ...]`.
 
 The control benchmark VP2 (Tian et al., "A Control-Centric Benchmark for Video Prediction", ICLR
 2023) on its seven RoboDesk tasks, or its protocol on five tasks of LIBERO (env=libero). With no
-arguments it ends in a few minutes on two CPU cores; the whole table: `python benchmarks/vp2.py
-tasks=all episodes=30 model=[cola,direct,simulator,random] out=runs/full`. A run that was killed
-goes on when it is started again. All settings and their defaults: benchmarks/conf/vp2.yaml.
+arguments it ends in a few minutes on two CPU cores; the whole table: `cola vp2 tasks=all
+episodes=30 model=[cola,direct,simulator,random] out=runs/full`. A run that was killed goes on when
+it is started again. All settings and their defaults: benchmarks/conf/vp2.yaml.
 """
 
 from typing import TYPE_CHECKING

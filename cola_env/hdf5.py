@@ -14,6 +14,7 @@ MAX_SOFT_LINKS = 16
 
 
 def open_file(path: str | Path) -> Any:
+    """The HDF5 file, to read; h5py is imported here."""
     import h5py
 
     return h5py.File(path, "r")
@@ -69,4 +70,5 @@ def env_args(data: Any) -> dict[str, Any]:
 
 
 def names_robodesk(environment: dict[str, Any]) -> bool:
+    """Whether the environment of a file's ``env_args`` is RoboDesk."""
     return "robodesk" in str(environment).lower()

@@ -95,6 +95,7 @@ class WorldInfo:
 
     @property
     def action_dim(self) -> int:
+        """A, the numbers of an action."""
         return len(self.actions)
 
     @property
@@ -121,6 +122,7 @@ class WorldInfo:
 
     @property
     def simulator_class(self) -> "type[SimulatorEnv]":
+        """The class of the real simulator, imported now."""
         module, _, name = self.entry.partition(":")
         found: type[SimulatorEnv] = getattr(importlib.import_module(module), name)
         return found

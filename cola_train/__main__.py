@@ -1,4 +1,4 @@
-"""`python -m cola_train recipe=joint_mini data=FOLDER out=FOLDER`: train a world model."""
+"""Trains a world model: `cola train recipe=joint_mini data=FOLDER out=FOLDER`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trains the success classifiers: python -m cola_train.classifier data=FOLDER out=FOLDER.
+"""Trains the success classifiers: `cola classifier data=FOLDER out=FOLDER`.
 
 Every frame of the dataset is labelled by the simulator with the tasks that it fulfils. Successes
 are rare, so a frame is drawn by first drawing a task and one of its two labels, and the loss of

@@ -1,4 +1,4 @@
-"""`python -m cola_train.codebook run=runs/mine`: is the codebook healthy, and followed?
+"""Is a model's codebook healthy, and followed? `cola codebook run=runs/mine`.
 
 Utilisation, maximum usage and entropy of the codes that a model infers on held-out clips, jointly
 and by token, and what they are worth to its world model.

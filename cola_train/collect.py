@@ -1,4 +1,4 @@
-"""Makes a dataset from a real simulator: python -m cola_train.collect env=robodesk out=FOLDER.
+"""Makes a dataset from a real simulator: `cola collect env=robodesk out=FOLDER`.
 
 Worker processes record episodes, one file each, under FOLDER/parts; killed and started again, the
 command goes on with the missing ones. At the end they become one LeRobot v3 dataset in FOLDER.

@@ -1,4 +1,4 @@
-"""`python -m cola_train.describe model=paper`: what the parts of a model cost, before it is built.
+"""What the parts of a model cost, before it is built: `cola describe model=paper`.
 
 Parameters, floating-point operations and activation memory of every component for one clip batch,
 counted on the meta device: no weights are made and nothing is computed.

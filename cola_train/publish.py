@@ -1,4 +1,4 @@
-"""`python -m cola_train.publish run=runs/mine out=FOLDER`: a checkpoint to ship.
+"""Makes a checkpoint to ship: `cola publish run=runs/mine out=FOLDER`.
 
 Writes the last finished phase of a run in half precision, with a model card that says what it was
 trained on, by which recipe and commit, and what it measures on held-out episodes.

@@ -1,4 +1,4 @@
-"""`python -m cola_train.show run=runs/mine`: what has a latent-action model learned? One page.
+"""What has a latent-action model learned? One page: `cola show run=runs/mine`.
 
 Held-out clips as they were, imagined under their own latent actions and under another clip's; what
 every code does when it is held by hand; and the numbers.

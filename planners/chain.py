@@ -34,6 +34,7 @@ class Chain:
 
     @property
     def horizon(self) -> int:
+        """That of its planners."""
         return self.planners[0].horizon
 
     def plan(

@@ -40,7 +40,8 @@ class Cost(Protocol):
     candidates, then these differ by their actions alone, in whatever chunks they come.
     """
 
-    def __call__(self, actions: Tensor, /) -> Any: ...
+    def __call__(self, actions: Tensor, /) -> Any:
+        """The costs (B, N) of actions (B, N, H, A)."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,11 @@ class Screened:
 
     @property
     def device(self) -> torch.device:
+        """Where the cost wants its actions."""
         return device_of(self.cost)
 
     def __call__(self, actions: Tensor, *, seed: int = 0) -> Any:
+        """The true cost."""
         cost: Any = self.cost
         return cost(actions, seed=seed) if takes_seed(self.cost) else cost(actions)
 
@@ -108,6 +111,7 @@ class Evaluator:
 
     @property
     def chunk_size(self) -> int | None:
+        """Candidates a problem in one call; None: all."""
         return self._chunks.size
 
     def _stop_watch(self, start: float) -> None:
@@ -194,6 +198,7 @@ def device_of(cost: Any) -> torch.device:
 
 
 def all_finite(costs: Tensor) -> bool:
+    """Whether no cost is NaN or infinite."""
     return math.isfinite(costs.sum())  # False also if the sum overflows, which costs time only
 
 

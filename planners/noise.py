@@ -32,6 +32,7 @@ class WhiteNoise:
     """Independent at every step."""
 
     def matrix(self, horizon: int) -> None:
+        """None: it stays white."""
         return None
 
 
@@ -57,6 +58,7 @@ class AR1Noise:
         return self.beta if isinstance(self.beta, Sequence) else (self.beta,)
 
     def matrix(self, horizon: int) -> Tensor:
+        """The Cholesky factor of the correlation that falls by `beta` a step."""
         matrices = torch.stack([_ar1_matrix(beta, horizon) for beta in self._betas])
         return matrices if isinstance(self.beta, Sequence) else matrices[0]
 
@@ -77,6 +79,7 @@ class ColoredNoise:
             raise ValueError(f"the noise exponent must be finite and >= 0, not {self.exponent}")
 
     def matrix(self, horizon: int) -> Tensor:
+        """The square root of the correlation that the power spectrum has."""
         return _colored_matrix(self.exponent, horizon)
 
 

@@ -22,13 +22,16 @@ class ActionSpace(Protocol):
     """What a planner reads of an action space; Gymnasium's `Box` is one. Arrays or tensors."""
 
     @property
-    def low(self) -> Any: ...
+    def low(self) -> Any:
+        """The lowest values, one a component."""
 
     @property
-    def high(self) -> Any: ...
+    def high(self) -> Any:
+        """The highest values."""
 
     @property
-    def shape(self) -> Any: ...
+    def shape(self) -> Any:
+        """(A,)."""
 
 
 @runtime_checkable
@@ -48,7 +51,8 @@ class Planner(Protocol):
         warm_start: Any = None,
         seed: Any = 0,
         batch: int = 1,
-    ) -> PlanResult: ...
+    ) -> PlanResult:
+        """A plan for each of `batch` problems, see `SamplingPlanner.plan`."""
 
 
 @dataclass(frozen=True)

@@ -333,6 +333,7 @@ class Search:
 
     @property
     def cost_seconds(self) -> float:
+        """Time spent in the cost function so far."""
         return self.evaluate.seconds + (self.screen.evaluate.seconds if self.screen else 0.0)
 
 

@@ -5,9 +5,18 @@ import math
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+SMALL = {
+    "image_size": 64,
+    "stdit_config": {"input_size": 8, "window": 5},
+    "conditioner_config": {"hidden_size": 32, "num_heads": 2, "num_layers": 1},
+    "idm_config": {"in_channels": 4, "hidden_size": 32, "depth": 1, "num_heads": 2},
+    "vae_config": None,
+    "autoencoder_config": {"latent_channels": 4, "channels": (8, 8, 16)},
+}
+"""Settings of a world model on these weights, the rest of it small, too."""
 FOLDER = Path(__file__).with_name("opensora_parity")
 TENSORS = json.loads((FOLDER / "tensors.json").read_text())
 
@@ -37,3 +46,10 @@ def vae_temporal_weights() -> dict[str, Tensor]:
         if name:
             weights[name] = drawn
     return weights
+
+
+def write_published(folder: Path) -> Path:
+    """The STDiT3, text parts included, as a folder with config.json and one safetensors file."""
+    (folder / "config.json").write_text(json.dumps(TENSORS["config"]))
+    save_file(stdit3_weights(), folder / "model.safetensors")
+    return folder

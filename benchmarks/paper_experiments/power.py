@@ -1,4 +1,4 @@
-"""How many seeds a claim of the paper needs: `python -m benchmarks.paper_experiments.power`.
+"""How many seeds a claim of the paper needs: `cola power`.
 
 From the paired differences of the seeds that there are (docs/results/paper), the seeds after which
 a two-sided paired t-test at 5 % finds the paper's difference, or half of it, with 80 % power.

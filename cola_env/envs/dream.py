@@ -166,14 +166,17 @@ class Dream:
 
     @property
     def device(self) -> torch.device:
+        """Where the model computes."""
         return self.model.device
 
     @property
     def observation_space(self) -> spaces.Box:
+        """Of one world."""
         return spaces.Box(0, 255, self.frame_shape, np.uint8)
 
     @property
     def action_space(self) -> spaces.Box | spaces.MultiDiscrete:
+        """Of one world: real actions, or codes in the mode "latent"."""
         if self.action_mode == "latent":
             quantizer = self.model.quantizer.config
             return spaces.MultiDiscrete([quantizer.num_codes] * quantizer.num_tokens)
@@ -273,6 +276,7 @@ class Dream:
         return self._memory
 
     def snapshot(self) -> DreamSnapshot:
+        """The present state of all worlds, for ``restore``."""
         return DreamSnapshot(
             self._model_settings,
             self.memory,
@@ -391,6 +395,10 @@ class ColaWorldEnv(gym.Env[Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+        """Begin an episode; what `options` chooses is in docs/dreams.md.
+
+        Returns the frame, and the `success_probability` of it where there is a classifier.
+        """
         super().reset(seed=seed)
         options = check_options(options, RESET_OPTIONS)
         if "state" in options:
@@ -405,6 +413,11 @@ class ColaWorldEnv(gym.Env[Any, Any]):
     def step(
         self, action: ArrayLike | Tensor
     ) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
+        """Imagine the next frame.
+
+        Terminated when the classifier takes the frame for a success. The info holds the
+        `success_probability`, the `latent_codes` and the `prediction_seconds`.
+        """
         actions = self.dream.check_actions(action)
         made = self.dream.step(actions[None])
         info: dict[str, Any] = {"prediction_seconds": Seconds(made.seconds)}
@@ -434,4 +447,5 @@ class ColaWorldEnv(gym.Env[Any, Any]):
         self.dream.restore(snapshot)
 
     def render(self) -> NDArray[np.uint8] | None:
+        """The present frame, under `render_mode="rgb_array"`."""
         return self.dream.observations[0] if self.render_mode == "rgb_array" else None

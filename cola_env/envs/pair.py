@@ -28,6 +28,7 @@ class PairReset(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+        """Start the pair that `options` names, and give its goal; else as the simulator does."""
         if options and "pair" in options:
             own: Any = self.unwrapped
             options = dict(options)

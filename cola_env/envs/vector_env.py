@@ -90,6 +90,7 @@ class ColaWorldVectorEnv(VectorEnv[NDArray[np.uint8], Array, Array]):
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+        """Begin an episode in all worlds, or in those of `options["reset_mask"]`."""
         given = dict(check_options(options, (*RESET_OPTIONS, "reset_mask")))
         mask = self._mask(given.pop("reset_mask", np.ones(self.num_envs, bool)))
         kept = {
@@ -149,6 +150,7 @@ class ColaWorldVectorEnv(VectorEnv[NDArray[np.uint8], Array, Array]):
             self._seeded = [(rng, -1) for rng in copy.deepcopy(snapshot.rngs)]
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
+        """The present frame of each world, under `render_mode="rgb_array"`."""
         return tuple(self.dream.observations) if self.render_mode == "rgb_array" else None
 
     def _begin(self, rows: Sequence[int], options: dict[str, Any]) -> None:

@@ -46,6 +46,7 @@ class GoalPair:
 
     @property
     def expert_steps(self) -> int:
+        """Actions of the scripted solution."""
         return len(self.expert_actions)
 
     def fault(self, states: tuple[int, ...], action_dim: int) -> str | None:
@@ -102,6 +103,7 @@ class GoalSet:
 
     @property
     def tasks(self) -> tuple[str, ...]:
+        """The tasks that it has pairs of, in order."""
         return tuple(dict.fromkeys(pair.task for pair in self.pairs))
 
     def of(self, task: str) -> tuple[GoalPair, ...]:

@@ -63,8 +63,9 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
         guidance_scale: default classifier-free guidance; 1 switches it off.
         timestep_shift: sample, and train, on noise levels that are shifted by the size and length
             of the clip, as Open-Sora does.
-        autoencoder_config, ..., adapter_config: keyword arguments of the components' configs, e.g.
-            ``stdit_config={"hidden_size": 192}``.
+        autoencoder_config: keyword arguments of the autoencoder's config, e.g.
+            ``{"latent_channels": 8}``; ``stdit_config`` to ``adapter_config`` are those of the
+            other components.
         fdm_config: of the forward dynamics model that the two-stage baseline trains its latent
             actions with; None for a model without one.
         vae_config: of Open-Sora's VAE, which then takes the place of the small autoencoder.
@@ -291,7 +292,8 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
             noised: latents (B, T, C, h, w) at noise levels ``t`` (B, T) in [0, 1].
             actions: vectors (B, T, tokens * code_size) that led to each frame; zero: no action.
             previous: clean latents of the frame before each frame (B, T, C, h, w).
-            time, past: temporal context, and what each temporal layer attends to beside them.
+            time: the temporal context.
+            past: what each temporal layer attends to beside these frames.
         """
         layers = len(self.conditioner.blocks)
         modulation, action_cache = self.conditioner(actions, time, past[:layers] if past else None)

@@ -38,6 +38,7 @@ class Combination:
             raise ColaWorldError(f"penalty must not be negative, but it is {self.penalty}.")
 
     def __call__(self, scores: Tensor) -> Tensor:
+        """The scores (M, ...) of M members as one (...)."""
         if self.how == "min":
             return scores.amin(0)
         mean = scores.mean(0)
@@ -69,23 +70,29 @@ class ClassifierEnsemble:
 
     @property
     def rendering(self) -> str:
+        """The rendering profile that the members know."""
         return self.members[0].rendering
 
     @property
     def discount(self) -> float:
+        """That of the first member."""
         return self.members[0].discount
 
     @property
     def threshold(self) -> float:
+        """The highest of the members'."""
         return max(member.threshold for member in self.members)
 
     @property
     def device(self) -> torch.device:
+        """Where they compute."""
         return self.members[0].device
 
     def to(self, device: torch.device, /) -> Self:
+        """Move all members."""
         self.members = [member.to(device) for member in self.members]
         return self
 
     def logit(self, frames: Tensor, task: str) -> Tensor:
+        """The combined logit (...) of float frames (..., 64, 64, 3)."""
         return self.combine(torch.stack([member.logit(frames, task) for member in self.members]))

@@ -61,6 +61,7 @@ class MSEReward:
         self.sums = sums
 
     def __call__(self, frames: Tensor, goal: Tensor) -> Tensor:
+        """The reward (...) of float frames (..., 64, 64, 3) in [0, 1]."""
         error = (frames - align_goal(frames, goal)).square()
         return -(error.sum((-3, -2, -1)) if self.sums else error.mean((-3, -2, -1)))
 
@@ -76,6 +77,7 @@ class LPIPSReward:
 
     @torch.no_grad()
     def __call__(self, frames: Tensor, goal: Tensor, chunk: int = 128) -> Tensor:
+        """The reward (...) of float frames, `chunk` of them at a time."""
         self.lpips.to(frames.device)
         goal = align_goal(frames, goal)
         goals = torch.arange(goal.shape[:-3].numel(), device=frames.device)
@@ -106,6 +108,7 @@ class ClassifierReward:
         self.task = task
 
     def __call__(self, frames: Tensor, goal: Tensor) -> Tensor:
+        """The logit; the goal is not looked at."""
         return self.logit(frames)
 
     @torch.no_grad()
@@ -152,6 +155,7 @@ class VP2Reward:
         self.classifier_weight = logit_weight if sums else logit_weight / VP2_PIXELS
 
     def __call__(self, frames: Tensor, goal: Tensor) -> Tensor:
+        """The weighted sum of both."""
         logit = self.classifier.logit(frames)
         return self.mse_weight * self.mse(frames, goal) + self.classifier_weight * logit
 
@@ -165,6 +169,7 @@ class WeightedReward:
         self.parts = [(check_number("The weight of a reward", w), part) for w, part in parts]
 
     def __call__(self, frames: Tensor, goal: Tensor) -> Tensor:
+        """The weighted sum of its parts."""
         terms = [weight * reward(frames, goal) for weight, reward in self.parts]
         return torch.stack(terms).sum(0)
 

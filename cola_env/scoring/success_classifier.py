@@ -30,21 +30,27 @@ class TaskClassifier(Protocol):
     """
 
     @property
-    def tasks(self) -> tuple[str, ...]: ...
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that it knows."""
 
     @property
-    def rendering(self) -> str: ...
+    def rendering(self) -> str:
+        """The rendering profile of the frames that it knows."""
 
     @property
-    def discount(self) -> float: ...
+    def discount(self) -> float:
+        """0 for success; above 0 for a value function."""
 
     @property
-    def threshold(self) -> float: ...
+    def threshold(self) -> float:
+        """The probability from which on a frame counts as a success."""
 
     @property
-    def device(self) -> torch.device: ...
+    def device(self) -> torch.device:
+        """Where it computes."""
 
-    def to(self, device: torch.device, /) -> Self: ...
+    def to(self, device: torch.device, /) -> Self:
+        """Move it."""
 
     def logit(self, frames: Tensor, task: str) -> Tensor:
         """Success logit (...) of float frames (..., 64, 64, 3) in [0, 1] for one of `tasks`."""
@@ -110,18 +116,22 @@ class SuccessClassifier(ModelMixin, ConfigMixin):
 
     @property
     def tasks(self) -> tuple[str, ...]:
+        """The tasks that it knows."""
         return tuple(self.config["tasks"])
 
     @property
     def rendering(self) -> str:
+        """The rendering profile of the frames that it knows."""
         return str(self.config["rendering"])
 
     @property
     def discount(self) -> float:
+        """0 for success; above 0 for a value function."""
         return float(self.config["discount"])
 
     @property
     def threshold(self) -> float:
+        """The probability from which on a frame counts as a success."""
         return float(self.config["threshold"])
 
     def head(self, task: str) -> int:

@@ -30,6 +30,7 @@ class Residual(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """The block's features."""
         return x + self.cnv(x)
 
 
@@ -67,10 +68,12 @@ class VP2Classifier(nn.Module):
 
     @property
     def tasks(self) -> tuple[str, ...]:
+        """The tasks that there are weights for."""
         return tuple(self.networks)
 
     @property
     def device(self) -> torch.device:
+        """Where it computes."""
         return next(self.parameters()).device
 
     def logit(self, frames: Tensor, task: str, chunk: int = 64) -> Tensor:

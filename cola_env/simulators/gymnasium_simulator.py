@@ -165,6 +165,7 @@ class GymnasiumSimulator(SimulatorEnv):
         return () if cls.script is GymnasiumSimulator.script else cls.tasks
 
     def successes(self) -> dict[str, bool]:
+        """Every task, and whether it is solved now."""
         self._check_started()
         return {task: bool(self.succeeds(task)) for task in self.tasks}
 
@@ -185,14 +186,17 @@ class GymnasiumSimulator(SimulatorEnv):
 
     @staticmethod
     def to_vector(state: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+        """A snapshot as one vector, as goals store it."""
         return np.concatenate([state["episode"], state["simulation"]])
 
     @staticmethod
     def to_snapshot(vector: NDArray[np.float64]) -> Snapshot:
+        """What ``to_vector`` made a vector of."""
         episode, simulation = np.split(np.array(vector, dtype=np.float64), (2,))
         return {"episode": episode, "simulation": simulation}
 
     def close(self) -> None:
+        """Close the environment."""
         self._env.close()
 
     def _start(self, options: Mapping[str, Any]) -> None:

@@ -104,6 +104,7 @@ class SimulatorPool:
         ]
 
     def close(self) -> None:
+        """End the processes."""
         self._executor.shutdown(cancel_futures=True)
 
     def __enter__(self) -> "SimulatorPool":

@@ -37,7 +37,8 @@ Snapshot = dict[str, NDArray[np.float64]]
 class Camera(Protocol):
     """Draws the present state."""
 
-    def frame(self) -> NDArray[np.uint8]: ...
+    def frame(self) -> NDArray[np.uint8]:
+        """The picture of the present state."""
 
 
 class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
@@ -66,6 +67,7 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
     _made_with: tuple[tuple[Any, ...], dict[str, Any]]
 
     def __new__(cls, *args: Any, **options: Any) -> Self:
+        """Keeps the arguments, which a copy is made with."""
         env = super().__new__(cls)
         env._made_with = args, options
         return env
@@ -182,6 +184,7 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
     def step(
         self, action: NDArray[np.float32] | Tensor
     ) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
+        """Act, and draw the frame; terminated is the true success."""
         reward, success = self._advance(action)
         frame = self.render()
         if self._reward is not None:

@@ -1,4 +1,4 @@
-"""Measures the scripts: `python -m cola_train.controllers --env robodesk --episodes 20`."""
+"""Measures the scripted controllers: `cola controllers --env robodesk --episodes 20`."""
 
 import argparse
 import sys

@@ -14,10 +14,7 @@ from tests import opensora
 @pytest.fixture(scope="session")
 def published(tmp_path_factory) -> Path:
     """A tiny STDiT3, text parts included, as a folder with config.json and one safetensors file."""
-    folder = tmp_path_factory.mktemp("stdit3")
-    (folder / "config.json").write_text(json.dumps(opensora.TENSORS["config"]))
-    save_file(opensora.stdit3_weights(), folder / "model.safetensors")
-    return folder
+    return opensora.write_published(tmp_path_factory.mktemp("stdit3"))
 
 
 @pytest.fixture

@@ -17,16 +17,9 @@ from cola_env.models.stdit import STDiT
 from cola_env.models.transformer import TemporalContext, rotary_table
 from cola_env.models.world_model import ColaWorldModel
 from tests import opensora
+from tests.opensora import SMALL
 
 SETTINGS = {"residual": False, "fps": 24.0, "input_size": 8, "window": 5}
-SMALL = {
-    "image_size": 64,
-    "stdit_config": {"input_size": 8, "window": 5},
-    "conditioner_config": {"hidden_size": 32, "num_heads": 2, "num_layers": 1},
-    "idm_config": {"in_channels": 4, "hidden_size": 32, "depth": 1, "num_heads": 2},
-    "vae_config": None,
-    "autoencoder_config": {"latent_channels": 4, "channels": (8, 8, 16)},
-}
 
 
 def no_mask(frames: int) -> TemporalContext:
