@@ -82,7 +82,7 @@ $(CONSTRAINTS):
 	$(BIN)/python -c 'from importlib.metadata import version; print("torch==" + version("torch"))' >$@
 
 $(VENV)/.demo: $(CONSTRAINTS) pyproject.toml
-	$(PIP) install --quiet -c $(CONSTRAINTS) -e '.[robodesk,train]'
+	$(PIP) install --quiet -c $(CONSTRAINTS) -e '.[robodesk,train,play]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo

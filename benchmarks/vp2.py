@@ -7,6 +7,7 @@ episodes=30 model=[cola,direct,simulator,random] out=runs/full`. A run that was 
 it is started again. All settings and their defaults: benchmarks/conf/vp2.yaml.
 """
 
+import sys
 from typing import TYPE_CHECKING
 
 from cola_train.command import command
@@ -94,6 +95,9 @@ def report(benchmark: "Run") -> None:
     complete = len(benchmark.records()) == len(benchmark.planned)
     page = write_page(benchmark.folder, records, rows, complete)
     console.print(f"Results: {results}\nPage:    {page.resolve().as_uri()}", soft_wrap=True)
+    console.print(
+        f"Play in the dream yourself: {sys.executable} -m cola_train.play", soft_wrap=True
+    )
 
 
 if __name__ == "__main__":
