@@ -86,7 +86,7 @@ $(VENV)/.demo: $(CONSTRAINTS) pyproject.toml
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(PIP) install --quiet -c $(CONSTRAINTS) -e '.[robodesk,train,dev]'
+	$(PIP) install --quiet -c $(CONSTRAINTS) -e '.[robodesk,train,play,dev]'
 	@touch $@
 
 $(VENV)/.libero: $(VENV)/.dev

@@ -21,6 +21,8 @@ LINE = 2
 """Pixels between the frames."""
 STEP_TIME, REST = 350, 1500
 """Milliseconds that an animation shows a step, and its last one."""
+COLOURS = 256
+"""Of a GIF."""
 
 
 def steps(video: Path) -> list[Image.Image]:
@@ -69,10 +71,15 @@ def animation(episodes: Sequence[Sequence[Image.Image]]) -> list[Image.Image]:
 
 
 def save_animation(images: Sequence[Image.Image], out: Path) -> None:
-    """A GIF that plays for ever, with a rest at its end."""
-    duration = [STEP_TIME] * (len(images) - 1) + [REST]
-    first, *rest = images
-    first.save(out, save_all=True, append_images=rest, duration=duration, loop=0, optimize=True)
+    """A GIF that plays for ever, with a rest at its end, in colours chosen for all its images."""
+    width, height = images[0].size
+    all_of_them = Image.new("RGB", (width, height * len(images)))
+    for row, image in enumerate(images):
+        all_of_them.paste(image, (0, row * height))
+    colours = all_of_them.quantize(COLOURS, Image.Quantize.MAXCOVERAGE)
+    first, *rest = (image.quantize(palette=colours, dither=Image.Dither.NONE) for image in images)
+    duration = [STEP_TIME] * len(rest) + [REST]
+    first.save(out, save_all=True, append_images=rest, duration=duration, loop=0)
 
 
 def _spaced(images: Sequence[Image.Image], columns: int) -> list[Image.Image]:

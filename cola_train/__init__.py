@@ -11,5 +11,5 @@ By floors, each of which may import those below it and `cola_env`:
 - `command`, `console`: settings of commands, and what they show.
 
 Beside them: `controllers`, the policies that act in the simulators (they also import `planners`),
-and `recording`, which lets them make an episode for `collect`.
+`recording`, which lets them make an episode for `collect`; and `play`, where a person acts.
 """

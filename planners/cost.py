@@ -6,11 +6,11 @@ from __future__ import annotations
 import inspect
 import math
 import os
-import threading
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -23,7 +23,7 @@ HEADROOM = 0.8  # share of the memory budget that a chunk is sized for
 GROWTH = 4  # a chunk is at most so many times the one that was measured before it
 
 Work = Callable[[Tensor], tuple[Tensor, ...]]
-STATM = "/proc/self/statm"
+STATUS, PEAK_RESET = "/proc/self/status", "/proc/self/clear_refs"
 
 
 class Cost(Protocol):
@@ -286,12 +286,12 @@ class Chunks:
 class MemoryMeter:
     """A context whose `used` is the peak of its memory above what was held on entry, in bytes.
 
-    On a GPU it is what torch allocates there, exactly (it resets torch's peak statistics); on the
-    CPU the resident memory of the process, looked at every millisecond. Linux only.
+    On a GPU it is what torch allocates there (it resets torch's peak statistics), on the CPU what
+    the kernel has seen resident of the process (it resets the kernel's peak). Linux only.
     """
 
     def __init__(self, device: torch.device) -> None:
-        if device.type != "cuda" and not os.path.exists(STATM):
+        if device.type != "cuda" and not os.access(PEAK_RESET, os.W_OK):
             raise ValueError(
                 f"max_memory_gb cannot be measured for {device} on this system: give a chunk_size"
             )
@@ -302,10 +302,8 @@ class MemoryMeter:
             torch.cuda.reset_peak_memory_stats(self._device)
             self._before = torch.cuda.memory_allocated(self._device)
         else:
-            self._before = self._peak = _resident()
-            self._ended = threading.Event()
-            self._thread = threading.Thread(target=self._look, daemon=True)
-            self._thread.start()
+            Path(PEAK_RESET).write_text("5")
+            self._before = _status("VmRSS")
         return self
 
     def __exit__(
@@ -317,16 +315,11 @@ class MemoryMeter:
         if self._device.type == "cuda":
             peak = torch.cuda.max_memory_allocated(self._device)
         else:
-            self._ended.set()
-            self._thread.join()
-            peak = self._peak
+            peak = _status("VmHWM")
         self.used = peak - self._before
 
-    def _look(self) -> None:
-        while not self._ended.wait(0.001):
-            self._peak = max(self._peak, _resident())
 
-
-def _resident() -> int:
-    with open(STATM, "rb") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+def _status(name: str) -> int:
+    """A size in bytes of this process, by the kernel's name for it."""
+    (line,) = (x for x in Path(STATUS).read_text().splitlines() if x.startswith(f"{name}:"))
+    return int(line.split()[1]) * 1024

@@ -23,7 +23,7 @@ ALLOWED = {
     "cola_env": CORE | SIMULATORS | {"h5py"},
     "cola_train": SCRIPTS
     | SIMULATORS
-    | {"accelerate", "tensorboard", "lpips", "scipy", "planners", "cola_env"},
+    | {"accelerate", "tensorboard", "lpips", "scipy", "aiohttp", "planners", "cola_env"},
     "benchmarks": SCRIPTS
     | SIMULATORS
     | {"lpips", "matplotlib", "scipy", "planners", "cola_env", "cola_train"},

@@ -192,7 +192,7 @@ class Robomimic:
             for mask, split in (("train", "train"), ("valid", "test"), ("test", "test")):
                 if has(masks, mask):
                     names = member(masks, mask)
-                    if names.dtype.kind not in "OS":
+                    if names.size and names.dtype.kind not in "OS":
                         raise ValueError(f"{names.name} holds {names.dtype}, not names of demos")
                     splits.update((name.decode(), split) for name in names[:])
         return splits

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from cola_env.errors import ColaWorldError
+from cola_env.simulators.libero import package as libero
 from cola_env.simulators.libero.env import LiberoEnv
-from cola_env.simulators.libero.env import package as libero
 from cola_env.simulators.libero.package import ASSET_FOLDERS, HORIZONS, find_assets, find_task
 
 TABLE = "libero_task_map = {suite: [f'{suite}_a', f'{suite}_b'] for suite in %r}"

@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from cola_train.evaluation.likeness import likeness
 from numpy.typing import NDArray
 
 from cola_train.data.lerobot_writer import LeRobotWriter
 from cola_train.evaluation.controllability import controllability
+from cola_train.phases.distillation import teacher_agreement
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(autouse=True)
 def few_measured_clips(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a phase measures at its end is measured on few clips, where nobody counts them."""
-    for measure in (controllability, likeness):
+    for measure in (controllability, teacher_agreement):
         monkeypatch.setattr(measure, "__defaults__", (4,))
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from cola_env import lpips_distance
 from cola_env.errors import ColaWorldError
+from cola_env.scoring import lpips_distance
 from cola_env.scoring.lpips_distance import CONVOLUTIONS, LPIPS, TORCHVISION_PLACES
 from cola_train.evaluation.rollout_quality import Networks, measures
 from cola_train.evaluation.video_metrics import (

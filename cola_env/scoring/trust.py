@@ -1,0 +1,144 @@
+"""How far an imagined frame can be trusted, told without the real one.
+
+A second model imagines the same actions beside the dream. Where the two agree, both are mostly
+right; where they do not, at least one is wrong. A model without such a second one is asked whether
+it knows its own frames again: they are encoded anew and compared with the latents that they were
+decoded from.
+
+Either comparison is in dB, and a straight line makes of it the PSNR that the imagined frame
+probably has to the real one. The lines are fitted by `python -m benchmarks.measurements.trust`,
+whose results are docs/results/trust.json.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from cola_env.errors import ColaWorldError
+from cola_env.inputs import to_bytes
+from cola_env.models.loading import load_model
+from cola_env.models.precision import autocast
+from cola_env.models.sampler import DreamState
+from cola_env.models.world_model import ColaWorldModel
+from cola_env.worlds import OWN, WorldInfo
+
+TRUSTED = 20.0
+"""dB that a frame should be expected to have; below, a dream has mostly left what it knows."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """intercept + slope * x."""
+
+    intercept: float
+    slope: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The height at x."""
+        return self.intercept + self.slope * x
+
+
+AGREEMENT = Line(7.82, 0.521)
+RECOGNITION = Line(26.57, 1.156)
+
+
+def decibels(error: Tensor) -> Tensor:
+    """PSNR of mean squared errors of numbers that are of size 1."""
+    return -10 * error.clamp_min(1e-10).log10()
+
+
+def psnr(one: Tensor, other: Tensor) -> Tensor:
+    """dB (...) between uint8 frames (..., S, S, 3)."""
+    return decibels(((one.float() - other.float()) / 255).square().mean((-3, -2, -1)))
+
+
+class TrustSignal(Protocol):
+    """Follows B dreams of one model; what it remembers of them is the caller's to keep."""
+
+    name: str
+    line: Line
+
+    def begin(self, frames: Tensor, actions: Tensor | None = None) -> Any:
+        """The memory of dreams that begin behind frames (B, C, S, S, 3) uint8, with the real
+        actions (B, C - 1, A) between them where there are several."""
+        ...
+
+    def step(
+        self, memory: Any, imagined: DreamState, frames: Tensor, actions: Tensor
+    ) -> tuple[Any, Tensor]:
+        """The next memory, and the comparison in dB (B,) for frames (B, S, S, 3) uint8, which were
+        decoded from `imagined` after `actions` (B, A).
+
+        `line` makes of it the expected PSNR to the real frames.
+        """
+        ...
+
+
+class Agreement:
+    """With a second model, which dreams on beside the first under the same real actions."""
+
+    name = "agreement"
+
+    def __init__(self, second: ColaWorldModel, line: Line = AGREEMENT) -> None:
+        self.second = second
+        self.line = line
+
+    def begin(self, frames: Tensor, actions: Tensor | None = None) -> DreamState:
+        """The second model's memory."""
+        return self.second.begin(frames, actions)
+
+    def step(
+        self, memory: DreamState, imagined: DreamState, frames: Tensor, actions: Tensor
+    ) -> tuple[DreamState, Tensor]:
+        """The PSNR between both models' frames."""
+        generator = torch.Generator().manual_seed(int(memory.seen[0]))
+        memory = self.second.step(memory, actions, noise=generator)
+        return memory, psnr(self.second.frames(memory), frames)
+
+
+class Recognition:
+    """Of the model's own frames when they are encoded again, against that of the first real one."""
+
+    name = "recognition"
+
+    def __init__(self, model: ColaWorldModel, line: Line = RECOGNITION) -> None:
+        self.model = model
+        self.line = line
+
+    @torch.no_grad()
+    def begin(self, frames: Tensor, actions: Tensor | None = None) -> Tensor:
+        """How well the last real frame is recognised."""
+        with autocast(self.model.device):
+            latents = self.model.encode(frames[:, -1].to(self.model.device))
+            return self._recognised(latents, to_bytes(self.model.decode(latents)))
+
+    @torch.no_grad()
+    def step(
+        self, memory: Tensor, imagined: DreamState, frames: Tensor, actions: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """How much better than the real frame the imagined one is."""
+        with autocast(self.model.device):
+            return memory, self._recognised(imagined.latents, frames) - memory
+
+    def _recognised(self, latents: Tensor, frames: Tensor) -> Tensor:
+        return decibels((self.model.encode(frames) - latents).square().flatten(1).mean(1))
+
+
+def find_signal(model: ColaWorldModel, action_mode: str, world: WorldInfo) -> TrustSignal:
+    """The best signal that there is for dreams of `model`: agreement with the world's shipped model
+    of the other conditioning where that knows such frames and actions, else recognition."""
+    if action_mode == "latent" or world is OWN:
+        return Recognition(model)
+    other = "cola" if model.config.conditioning == "direct" else "direct"
+    try:
+        second = load_model(other, model.device, world)
+    except ColaWorldError:
+        return Recognition(model)
+    shared = ("image_size", "rendering", "action_dim")
+    if any(second.config[name] != model.config[name] for name in shared):
+        return Recognition(model)
+    return Agreement(second)

@@ -1,0 +1,96 @@
+"""The expected likeness of imagined frames, told without the real ones."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+import pytest
+import torch
+
+from cola_env import load_goals, load_model
+from cola_env.models.world_model import ColaWorldModel
+from cola_env.scoring.trust import Agreement, Recognition, find_signal, psnr
+from cola_env.worlds import OWN, ROBODESK
+from tests.models.small import small_model
+
+
+@pytest.fixture(scope="module")
+def cola() -> ColaWorldModel:
+    return load_model("cola", "cpu")
+
+
+@pytest.fixture
+def frames() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (2, 1, 64, 64, 3), dtype=torch.uint8, generator=generator)
+
+
+def test_psnr_is_that_of_bytes() -> None:
+    black = torch.zeros(2, 8, 8, 3, dtype=torch.uint8)
+    gray = torch.stack([black[0] + 51, black[0]])
+    assert psnr(black, gray).tolist() == pytest.approx([13.979, 100], abs=1e-3)
+
+
+def test_each_model_gets_the_other_as_second_and_others_recognition(cola: ColaWorldModel) -> None:
+    signal = find_signal(cola, "real", ROBODESK)
+    assert isinstance(signal, Agreement) and signal.second.config.conditioning == "direct"
+    back = find_signal(signal.second, "direct", ROBODESK)
+    assert isinstance(back, Agreement) and back.second.config.conditioning == "latent"
+    assert isinstance(find_signal(cola, "latent", ROBODESK), Recognition)
+    assert isinstance(find_signal(cola, "real", OWN), Recognition)
+    other_look = small_model(rendering="vp2")
+    assert isinstance(find_signal(other_look, "real", ROBODESK), Recognition)
+
+
+def test_the_memory_is_the_callers_and_a_step_repeats_exactly(frames: torch.Tensor) -> None:
+    model, second = small_model().eval(), small_model().eval()
+    signal = Agreement(second)
+    begun, state = signal.begin(frames), model.begin(frames)
+    actions = torch.rand(2, 5) * 2 - 1
+    after = model.step(state, actions)
+    seen = model.frames(after)
+    (_, first), (memory, again) = (signal.step(begun, after, seen, actions) for _ in range(2))
+    assert torch.equal(first, again) and first.shape == (2,)
+    assert memory.seen.tolist() == [2, 2] and begun.seen.tolist() == [1, 1]
+    own = second.frames(memory)
+    assert torch.equal(signal.step(begun, after, own, actions)[1], torch.full((2,), 100.0))
+
+
+def test_a_model_recognises_its_own_frames_less_the_further_their_latents_are(
+    cola: ColaWorldModel,
+) -> None:
+    pairs = load_goals("fast").of("push_red")[:2]
+    frames = torch.stack([torch.tensor(pair.initial_frame) for pair in pairs])[:, None]
+    signal, state = Recognition(cola), cola.begin(frames)
+    memory = signal.begin(frames)
+    _, same = signal.step(memory, state, cola.frames(state), torch.zeros(2, 5))
+    torch.testing.assert_close(same, torch.zeros(2), atol=0.5, rtol=0)
+    state.latents.add_(torch.randn(state.latents.shape, generator=torch.Generator().manual_seed(0)))
+    _, other = signal.step(memory, state, cola.frames(state), torch.zeros(2, 5))
+    assert (other < same - 3).all()
+
+
+def test_what_is_expected_goes_with_what_is_true(cola: ColaWorldModel) -> None:
+    """At the end of the shipped demonstrations, whose last real frames are the goal images."""
+    signal = find_signal(cola, "real", ROBODESK)
+    groups = defaultdict(list)
+    for pair in load_goals("fast").pairs:
+        groups[pair.expert_steps].append(pair)
+    expected, true = [], []
+    generator = torch.Generator().manual_seed(0)
+    for steps, pairs in groups.items():
+        frames = torch.stack([torch.tensor(pair.initial_frame) for pair in pairs])[:, None]
+        actions = torch.stack([torch.tensor(pair.expert_actions) for pair in pairs])
+        state, memory = cola.begin(frames), signal.begin(frames)
+        for t in range(steps):
+            state = cola.step(state, actions[:, t], noise=generator)
+            seen = cola.frames(state)
+            memory, compared = signal.step(memory, state, seen, actions[:, t])
+        goals = torch.stack([torch.tensor(pair.goal_frame) for pair in pairs])
+        expected.append(signal.line(compared))
+        true.append(psnr(seen, goals))
+    told, found = torch.cat(expected).numpy(), torch.cat(true).numpy()
+    ranks = [values.argsort().argsort() for values in (told, found)]
+    assert np.corrcoef(ranks)[0, 1] > 0.6
+    assert np.abs(told - found).mean() < 2
