@@ -15,6 +15,7 @@ from pathlib import Path
 from cola_env.errors import ColaWorldError
 
 COMMANDS = {
+    "play": "cola_train.play.__main__",
     "train": "cola_train.__main__",
     "collect": "cola_train.collect",
     "controllers": "cola_train.controllers.__main__",
@@ -78,7 +79,8 @@ def run(name: str, arguments: list[str]) -> None:
         main = import_module(module).main
     except ModuleNotFoundError as error:
         raise ColaWorldError(
-            f"cola {name} needs more packages ({error}): pip install 'colaworld[robodesk,train]'."
+            f"cola {name} needs more packages ({error}): "
+            "pip install 'colaworld[robodesk,train,play]'."
         ) from error
     main()
 

@@ -50,6 +50,17 @@ def own_video(folder: Path, patch: Patch) -> Given:
     return {"episodes": [(frames, np.zeros((8, 2), np.float32))] * 2}
 
 
+def play(folder: Path, patch: Patch) -> Given:
+    """The pages that are shown, to close them."""
+    pytest.importorskip("aiohttp")
+    from cola_train.play import notebook
+
+    shown: list[notebook.Shown] = []
+    show = notebook.show
+    patch.setattr(notebook, "show", lambda **settings: shown.append(show(**settings)))
+    return {"shown": shown}
+
+
 def paper_size(folder: Path, patch: Patch) -> Given:
     """Small weights in Open-Sora's layout take the place of the published ones."""
     published, load = opensora.write_published(folder), ColaWorldModel.from_opensora
@@ -90,6 +101,7 @@ def other_formats(folder: Path, patch: Patch) -> Given:
 NEEDS: dict[str, Callable[[Path, Patch], Given]] = {
     "docs/own_video.md": own_video,
     "docs/paper_size.md": paper_size,
+    "docs/play.md": play,
     "docs/tutorials/paper_size.md": trained_at_paper_size,
     "docs/training.md": other_formats,
 }
@@ -99,6 +111,12 @@ ALONE = {"README.md", "docs/dreams.md"}
 
 def check_own_video(names: Given) -> None:
     assert names["obs"].shape == (64, 64, 3) and Path("episodes.hdf5").stat().st_size
+
+
+def check_play(names: Given) -> None:
+    (page,) = names["shown"]
+    page.close()
+    assert page.address.startswith("http://127.0.0.1:")
 
 
 def check_paper_size(names: Given) -> None:
@@ -125,6 +143,7 @@ def check_own_planner(names: Given) -> None:
 CHECKS: dict[str, Callable[[Given], None]] = {
     "docs/own_video.md": check_own_video,
     "docs/paper_size.md": check_paper_size,
+    "docs/play.md": check_play,
     "docs/training.md": check_training,
     "docs/vp2.md": check_benchmark_model,
     "docs/tutorials/first_dream.md": check_first_dream,

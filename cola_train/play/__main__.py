@@ -1,4 +1,4 @@
-"""A dream to play in, beside the real simulator: python -m cola_train.play
+"""Opens a dream to play in, beside the real simulator: `cola play`.
 
 Open the address that it prints; docs/play.md has the keys.
 """

@@ -93,7 +93,7 @@ def test_a_name_that_there_is_not_names_the_nearest(
 def test_what_is_not_installed_is_said() -> None:
     told = run_cola("train", blocked=("hydra",))
     assert told.returncode == 1
-    assert "pip install 'colaworld[robodesk,train]'" in told.stderr and "hydra" in told.stderr
+    assert "pip install 'colaworld[robodesk,train,play]'" in told.stderr and "hydra" in told.stderr
     assert told.stderr.count("\n") == 1
 
 
