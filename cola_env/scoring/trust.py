@@ -38,7 +38,7 @@ class Line:
     slope: float
 
     def __call__(self, x: Tensor) -> Tensor:
-        """The height at x."""
+        """The value (...) at each x (...)."""
         return self.intercept + self.slope * x
 
 
@@ -88,13 +88,13 @@ class Agreement:
         self.line = line
 
     def begin(self, frames: Tensor, actions: Tensor | None = None) -> DreamState:
-        """The second model's memory."""
+        """The second model's dreams from the same frames."""
         return self.second.begin(frames, actions)
 
     def step(
         self, memory: DreamState, imagined: DreamState, frames: Tensor, actions: Tensor
     ) -> tuple[DreamState, Tensor]:
-        """The PSNR between both models' frames."""
+        """Its dreams a step on, and the PSNR (B,) of its frames and these."""
         generator = torch.Generator().manual_seed(int(memory.seen[0]))
         memory = self.second.step(memory, actions, noise=generator)
         return memory, psnr(self.second.frames(memory), frames)
@@ -111,7 +111,7 @@ class Recognition:
 
     @torch.no_grad()
     def begin(self, frames: Tensor, actions: Tensor | None = None) -> Tensor:
-        """How well the last real frame is recognised."""
+        """What the first frames are recognised at, dB (B,)."""
         with autocast(self.model.device):
             latents = self.model.encode(frames[:, -1].to(self.model.device))
             return self._recognised(latents, to_bytes(self.model.decode(latents)))
@@ -120,7 +120,7 @@ class Recognition:
     def step(
         self, memory: Tensor, imagined: DreamState, frames: Tensor, actions: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """How much better than the real frame the imagined one is."""
+        """The same memory, and how much worse these frames are recognised, dB (B,)."""
         with autocast(self.model.device):
             return memory, self._recognised(imagined.latents, frames) - memory
 
