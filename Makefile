@@ -103,7 +103,7 @@ $(VENV)/.docs: $(VENV)/.dev
 	@touch $@
 
 $(VENV)/.lowest: $(CONSTRAINTS) pyproject.toml
-	$(PIP) install --quiet -c $(CONSTRAINTS) $$($(PYTHON) .ci/lowest.py) pytest hypothesis 'moviepy>=2.1'
+	$(PIP) install --quiet -c $(CONSTRAINTS) $$($(PYTHON) .ci/lowest.py) pytest hypothesis 'moviepy>=2.1' 'av>=14.2'
 	$(PIP) install --quiet --no-deps -e .
 	@touch $@
 
