@@ -26,7 +26,8 @@ from cola_env.models.loading import load_model
 from cola_env.models.precision import autocast
 from cola_env.models.sampler import DreamState
 from cola_env.models.world_model import ColaWorldModel
-from cola_env.scoring.trust import TRUSTED, Agreement, Recognition, find_signal, psnr
+from cola_env.scoring.psnr import frame_psnr
+from cola_env.scoring.trust import TRUSTED, Agreement, Recognition, find_signal
 from cola_env.worlds import ROBODESK
 from cola_train.command import command
 from cola_train.console import progress_bar
@@ -143,7 +144,7 @@ class Candidates:
 
     def change(self, step: Step) -> Tensor:
         """How much the frame changes: a baseline, as what moves is hard to predict."""
-        return -psnr(step.frames, step.previous)
+        return -frame_psnr(step.frames, step.previous)
 
     def idm(self, step: Step) -> Tensor:
         """Squared distance of the latent action that the inverse dynamics model reads off the
@@ -219,7 +220,7 @@ class Trial:
             noise = torch.randn(state.latents.shape, generator=generator)
             after = self.model.step(state, actions, noise=noise)
             step = Step(state, after, self.model.frames(after), previous, actions, noise)
-            found = {"error": -psnr(step.frames, episodes.frames[:, t + 1])}
+            found = {"error": -frame_psnr(step.frames, episodes.frames[:, t + 1])}
             for i, signal in enumerate((self.agreement, self.recognition)):
                 start = time.process_time()
                 memories[i], compared = signal.step(memories[i], after, step.frames, actions)

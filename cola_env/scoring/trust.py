@@ -24,6 +24,7 @@ from cola_env.models.loading import load_model
 from cola_env.models.precision import autocast
 from cola_env.models.sampler import DreamState
 from cola_env.models.world_model import ColaWorldModel
+from cola_env.scoring.psnr import frame_psnr, psnr
 from cola_env.worlds import OWN, WorldInfo
 
 TRUSTED = 20.0
@@ -44,16 +45,6 @@ class Line:
 
 AGREEMENT = Line(7.82, 0.521)
 RECOGNITION = Line(26.57, 1.156)
-
-
-def decibels(error: Tensor) -> Tensor:
-    """PSNR of mean squared errors of numbers that are of size 1."""
-    return -10 * error.clamp_min(1e-10).log10()
-
-
-def psnr(one: Tensor, other: Tensor) -> Tensor:
-    """dB (...) between uint8 frames (..., S, S, 3)."""
-    return decibels(((one.float() - other.float()) / 255).square().mean((-3, -2, -1)))
 
 
 class TrustSignal(Protocol):
@@ -97,7 +88,7 @@ class Agreement:
         """Its dreams a step on, and the PSNR (B,) of its frames and these."""
         generator = torch.Generator().manual_seed(int(memory.seen[0]))
         memory = self.second.step(memory, actions, noise=generator)
-        return memory, psnr(self.second.frames(memory), frames)
+        return memory, frame_psnr(self.second.frames(memory), frames)
 
 
 class Recognition:
@@ -125,7 +116,7 @@ class Recognition:
             return memory, self._recognised(imagined.latents, frames) - memory
 
     def _recognised(self, latents: Tensor, frames: Tensor) -> Tensor:
-        return decibels((self.model.encode(frames) - latents).square().flatten(1).mean(1))
+        return psnr((self.model.encode(frames) - latents).square().flatten(1).mean(1))
 
 
 def find_signal(model: ColaWorldModel, action_mode: str, world: WorldInfo) -> TrustSignal:

@@ -276,7 +276,7 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise ColaWorldError(
                 f"This is no snapshot of {self.simulator}'s {self.task}: pass what snapshot() or "
-                f"vector_to_state(vector) returned ({error})."
+                f"to_snapshot(vector) returned ({error})."
             ) from error
         return checked
 

@@ -14,8 +14,9 @@ from torch import Tensor
 from cola_env.models.latent_action.codebook_health import health_measures
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
+from cola_env.scoring.psnr import psnr
 from cola_train.data.clips import TrainingData, fixed_batch
-from cola_train.evaluation.video_metrics import moving_pixels, psnr
+from cola_train.evaluation.video_metrics import moving_pixels
 
 
 def controllability(

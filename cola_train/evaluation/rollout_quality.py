@@ -13,6 +13,7 @@ from torch import Tensor
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
 from cola_env.scoring.lpips_distance import LPIPS
+from cola_env.scoring.psnr import psnr
 from cola_train.data.clips import ClipBatch, TrainingData, fixed_batch
 from cola_train.data.mixture import check_length
 from cola_train.evaluation.video_metrics import (
@@ -20,7 +21,6 @@ from cola_train.evaluation.video_metrics import (
     VideoFeatures,
     frechet_video_distance,
     moving_pixels,
-    psnr,
     ssim_map,
 )
 

@@ -18,11 +18,6 @@ SSIM_WINDOW, SSIM_SIGMA = 11, 1.5
 C1, C2 = 0.01**2, 0.03**2  # of frames in [0, 1]
 
 
-def psnr(mean_squared_error: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB of frames in [0, 1]."""
-    return -10 * torch.log10(mean_squared_error.clamp_min(1e-10))
-
-
 def moving_pixels(before: Tensor, after: Tensor, threshold: float = 0.05) -> Tensor:
     """Where a picture changed: frames (..., S, S, 3) in [0, 1] -> bool (..., S, S)."""
     return (after - before).abs().amax(-1) > threshold

@@ -13,9 +13,10 @@ from cola_env.models.loading import load_model
 from cola_env.models.precision import autocast
 from cola_env.models.sampler import NoisedClip, Sampler, shift_levels
 from cola_env.models.world_model import ColaWorldModel
+from cola_env.scoring.psnr import psnr
 from cola_train.data.clips import TrainingData, fixed_batch
 from cola_train.evaluation.controllability import condition_vectors
-from cola_train.evaluation.video_metrics import moving_pixels, psnr
+from cola_train.evaluation.video_metrics import moving_pixels
 from cola_train.phases.flow_matching import FlowMatching
 from cola_train.phases.phase import Logs, Prepared
 

@@ -12,8 +12,9 @@ from cola_env.inputs import resized
 from cola_env.models.latent_action.codebook_health import health_measures
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
+from cola_env.scoring.psnr import psnr
 from cola_train.data.clips import ClipBatch, TrainingData, fixed_batch
-from cola_train.evaluation.video_metrics import moving_pixels, psnr
+from cola_train.evaluation.video_metrics import moving_pixels
 from cola_train.phases.phase import LatentActionPhase, Logs, Loss, Prepared, Step
 
 

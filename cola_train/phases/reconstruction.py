@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from cola_env.models.world_model import ColaWorldModel
+from cola_env.scoring.psnr import psnr
 from cola_train.data.clips import ClipBatch, TrainingData
-from cola_train.evaluation.video_metrics import psnr
 from cola_train.phases.phase import Logs, Loss, Phase, Prepared, Step
 
 STILLS = 512

@@ -17,7 +17,8 @@ import cola_env  # noqa: F401  registers the environments
 from cola_env.envs.dream import ColaWorldEnv, Dream
 from cola_env.envs.pair import make_pair
 from cola_env.errors import ColaWorldError
-from cola_env.scoring.trust import TRUSTED, TrustSignal, find_signal, psnr
+from cola_env.scoring.psnr import frame_psnr
+from cola_env.scoring.trust import TRUSTED, TrustSignal, find_signal
 from cola_env.worlds import OWN, find_world
 from cola_train.play.starts import Clips, Pairs, Starts
 
@@ -246,7 +247,7 @@ class Stage:
 def _psnr(dream: Frame, twin: Frame | None) -> float | None:
     if twin is None:
         return None
-    return float(psnr(torch.from_numpy(dream), torch.from_numpy(twin)))
+    return float(frame_psnr(torch.from_numpy(dream), torch.from_numpy(twin)))
 
 
 def _starts(dream: Dream, choice: Choice) -> Starts:

@@ -10,7 +10,8 @@ import torch
 
 from cola_env import load_goals, load_model
 from cola_env.models.world_model import ColaWorldModel
-from cola_env.scoring.trust import Agreement, Recognition, find_signal, psnr
+from cola_env.scoring.psnr import frame_psnr
+from cola_env.scoring.trust import Agreement, Recognition, find_signal
 from cola_env.worlds import OWN, ROBODESK
 from tests.models.small import small_model
 
@@ -29,7 +30,7 @@ def frames() -> torch.Tensor:
 def test_psnr_is_that_of_bytes() -> None:
     black = torch.zeros(2, 8, 8, 3, dtype=torch.uint8)
     gray = torch.stack([black[0] + 51, black[0]])
-    assert psnr(black, gray).tolist() == pytest.approx([13.979, 100], abs=1e-3)
+    assert frame_psnr(black, gray).tolist() == pytest.approx([13.979, 100], abs=1e-3)
 
 
 def test_each_model_gets_the_other_as_second_and_others_recognition(cola: ColaWorldModel) -> None:
@@ -89,7 +90,7 @@ def test_what_is_expected_goes_with_what_is_true(cola: ColaWorldModel) -> None:
             memory, compared = signal.step(memory, state, seen, actions[:, t])
         goals = torch.stack([torch.tensor(pair.goal_frame) for pair in pairs])
         expected.append(signal.line(compared))
-        true.append(psnr(seen, goals))
+        true.append(frame_psnr(seen, goals))
     told, found = torch.cat(expected).numpy(), torch.cat(true).numpy()
     ranks = [values.argsort().argsort() for values in (told, found)]
     assert np.corrcoef(ranks)[0, 1] > 0.6
