@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import inspect
 import math
-import os
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -24,6 +24,7 @@ GROWTH = 4  # a chunk is at most so many times the one that was measured before 
 
 Work = Callable[[Tensor], tuple[Tensor, ...]]
 STATUS, PEAK_RESET = "/proc/self/status", "/proc/self/clear_refs"
+PROBE = 64 << 20  # bytes that a peak must show
 
 
 class Cost(Protocol):
@@ -287,11 +288,14 @@ class MemoryMeter:
     """A context whose `used` is the peak of its memory above what was held on entry, in bytes.
 
     On a GPU it is what torch allocates there (it resets torch's peak statistics), on the CPU what
-    the kernel has seen resident of the process (it resets the kernel's peak). Linux only.
+    the kernel has seen resident of the process (it resets the kernel's peak), on systems where
+    `sees_peaks`.
+
+    Raises ValueError elsewhere.
     """
 
     def __init__(self, device: torch.device) -> None:
-        if device.type != "cuda" and not os.access(PEAK_RESET, os.W_OK):
+        if device.type != "cuda" and not sees_peaks():
             raise ValueError(
                 f"max_memory_gb cannot be measured for {device} on this system: give a chunk_size"
             )
@@ -317,6 +321,20 @@ class MemoryMeter:
         else:
             peak = _status("VmHWM")
         self.used = peak - self._before
+
+
+@cache
+def sees_peaks() -> bool:
+    """Whether this system tells the peak of a process's resident memory and lets it be reset: Linux
+    does, some sandboxes that stand in for it answer with the present size."""
+    try:
+        Path(PEAK_RESET).write_text("5")
+        before = _status("VmHWM")
+        block = bytearray(b"\1" * PROBE)
+        del block
+        return _status("VmHWM") - before > PROBE // 2
+    except (OSError, ValueError):
+        return False
 
 
 def _status(name: str) -> int:
