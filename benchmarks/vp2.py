@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # The heavy imports are inside, because every simulator process imports this file again.
 
 
-@command("vp2", GOES_ON)
+@command("vp2", GOES_ON, lists=("planner",))
 def main(config: "DictConfig") -> None:
     from benchmarks.vp2_protocol.run import Run
 
