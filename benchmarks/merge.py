@@ -45,8 +45,9 @@ def merge_results(paths: Sequence[Path], trainings: bool = False) -> list[Row]:
             differ = {k for k in {*before, *now} - {"seed"} if before.get(k) != now.get(k)}
             if differ - (TRAINING if trainings else set()):
                 raise ColaWorldError(
-                    f"Model '{row['model']}' played {key[1]} under different settings, also in {file}: "
-                    f"{', '.join(sorted(differ))}. Label the models apart with model=label:folder."
+                    f"Model '{row['model']}' played {key[1]} under different settings, also in "
+                    f"{file}: {', '.join(sorted(differ))}. Label the models apart with "
+                    "model=label:folder."
                 )
     models = list(dict.fromkeys(row["model"] for row in merged.values()))
     return sorted(merged.values(), key=lambda row: models.index(row["model"]))

@@ -176,7 +176,7 @@ class RunFolder:
         write_text(self.path / "settings.json", json.dumps(merged, indent=1))
 
     def settings(self) -> dict[str, Any]:
-        """What `claim` recorded: {"common": ..., "models": {label: ...}}, or {} for a new folder."""
+        """What `claim` recorded, {"common": ..., "models": {label: ...}}; {} for a new folder."""
         path = self.path / "settings.json"
         if not path.is_file():
             return {}

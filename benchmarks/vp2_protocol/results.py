@@ -35,6 +35,9 @@ VP2 = "vp2"
 FREE = ("defaults", "protocol", "tasks")
 """Keys of conf/protocol/vp2.yaml that a run may choose: any of the tasks may be published."""
 
+ALL = "all"
+"""The task of rows over all tasks."""
+
 ROW_KEYS = (
     *("task", "model", "planner", "successes", "episodes", "seed", "ci_low", "ci_high"),
     *("problems", "comparable"),
@@ -166,9 +169,7 @@ def pooled(rows: Sequence[Row]) -> list[Row]:
     groups: dict[tuple[MethodName, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((method_of(row), row["task"]), []).append(row)
-    return [
-        _sum(group, task=task, **method._asdict()) for (method, task), group in groups.items()
-    ]
+    return [_sum(group, task=task, **method._asdict()) for (method, task), group in groups.items()]
 
 
 def overall(rows: Sequence[Row]) -> list[Row]:
@@ -176,7 +177,7 @@ def overall(rows: Sequence[Row]) -> list[Row]:
     groups: dict[MethodName, list[Row]] = {}
     for row in rows:
         groups.setdefault(method_of(row), []).append(row)
-    return [_sum(group, task="all", **method._asdict()) for method, group in groups.items()]
+    return [_sum(group, task=ALL, **method._asdict()) for method, group in groups.items()]
 
 
 def _sum(rows: Sequence[Row], **about: Any) -> Row:
@@ -209,7 +210,7 @@ def grid(rows: Sequence[Row]) -> Grid:
     """Tasks down, and methods across; or, where planners are compared, methods down: they are many.
     The last task is "all"."""
     methods = titles(map(method_of, rows))
-    tasks = [*dict.fromkeys(row["task"] for row in rows), "all"]
+    tasks = [*dict.fromkeys(row["task"] for row in rows), ALL]
     cells = {(row["task"], method_of(row)): row for row in [*pooled(rows), *overall(rows)]}
     if planners_differ(methods):
         lines = {title: [cells.get((task, m)) for task in tasks] for m, title in methods.items()}
@@ -228,7 +229,7 @@ def terminal_table(rows: Sequence[Row]) -> Table:
     for name in shown.across:
         table.add_column(name, justify="right", no_wrap=shown.corner == "task")
     for name, cells in shown.lines.items():
-        if name == "all":
+        if name == ALL:
             table.add_section()
         table.add_row(name, *("" if each is None else cell(each) for each in cells))
     return table

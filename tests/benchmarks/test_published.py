@@ -33,6 +33,10 @@ def classifiers(tmp_path_factory) -> Path:
     return folder
 
 
+def departs(config) -> list[str]:
+    return departures(config, plain(config.planner))
+
+
 def test_the_preset_is_the_published_protocol():
     config = configuration()
     published = {
@@ -61,13 +65,13 @@ def test_the_preset_is_the_published_protocol():
 
 def test_what_departs_from_it_is_named(classifiers):
     vp2s = f"classifier={classifiers}"
-    assert departures(configuration(vp2s, "tasks=[push_red]", "seed=3", "batch_size=9")) == []
-    assert departures(configuration(vp2s, "steps=20", "planner.gamma=1")) == ["steps", "planner"]
-    assert departures(configuration(vp2s, "planner=cem")) == ["planner"]
-    assert departures(configuration(vp2s, "planner_by_task.open_slide.num_samples=200")) == [
+    assert departs(configuration(vp2s, "tasks=[push_red]", "seed=3", "batch_size=9")) == []
+    assert departs(configuration(vp2s, "steps=20", "planner.gamma=1")) == ["steps", "planner"]
+    assert departs(configuration(vp2s, "planner=cem")) == ["planner"]
+    assert departs(configuration(vp2s, "planner_by_task.open_slide.num_samples=200")) == [
         "planner_by_task"
     ]
-    assert departures(configuration()) == ["classifier"]
+    assert departs(configuration()) == ["classifier"]
     told = verdict({"protocol": "vp2", "departures": ["steps"], "goals_source": "vp2"})
     assert told.startswith("Not comparable") and told.endswith("these settings differ: steps.")
     assert obstacles({}) == ["the problems are our own", "the protocol is our own"]
@@ -75,7 +79,7 @@ def test_what_departs_from_it_is_named(classifiers):
 
 def label(run: Run) -> tuple[dict, str]:
     """The row in results.json and the page of a run with one episode."""
-    records = [EpisodeRecord("push_red", "random", 0, True, 5, (), None, 1.0)]
+    records = [EpisodeRecord("push_red", "random", "none", 0, True, 5, (), None, 1.0)]
     rows = make_rows(records, run.folder.settings())
     path, _ = write_results(run.folder, rows)
     page = write_page(run.folder, records, rows, complete=True).read_text()

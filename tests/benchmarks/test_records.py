@@ -9,15 +9,15 @@ from benchmarks.vp2_protocol.results import make_rows, overall, results_json
 from cola_env.errors import ColaWorldError
 
 
-def record(model: str, task: str, pair: int, success: bool) -> EpisodeRecord:
-    return EpisodeRecord(task, model, pair, success, 7, (0.5, 0.25), 21.5, 3.0)
+def record(model: str, task: str, pair: int, success: bool, planner: str = "cem") -> EpisodeRecord:
+    return EpisodeRecord(task, model, planner, pair, success, 7, (0.5, 0.25), 21.5, 3.0)
 
 
 def test_a_record_comes_back_whole(tmp_path):
     folder = RunFolder(tmp_path)
     saved = record("cola", "push_red", 3, True)
     assert folder.load("cola", "push_red", 3) is None
-    folder.save(saved)
+    folder.save("cola", saved)
     assert folder.load("cola", "push_red", 3) == saved
 
 
@@ -35,7 +35,7 @@ def test_a_run_takes_further_models_but_no_other_settings(tmp_path):
 
 def test_rows_count_successes_with_intervals_and_settings():
     records = [record("cola", "push_red", i, i < 3) for i in range(10)]
-    records += [record("random", "push_red", i, False) for i in range(10)]
+    records += [record("random", "push_red", i, False, "none") for i in range(10)]
     records += [record("cola", "open_slide", i, True) for i in range(5)]
     settings = {
         "common": {"seed": 4},
@@ -141,7 +141,7 @@ def test_rules_reject_nonsense():
 )
 def test_a_damaged_record_is_told_and_left_out(tmp_path, damage):
     folder = RunFolder(tmp_path)
-    folder.save(record("cola", "push_red", 0, True))
+    folder.save("cola", record("cola", "push_red", 0, True))
     path = folder.episode("cola", "push_red", 0)
     if isinstance(damage, bytes):
         path.write_bytes(damage)
@@ -151,7 +151,7 @@ def test_a_damaged_record_is_told_and_left_out(tmp_path, damage):
         path.write_text(damage)
     with pytest.warns(UserWarning, match="000.json is damaged .* is played again"):
         assert folder.load("cola", "push_red", 0) is None
-    folder.save(record("cola", "push_red", 0, True))
+    folder.save("cola", record("cola", "push_red", 0, True))
     assert folder.load("cola", "push_red", 0) == record("cola", "push_red", 0, True)
 
 
