@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.vp2 import report
 from benchmarks.vp2_protocol.comparison import rivals, titles
-from benchmarks.vp2_protocol.records import MethodName
+from benchmarks.vp2_protocol.records import EpisodeRecord, MethodName
 from benchmarks.vp2_protocol.run import Run
 from cola_env.errors import ColaWorldError
 
@@ -27,6 +27,7 @@ class Right:
         return PlanResult(actions)
 """
 PLANNERS = "planner=[cem,{few:{base:cem,num_samples:2}},{mine:{_target_:own_planners.Right}}]"
+EPISODE = EpisodeRecord("push_red", "copy", "cem", 0, False, 2, (0.5, 0.5), 20.0, 1.0)
 MODELS = "model=[still:copy,copy,random]"
 
 
@@ -68,12 +69,12 @@ def test_every_pair_is_a_row_and_what_does_not_plan_is_there_once(finished):
 
 def test_the_table_on_the_terminal_has_a_line_a_pair(finished, capsys):
     report(finished)
-    told = capsys.readouterr().out
-    head, *_ = (line.split() for line in told.splitlines() if "model/planner" in line)
-    assert head == ["model/planner", "push_red", "all"]
-    lines = [line.split()[0] for line in told.splitlines() if line.startswith((" ", "  "))]
-    wanted = [f"{m}/{p}" for m in ("still", "copy") for p in ("cem", "few", "mine")]
-    assert [line for line in lines if "/" in line or line == "random"][1:] == [*wanted, "random"]
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    start = next(i for i, words in enumerate(lines) if words[0] == "model/planner")
+    assert lines[start] == ["model/planner", "push_red", "all"]
+    pairs = [f"{model}/{p}" for model in ("still", "copy") for p in ("cem", "few", "mine")]
+    shown = [words for words in lines[start + 1 :] if "(0-79" in words or "(21-100" in words]
+    assert [words[0] for words in shown] == [*pairs, "random"]
 
 
 def test_planners_of_a_model_and_models_with_a_planner_are_compared_on_the_same_pairs(finished):
@@ -96,21 +97,17 @@ def test_planners_of_a_model_and_models_with_a_planner_are_compared_on_the_same_
 
 
 def test_a_planner_in_a_list_plans_as_it_does_alone(finished, configure, tmp_path):
-    for label, given in {
-        "few": ("planner.num_samples=2",),
-        "mine": ("planner._target_=own_planners.Right",),
-    }.items():
-        run = Run(configure(tmp_path / label, "model=copy", *given))
-        run.play(lambda record: None)
-        (alone,) = run.records()
-        listed = finished.folder.load(f"copy/{label}", "push_red", 0)
-        assert (alone.costs, alone.imagined_psnr) == (listed.costs, listed.imagined_psnr)
-        assert run.planned == [("copy", "push_red", 0)], "a planner alone is not named"
+    run = Run(configure(tmp_path, "model=copy", "planner.num_samples=2"))
+    run.play(lambda record: None)
+    (alone,) = run.records()
+    listed = finished.folder.load("copy/few", "push_red", 0)
+    assert (alone.costs, alone.imagined_psnr) == (listed.costs, listed.imagined_psnr)
+    assert run.planned == [("copy", "push_red", 0)], "a planner alone is not named"
 
 
 def test_a_stopped_run_goes_on_and_planners_may_be_added(configure, tmp_path):
-    first = Run(configure(tmp_path, "model=copy", "planner=cem"))
-    first.play(lambda record: None)
+    alone = Run(configure(tmp_path, "model=copy", "planner=cem"))
+    alone.folder.save("copy", EPISODE)
     told = []
 
     def stop(record):
@@ -141,7 +138,7 @@ def test_records_of_before_planners_were_compared_are_of_the_planner_of_their_se
     configure, tmp_path
 ):
     run = Run(configure(tmp_path, "model=copy"))
-    run.play(lambda record: None)
+    run.folder.save("copy", EPISODE)
     path = run.folder.episode("copy", "push_red", 0)
     data = json.loads(path.read_text())
     assert data.pop("planner") == "cem"
