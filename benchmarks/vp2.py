@@ -50,6 +50,7 @@ def play(benchmark: "Run") -> None:
     from benchmarks.vp2_protocol.results import terminal
 
     named = titles(method.name for method in benchmark.methods.values())
+    width = max(10, *map(len, named.values()))
 
     columns = (
         TextColumn("{task.description}"),
@@ -65,8 +66,8 @@ def play(benchmark: "Run") -> None:
 
         def tell(record: "EpisodeRecord") -> None:
             verdict = Text("success", "green") if record.success else Text("failure", "red")
-            title = named[record.method]
-            bar.print(f"{title:10s} {record.task:24s} {record.pair:3d}", verdict)
+            title = named[record.method].ljust(width)
+            bar.print(f"{title} {record.task:24s} {record.pair:3d}", verdict)
             bar.update(line, completed=len(benchmark.records()))
 
         benchmark.play(tell)

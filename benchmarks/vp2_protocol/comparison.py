@@ -38,22 +38,22 @@ def titles(methods: Iterable[MethodName]) -> dict[MethodName, str]:
 
 
 def rivals(methods: Iterable[MethodName]) -> list[tuple[MethodName, MethodName]]:
-    """Who is compared with whom: the first planner of a model with its others, and the first model
+    """Who is compared with whom: the first planner of a model with its others; then the first model
     with every other under the same planner, or without one. What has no such rival is compared with
     the first of all."""
     listed = list(dict.fromkeys(methods))
-    first_of = {method.model: method for method in reversed(listed)}
-    found = []
-    for other in listed[1:]:
-        own = [first_of[other.model]] if first_of[other.model] != other else []
+    planners, models = [], []
+    for i, other in enumerate(listed[1:], 1):
+        own = [each for each in listed[:i] if each.model == other.model][:1]
         same = [
             each
             for each in listed
             if each.model == listed[0].model != other.model
             and (each.planner == other.planner or NO_PLANNER in (each.planner, other.planner))
         ]
-        found += [(each, other) for each in own + same or listed[:1]]
-    return found
+        planners += [(each, other) for each in own]
+        models += [(each, other) for each in (same if own or same else listed[:1])]
+    return planners + models
 
 
 def outcomes(rows: Sequence[Row], method: MethodName) -> dict[Episode, int]:

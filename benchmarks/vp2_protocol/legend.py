@@ -36,8 +36,11 @@ def of_model(name: str, settings: Mapping[str, Any]) -> str:
 
 def of_planner(settings: Mapping[str, Any]) -> str:
     given = settings.get("planner_settings", {})
-    plain = [f"{key}={value}" for key, value in given.items() if isinstance(value, int | float)]
-    return f"a planner: {', '.join([str(given.get('_target_')), *plain])}"
+    target = str(given.get("_target_"))
+    if not target.startswith("planners."):
+        return f"a planner of your own, {target}"
+    numbers = [f"{key}={value}" for key, value in given.items() if isinstance(value, int | float)]
+    return f"a planner, {', '.join([target, *numbers])}"
 
 
 def of_videos(settings: Mapping[str, Any]) -> list[tuple[str, str]]:

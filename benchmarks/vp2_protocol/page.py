@@ -69,7 +69,7 @@ def write_page(
 
 
 def _headline(rows: Sequence[Row]) -> str:
-    """How the first of the command did, with which the others are compared."""
+    """How the first model with the first planner did."""
     first, *others = overall(rows)
     share, low, high = (
         100 * number
@@ -80,7 +80,7 @@ def _headline(rows: Sequence[Row]) -> str:
         f"<b>{escape(first['model'] + whose)}</b> solved {first['successes']} of "
         f"{first['episodes']} ({share:.0f} %, 95 % interval {low:.0f} to {high:.0f} %)."
     )
-    return told + (" It is the headline: the others are compared with it." if others else "")
+    return told + (" It is the headline, being named first." if others else "")
 
 
 def _summary(common: dict[str, object]) -> str:

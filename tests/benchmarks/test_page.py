@@ -11,6 +11,7 @@ def run(tmp_path):
     common = {"steps": 15, "episodes": 2, "seed": 0, "replan_every": 3, "reward": "<mse>"}
     made = {"planner": "cem", "planner_settings": {"_target_": "planners.CEM", "horizon": 6}}
     own = {"planner": "mine", "model": {"_target_": "my_package.Model"}}
+    own["planner_settings"] = {"_target_": "my_package.Mine", "horizon": 6}
     folder.claim({**common, "rendering": "fast"}, {"cola": made, "own/mine": own})
     records = [
         EpisodeRecord("push_red", "cola", "cem", pair, pair == 0, 5, (), 20.0, 1.0)
@@ -56,15 +57,16 @@ def test_the_page_names_its_headline_and_says_what_its_words_mean(run):
     alone = make_rows(records, folder.settings())
     text = page.write_page(folder, records, alone, complete=True).read_text()
     assert "<b>cola with the planner cem</b> solved 1 of 2 (50 %" in text
-    assert "the others are compared with it" not in text
+    assert "headline, being named first" not in text
     assert "<dt>cola</dt><dd>the shipped model on latent actions" in text
-    assert "<dt>cem</dt><dd>a planner: planners.CEM, horizon=6</dd>" in text
+    assert "<dt>cem</dt><dd>a planner, planners.CEM, horizon=6</dd>" in text
     assert "at each plan, every 3 steps," in text and "<dt>imagined, dB</dt>" in text
     assert "direct" not in text
     other = EpisodeRecord("push_red", "own", "mine", 0, False, 5, (), None, 1.0)
     folder.save("own/mine", other)
     rows = make_rows([*records, other], folder.settings())
     text = page.write_page(folder, [*records, other], rows, complete=True).read_text()
-    assert "It is the headline: the others are compared with it." in text
+    assert "It is the headline, being named first." in text
+    assert "<dt>mine</dt><dd>a planner of your own, my_package.Mine</dd>" in text
     assert "<dt>own</dt><dd>a model of your own, my_package.Model</dd>" in text
     assert text.index(">cola/cem<") < text.index(">own/mine<")

@@ -83,10 +83,10 @@ def test_planners_of_a_model_and_models_with_a_planner_are_compared_on_the_same_
     assert found == [
         ("still", "still", "cem", "few"),
         ("still", "still", "cem", "mine"),
-        ("still", "copy", "cem", "cem"),
         ("copy", "copy", "cem", "few"),
-        ("still", "copy", "few", "few"),
         ("copy", "copy", "cem", "mine"),
+        ("still", "copy", "cem", "cem"),
+        ("still", "copy", "few", "few"),
         ("still", "copy", "mine", "mine"),
         ("still", "random", "cem", "none"),
         ("still", "random", "few", "none"),

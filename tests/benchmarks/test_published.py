@@ -16,6 +16,7 @@ from benchmarks.vp2_protocol.records import EpisodeRecord
 from benchmarks.vp2_protocol.results import departures, make_rows, obstacles, verdict, write_results
 from benchmarks.vp2_protocol.run import Run
 from cola_env.scoring.vp2_classifier import VP2Network
+from cola_train.command import CommandSettings
 
 CONF = Path(benchmarks.__file__).parent / "conf"
 
@@ -96,6 +97,21 @@ def test_results_on_vp2s_own_problems_are_labelled_comparable(
     row, page = label(Run(configuration(*given, f"out={tmp_path / 'short'}", "steps=3")))
     assert row["problems"] == "vp2" and row["comparable"] is False
     assert "these settings differ: steps" in page
+
+
+def test_of_several_planners_the_published_one_alone_is_comparable(
+    vp2_goals_folder, classifiers, tmp_path
+):
+    given = f"goals={vp2_goals_folder}", f"classifier={classifiers}", "model=[copy,random]"
+    settings = CommandSettings(CONF, "vp2", ("planner",))
+    tasks = "tasks=[push_red]", f"out={tmp_path}"
+    run = Run(settings.compose(["protocol=vp2", "planner=[vp2_mppi,cem]", *given, *tasks]))
+    methods = [method.name for method in run.methods.values()]
+    records = [EpisodeRecord("push_red", *name, 0, True, 5, (), None, 1.0) for name in methods]
+    comparable = {
+        row["planner"]: row["comparable"] for row in make_rows(records, run.folder.settings())
+    }
+    assert comparable == {"vp2_mppi": True, "cem": False, "none": True}
 
 
 def test_results_on_problems_of_our_own_are_labelled_so(goals_file, tmp_path):

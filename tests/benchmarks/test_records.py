@@ -1,8 +1,10 @@
 import json
+from pathlib import Path
 
 import pytest
 
 from benchmarks.merge import main, merge_results
+from benchmarks.vp2_protocol.comparison import comparisons, paired_differences
 from benchmarks.vp2_protocol.methods import choose_tasks, names
 from benchmarks.vp2_protocol.records import EpisodeRecord, Rules, RunFolder
 from benchmarks.vp2_protocol.results import make_rows, overall, results_json
@@ -74,6 +76,30 @@ def test_merge_prints_the_paired_differences(tmp_path, monkeypatch, capsys):
     assert "a - b: +100.0 points" in capsys.readouterr().out
     (paired,) = json.loads(out.read_text())["paired"]
     assert (paired["models"], paired["pairs"]) == (["a", "b"], 3)
+
+
+def test_runs_with_different_planners_merge_into_one_comparison(tmp_path):
+    for planner in ("cem", "mppi"):
+        settings = {"common": {"seed": 0}, "models": {"a": {"planner": planner}}}
+        records = [record("a", "push_red", pair, planner == "cem", planner) for pair in range(3)]
+        (tmp_path / f"{planner}.json").write_text(results_json(make_rows(records, settings)))
+    rows = merge_results([tmp_path / "cem.json", tmp_path / "mppi.json"])
+    assert [(row["planner"], row["successes"]) for row in rows] == [("cem", 3), ("mppi", 0)]
+    (told,) = comparisons(rows)
+    assert told.startswith("a/cem - a/mppi: +100.0 points")
+
+
+def test_results_of_before_planners_were_compared_are_read_as_ever():
+    published = Path(__file__).parents[2] / "docs" / "results" / "vp2_robodesk.json"
+    rows = merge_results([published])
+    told = json.loads(published.read_text())
+    assert [row["models"] for row in paired_differences(rows)] == [
+        each["models"] for each in told["paired"]
+    ]
+    for now, before in zip(paired_differences(rows), told["paired"], strict=True):
+        assert now.items() >= before.items()
+    for now, before in zip(overall(rows), told["overall"], strict=True):
+        assert now.items() >= before.items()
 
 
 def test_results_of_runs_merge_unless_they_contradict(tmp_path):
