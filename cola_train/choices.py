@@ -37,12 +37,14 @@ class Choice:
 
 def set_aside(override: str, groups: Mapping[str, Sequence[str]]) -> list[str]:
     """The override, or of a list for one of the `groups`, whose names these are, two: one that
-    keeps the list, and one that lets Hydra begin with the first name in it."""
+    keeps the list, and one that lets Hydra begin with the first name in it. A sweep over lists is
+    kept alone."""
     group, _, value = override.partition("=")
     if group not in groups or not value.startswith("["):
         return [override]
     listed = OverridesParser.create().parse_override(override).value()
-    names = [name for entry in listed for name in _names(entry, groups[group])]
+    entries = listed if isinstance(listed, list) else []
+    names = [name for entry in entries for name in _names(entry, groups[group])]
     return [f"+{KEPT}.{override}", *(f"{group}={name}" for name in names[:1])]
 
 

@@ -153,12 +153,12 @@ class CommandSettings:
     def with_lists(self, config: DictConfig, overrides: Sequence[str]) -> DictConfig:
         """The configuration of these overrides, after `set_aside`, with the lists in their groups;
         Hydra has to be initialised."""
-        kept = config.get(KEPT, {})
+        kept: Any = OmegaConf.to_container(config.get(KEPT) or OmegaConf.create())
         with open_dict(config):
             config.pop(KEPT, None)
             for group, given in kept.items():
                 known = GlobalHydra.instance().config_loader().get_group_options(group)
-                choices = read_choices(group, OmegaConf.to_container(given), known)
+                choices = read_choices(group, given, known)
                 try:
                     config[group] = compose_each(
                         group, choices, overrides, functools.partial(hydra.compose, self.name)

@@ -129,7 +129,7 @@ def make_methods(
 ) -> list[Method]:
     """A model of the run with each planner, checked; ColaWorldError for what does not fit."""
     if spec == "random":
-        settings = {"planner": NO_PLANNER, "checkpoint": None}
+        settings: dict[str, Any] = {"planner": NO_PLANNER, "checkpoint": None}
         settings |= check_random(plain(config.random), models.world.action_dim)
         settings |= _departures(config, None)
         return [Method(MethodName(label, NO_PLANNER), {}, None, None, settings)]
