@@ -1,6 +1,6 @@
 """Makes one results file from several runs: `cola merge RUN [RUN ...] --out FILE`.
 
-It prints how the first model does against each of the others on the pairs and seeds of both.
+It prints how models, and planners, do against each other on the pairs and seeds of both.
 The committed result is made so: `cola merge runs/full --out docs/results/vp2_robodesk.json`.
 """
 
@@ -9,7 +9,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.vp2_protocol.results import Row, comparisons, results_json
+from benchmarks.vp2_protocol.comparison import Row, comparisons, method_of
+from benchmarks.vp2_protocol.records import MethodName
+from benchmarks.vp2_protocol.results import results_json
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_text
 from cola_train.console import ending
@@ -22,20 +24,20 @@ def merge_results(paths: Sequence[Path], trainings: bool = False) -> list[Row]:
     """The rows of run folders or results files, models together, in order of appearance.
 
     trainings: under several seeds a model may be several trainings.
-    Raises ColaWorldError when a file is missing, two rows of one model, task and seed differ, or
-    rows of one model and task were played under different settings.
+    Raises ColaWorldError when a file is missing, two rows of one model, planner, task and seed
+    differ, or rows of one model, planner and task were played under different settings.
     """
-    merged: dict[tuple[str, str, int], Row] = {}
-    played_under: dict[tuple[str, str], Row] = {}
+    merged: dict[tuple[MethodName, str, int], Row] = {}
+    played_under: dict[tuple[MethodName, str], Row] = {}
     for path in paths:
         file = path / "results.json" if path.is_dir() else path
         if not file.is_file():
             raise ColaWorldError(f"There are no results {file}; finish that run first.")
         for row in read_rows(file):
-            key = row["model"], row["task"], row["seed"]
+            key = method_of(row), row["task"], row["seed"]
             if merged.setdefault(key, row) != row:
                 raise ColaWorldError(
-                    f"{file} and an earlier run both have model '{key[0]}' on {key[1]} under "
+                    f"{file} and an earlier run both have model '{row['model']}' on {key[1]} under "
                     f"seed {key[2]} with different results; merge only one of them, or label the "
                     "models apart with model=label:folder."
                 )
@@ -43,10 +45,11 @@ def merge_results(paths: Sequence[Path], trainings: bool = False) -> list[Row]:
             differ = {k for k in {*before, *now} - {"seed"} if before.get(k) != now.get(k)}
             if differ - (TRAINING if trainings else set()):
                 raise ColaWorldError(
-                    f"Model '{key[0]}' played {key[1]} under different settings, also in {file}: "
-                    f"{', '.join(sorted(differ))}. Label the models apart with model=label:folder."
+                    f"Model '{row['model']}' played {key[1]} under different settings, also in "
+                    f"{file}: {', '.join(sorted(differ))}. Label the models apart with "
+                    "model=label:folder."
                 )
-    models = list(dict.fromkeys(model for model, _, _ in merged))
+    models = list(dict.fromkeys(row["model"] for row in merged.values()))
     return sorted(merged.values(), key=lambda row: models.index(row["model"]))
 
 

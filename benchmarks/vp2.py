@@ -3,8 +3,9 @@
 The control benchmark VP2 (Tian et al., "A Control-Centric Benchmark for Video Prediction", ICLR
 2023) on its seven RoboDesk tasks, or its protocol on five tasks of LIBERO (env=libero). With no
 arguments it ends in a few minutes on two CPU cores; the whole table: `cola vp2 tasks=all
-episodes=30 model=[cola,direct,simulator,random] out=runs/full`. A run that was killed goes on when
-it is started again. All settings and their defaults: benchmarks/conf/vp2.yaml.
+episodes=30 model=[cola,direct,simulator,random] out=runs/full`; planners are compared by
+`planner=[cem,mppi,icem]`. A run that was killed goes on when it is started again. All settings and
+their defaults: benchmarks/conf/vp2.yaml.
 """
 
 import sys
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 # The heavy imports are inside, because every simulator process imports this file again.
 
 
-@command("vp2", GOES_ON)
+@command("vp2", GOES_ON, lists=("planner",))
 def main(config: "DictConfig") -> None:
     from benchmarks.vp2_protocol.run import Run
 
@@ -45,7 +46,11 @@ def play(benchmark: "Run") -> None:
     )
     from rich.text import Text
 
+    from benchmarks.vp2_protocol.comparison import titles
     from benchmarks.vp2_protocol.results import terminal
+
+    named = titles(method.name for method in benchmark.methods.values())
+    width = max(10, *map(len, named.values()))
 
     columns = (
         TextColumn("{task.description}"),
@@ -61,7 +66,8 @@ def play(benchmark: "Run") -> None:
 
         def tell(record: "EpisodeRecord") -> None:
             verdict = Text("success", "green") if record.success else Text("failure", "red")
-            bar.print(f"{record.model:10s} {record.task:24s} {record.pair:3d}", verdict)
+            title = named[record.method].ljust(width)
+            bar.print(f"{title} {record.task:24s} {record.pair:3d}", verdict)
             bar.update(line, completed=len(benchmark.records()))
 
         benchmark.play(tell)
@@ -69,9 +75,9 @@ def play(benchmark: "Run") -> None:
 
 def report(benchmark: "Run") -> None:
     """Print the table and paired differences; write results.json, results.csv and index.html."""
+    from benchmarks.vp2_protocol.comparison import comparisons, titles
     from benchmarks.vp2_protocol.page import write_page
     from benchmarks.vp2_protocol.results import (
-        comparisons,
         make_rows,
         shares,
         terminal,
@@ -88,9 +94,9 @@ def report(benchmark: "Run") -> None:
     console.print(terminal_table(rows))
     for told in (*comparisons(rows), verdict(rows[0]["settings"])):
         console.print(told, soft_wrap=True)
-    for model in dict.fromkeys(record.model for record in records):
-        told = shares(record.spent for record in records if record.model == model)
-        console.print(f"Time of {model}: {told}.", soft_wrap=True)
+    for method, title in titles(record.method for record in records).items():
+        told = shares(record.spent for record in records if record.method == method)
+        console.print(f"Time of {title}: {told}.", soft_wrap=True)
     results, _ = write_results(benchmark.folder, rows)
     complete = len(benchmark.records()) == len(benchmark.planned)
     page = write_page(benchmark.folder, records, rows, complete)

@@ -7,8 +7,9 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,15 @@ import hydra
 import torch
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import QuotedString
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from cola_env.errors import ColaWorldError, in_short
+from cola_train.choices import KEPT, compose_each, read_choices, set_aside
 from cola_train.console import ending
 
 Task = Callable[[DictConfig], None]
@@ -41,23 +44,30 @@ PLAIN = re.compile(r"[\w./:@+-]+")
 """Values that Hydra reads as they are written."""
 
 
-def command(config_name: str, stopped: str = "Stopped.") -> Callable[[Task], Callable[[], None]]:
+def command(
+    config_name: str, stopped: str = "Stopped.", lists: Collection[str] = ()
+) -> Callable[[Task], Callable[[], None]]:
     """Makes a function of a configuration the command of its module.
 
     Args:
         config_name: file in the folder ``conf`` beside the module.
         stopped: what is said when it is interrupted.
+        lists: groups of settings that may be several, see `choices`.
     """
 
     def decorate(task: Task) -> Callable[[], None]:
         settings = CommandSettings(
-            Path(task.__code__.co_filename).resolve().parent / "conf", config_name
+            Path(task.__code__.co_filename).resolve().parent / "conf", config_name, lists
         )
         about = sys.modules[task.__module__].__doc__ or ""
 
         @functools.wraps(task)
         def checked(config: DictConfig) -> None:
             with ending(stopped):
+                if KEPT in config:
+                    started = HydraConfig.get()
+                    named = replace(settings, name=str(started.job.config_name))
+                    config = named.with_lists(config, list(started.overrides.task))
                 check_complete(config)
                 task(config)
 
@@ -118,16 +128,44 @@ def quote(text: str) -> str:
     return "'" + escaped.replace("${", "\\${") + "'"
 
 
+@dataclass(frozen=True)
 class CommandSettings:
-    """The configuration ``folder/name.yaml`` and what it is composed of."""
+    """The configuration ``folder/name.yaml`` and what it is composed of.
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self.folder, self.name = folder, name
+    lists: groups that may be several, see `choices`.
+    """
+
+    folder: Path
+    name: str
+    lists: Collection[str] = ()
 
     def compose(self, overrides: Sequence[str] = ()) -> DictConfig:
         GlobalHydra.instance().clear()
         with hydra.initialize_config_dir(str(self.folder), version_base=None):
-            return hydra.compose(self.name, list(overrides))
+            given = self.set_aside(overrides)
+            return self.with_lists(hydra.compose(self.name, given), given)
+
+    def set_aside(self, overrides: Sequence[str]) -> list[str]:
+        """The overrides as Hydra takes them, which knows no list of choices."""
+        groups = {group: self._choices(group) for group in self.lists}
+        return [part for each in overrides for part in set_aside(each, groups)]
+
+    def with_lists(self, config: DictConfig, overrides: Sequence[str]) -> DictConfig:
+        """The configuration of these overrides, after `set_aside`, with the lists in their groups;
+        Hydra has to be initialised."""
+        kept: Any = OmegaConf.to_container(config.get(KEPT) or OmegaConf.create())
+        with open_dict(config):
+            config.pop(KEPT, None)
+            for group, given in kept.items():
+                known = GlobalHydra.instance().config_loader().get_group_options(group)
+                choices = read_choices(group, given, known)
+                try:
+                    config[group] = compose_each(
+                        group, choices, overrides, functools.partial(hydra.compose, self.name)
+                    )
+                except (HydraException, OmegaConfBaseException) as error:
+                    raise ColaWorldError(self.explain(error)) from error
+        return config
 
     def names(self) -> list[str]:
         """The configurations that can be chosen by ``--config-name``."""
@@ -165,7 +203,10 @@ class CommandSettings:
             f"{line}  {about[m[0]]}" if (m := re.match(r" *\w+:", line)) and m[0] in about else line
             for line in text.splitlines()
         ]
-        choices = [f"{key}={'|'.join(names)}" for key, names in self.groups().items()]
+        choices = [
+            f"{key}={'|'.join(names)}{', or a list' if key in self.lists else ''}"
+            for key, names in self.groups().items()
+        ]
         head = ["Settings, each as key=value (group.key=value), with their defaults:", ""]
         return "\n".join([*head, *choices, *shown])
 
@@ -196,7 +237,8 @@ def _run(start: Callable[[], None], settings: CommandSettings, about: str) -> No
     folder = settings.folder.parent / (given.config_path or settings.folder)
     if given.config_path and not folder.is_dir():
         raise ColaWorldError(f"--config-path: there is no folder {folder}.")
-    settings = CommandSettings(folder, (given.config_name or settings.name).removesuffix(".yaml"))
+    name = (given.config_name or settings.name).removesuffix(".yaml")
+    settings = replace(settings, folder=folder, name=name)
     if not settings.has_file(given.config_dir):
         raise ColaWorldError(
             f"There is no --config-name {settings.name}: choose {', '.join(settings.names())}."
@@ -212,7 +254,7 @@ def _run(start: Callable[[], None], settings: CommandSettings, about: str) -> No
             check_given(list(written.values()), settings)
         own = [*HYDRA, f"hydra.job.name={settings.name}"]
         options = [text for text in sys.argv[1:] if text not in written]
-        sys.argv[1:] = [*own, *written.values(), *options]
+        sys.argv[1:] = [*own, *settings.set_aside(list(written.values())), *options]
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and does not print
         start()
     except (HydraException, OmegaConfBaseException) as error:

@@ -18,7 +18,13 @@ from benchmarks.paper_experiments.verdicts import (
     positive,
     spread,
 )
-from benchmarks.vp2_protocol.results import Row, cell, overall, paired_differences, pooled
+from benchmarks.vp2_protocol.comparison import (
+    Row,
+    method_of,
+    paired_differences,
+    planners_differ,
+)
+from benchmarks.vp2_protocol.results import cell, overall, pooled
 from cola_env.errors import ColaWorldError
 
 HEAD = ("", "two-stage", "joint")
@@ -158,7 +164,8 @@ def more(trainings: Sequence[Row]) -> Verdict:
 
 
 def success_rows(paths: Sequence[Path], labels: dict[str, str], tasks: Sequence[str]) -> list[Row]:
-    """Rows of the paper's tasks, joint first; ColaWorldError without both models."""
+    """Rows of the paper's tasks, joint first; ColaWorldError without both models, or for more than
+    one planner."""
     rows = [
         {**row, "model": labels[row["model"]]}
         for row in merge_results(paths, trainings=True)
@@ -170,6 +177,11 @@ def success_rows(paths: Sequence[Path], labels: dict[str, str], tasks: Sequence[
                 f"The results have no model '{label}' on {', '.join(tasks)}: say what it is called "
                 f"there, vp2.{name}=LABEL."
             )
+    if planners_differ(map(method_of, rows)):
+        raise ColaWorldError(
+            "The results are of several planners, and Table 4 compares models under one: give "
+            "vp2.results=FILE with the results of one."
+        )
     return sorted(rows, key=lambda row: row["model"] != "joint")
 
 

@@ -4,6 +4,7 @@ is known by."""
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
+import planners
 from benchmarks.harness import plain
 from benchmarks.vp2_protocol.planning import (
     CopyDynamics,
@@ -20,7 +22,8 @@ from benchmarks.vp2_protocol.planning import (
     VideoPredictionDynamics,
     WorldModelDynamics,
 )
-from benchmarks.vp2_protocol.records import fingerprint
+from benchmarks.vp2_protocol.records import NO_PLANNER, MethodName, fingerprint
+from benchmarks.vp2_protocol.results import VP2, departures
 from cola_env.checkpoints import checkpoint_files, find_checkpoint
 from cola_env.errors import ColaWorldError, in_short
 from cola_env.models.loading import load_model
@@ -48,13 +51,13 @@ MakeDynamics = Callable[[SimulatorPool], Sequence[Dynamics]]
 
 @dataclass(frozen=True)
 class Method:
-    """A model with its planner for every task. Its dynamics are several for an ensemble; None acts
-    at random.
+    """A model with a planner, one for every task. Its dynamics are several for an ensemble; None
+    acts at random.
 
     settings: what decides its results, as JSON values.
     """
 
-    label: str
+    name: MethodName
     planners: Mapping[str, Any]
     make_dynamics: MakeDynamics | None
     classifier: TaskClassifier | None
@@ -115,7 +118,7 @@ def _able(name: str, model: ColaWorldModel, action_dim: int) -> ColaWorldModel:
     return model
 
 
-def make_method(
+def make_methods(
     label: str,
     spec: ModelSpec,
     models: NamedModels,
@@ -123,31 +126,65 @@ def make_method(
     tasks: Sequence[str],
     rendering: str,
     device: torch.device,
-) -> Method:
-    """One method of the run, checked; ColaWorldError for what does not fit."""
+) -> list[Method]:
+    """A model of the run with each planner, checked; ColaWorldError for what does not fit."""
     if spec == "random":
-        settings = check_random(plain(config.random), models.world.action_dim)
-        return Method(label, {}, None, None, {"planner": "none", "checkpoint": None} | settings)
-    make_dynamics, settings = _dynamics(spec, models, config, device)
-    planner = plain(config.planner)
-    if spec == "simulator":
-        planner |= plain(config.oracle) or {}
+        settings: dict[str, Any] = {"planner": NO_PLANNER, "checkpoint": None}
+        settings |= check_random(plain(config.random), models.world.action_dim)
+        settings |= _departures(config, None)
+        return [Method(MethodName(label, NO_PLANNER), {}, None, None, settings)]
+    make_dynamics, imagining = _dynamics(spec, models, config, device)
+    classifier, judging = _classifier(spec, models, config, rendering, device)
     by_task = plain(config.planner_by_task) or {}
-    planners = {task: make_planner(planner | by_task.get(task, {})) for task in tasks}
-    settings["planner"] = type(next(iter(planners.values()))).__name__.lower()
-    settings["planner_settings"] = planner
-    if by_task:
-        settings["planner_by_task"] = by_task
-    classifier = None
-    if is_judged(plain(config.reward)):
-        name = members(spec)[0] if isinstance(spec, str) else ""
-        places = classifier_places(config.classifier, models.folders.get(name), models.world)
-        classifier = load_classifiers(places, ensemble(config), rendering).to(device)
-        prints = [fingerprint(*weight_files(place)) for place in places]
-        settings["classifier"] = prints if len(prints) > 1 else prints[0]
-        if len(prints) > 1:
-            settings["ensemble"] = plain(config.ensemble)
-    return Method(label, planners, make_dynamics, classifier, settings)
+    methods = []
+    for name, given in named_planners(plain(config.planner)).items():
+        planner = given | (plain(config.oracle) or {}) if spec == "simulator" else given
+        built = {task: make_planner(planner | by_task.get(task, {})) for task in tasks}
+        name = name or type(next(iter(built.values()))).__name__.lower()
+        settings = {**imagining, "planner": name, "planner_settings": planner}
+        if by_task:
+            settings["planner_by_task"] = by_task
+        settings |= judging | _departures(config, given)
+        methods.append(Method(MethodName(label, name), built, make_dynamics, classifier, settings))
+    return methods
+
+
+def named_planners(value: Any) -> dict[str | None, dict[str, Any]]:
+    """{label: settings} of one planner, which is known by its class (None), or of several."""
+    if isinstance(value, Mapping):
+        return {None: dict(value)}
+    if isinstance(value, list) and all(isinstance(each, Mapping) for each in value):
+        return {label: settings for each in value for label, settings in each.items()}
+    raise ColaWorldError(
+        f"planner={value} is no planner's settings: lists of names are for benchmarks/vp2.py."
+    )
+
+
+def _departures(config: DictConfig, planner: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What protocol=vp2 adds to a method's identity."""
+    if config.get("protocol") != VP2:
+        return {}
+    return {"departures": departures(config, planner)}
+
+
+def _classifier(
+    spec: ModelSpec,
+    models: NamedModels,
+    config: DictConfig,
+    rendering: str,
+    device: torch.device,
+) -> tuple[TaskClassifier | None, dict[str, Any]]:
+    """What judges a model's frames, and what it adds to the identity; nothing for a reward that
+    asks no classifier."""
+    if not is_judged(plain(config.reward)):
+        return None, {}
+    name = members(spec)[0] if isinstance(spec, str) else ""
+    places = classifier_places(config.classifier, models.folders.get(name), models.world)
+    classifier = load_classifiers(places, ensemble(config), rendering).to(device)
+    prints = [fingerprint(*weight_files(place)) for place in places]
+    if len(prints) > 1:
+        return classifier, {"classifier": prints, "ensemble": plain(config.ensemble)}
+    return classifier, {"classifier": prints[0]}
 
 
 def ensemble(config: DictConfig) -> Combination:
@@ -232,8 +269,8 @@ def load_classifiers(
 def make_planner(settings: dict[str, Any]) -> Any:
     """Build the planner of `_target_`.
 
-    A planner of the user's own gets only those settings that its constructor takes, so that
-    `planner._target_=my_package.MyPlanner` runs without a config file of its own.
+    A planner of the user's own gets those settings of ours alone that its constructor takes, so
+    that `planner._target_=my_package.MyPlanner` runs without a config file of its own.
     Raises ColaWorldError when it cannot be built or has no `plan`.
     """
     try:
@@ -242,7 +279,7 @@ def make_planner(settings: dict[str, Any]) -> Any:
         takes_all = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in taken.values())
         if not takes_all and not target.__module__.startswith("planners."):
             given = settings.items()
-            settings = {k: v for k, v in given if k in taken or k.startswith("_")}
+            settings = {k: v for k, v in given if k in taken or k not in _settings_of_ours()}
         planner = hydra.utils.instantiate(settings)
     except Exception as error:
         told = in_short(error)
@@ -255,6 +292,14 @@ def make_planner(settings: dict[str, Any]) -> Any:
             "warm_start, seed, batch)."
         )
     return planner
+
+
+@cache
+def _settings_of_ours() -> frozenset[str]:
+    """The names of all settings of the planners of `planners`."""
+    ours = (getattr(planners, name) for name in planners.__all__)
+    made = (each for each in ours if callable(getattr(each, "plan", None)))
+    return frozenset(name for each in made for name in inspect.signature(each).parameters)
 
 
 def make_foreign(spec: Mapping[str, Any], device: torch.device, context: int) -> Dynamics:
@@ -344,7 +389,7 @@ def _labelled(given: ModelSpec) -> list[tuple[str, ModelSpec]]:
             raise ColaWorldError(
                 "A model of your own needs a label: model=[{mine:{_target_:my_package.Model}}]."
             )
-        return [(str(label), model) for label, model in given.items()]
+        return [(str(label).replace("/", "--"), model) for label, model in given.items()]
     label, colon, name = given.partition(":")
     return [(label.strip("/").replace("/", "--"), name if colon else given)]
 

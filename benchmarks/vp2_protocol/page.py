@@ -1,5 +1,6 @@
-"""One HTML page of a run that works offline: the table, the intervals, planning fidelity where it
-was measured, a video an episode: what happened, what was imagined, and the goal, side by side."""
+"""One HTML page of a run that works offline: the headline, the table, the intervals, planning
+fidelity where it was measured, what the words mean, and a video an episode, successes first: what
+happened, what was imagined, and the goal, side by side."""
 
 import base64
 from collections.abc import Iterable, Sequence
@@ -7,8 +8,10 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from benchmarks.vp2_protocol.records import EpisodeRecord, RunFolder
-from benchmarks.vp2_protocol.results import Row, comparisons, overall, verdict
+from benchmarks.vp2_protocol.comparison import Row, comparisons, method_of, titles
+from benchmarks.vp2_protocol.legend import legend
+from benchmarks.vp2_protocol.records import NO_PLANNER, EpisodeRecord, RunFolder
+from benchmarks.vp2_protocol.results import ALL, grid, overall, verdict
 from cola_env.files import write_text
 
 EMBED_LIMIT = 40_000_000
@@ -26,25 +29,38 @@ def write_page(
     folder: RunFolder, records: Sequence[EpisodeRecord], rows: Sequence[Row], complete: bool
 ) -> Path:
     """Write index.html into the run's folder and return its path."""
-    paths = [folder.episode(r.model, r.task, r.pair, ".mp4") for r in records]
+    labels, named = folder.labels(), titles(map(method_of, rows))
+    paths = [folder.episode(labels[r.method], r.task, r.pair, ".mp4") for r in records]
     embed = sum(path.stat().st_size for path in paths if path.is_file()) <= EMBED_LIMIT
-    tasks = list(dict.fromkeys(r.task for r in records))
-    order = sorted(
-        range(len(records)),
-        key=lambda i: (records[i].success, tasks.index(records[i].task), records[i].pair),
+    tasks, methods = list(dict.fromkeys(r.task for r in records)), list(named)
+    shown = sorted(
+        zip(records, paths, strict=True),
+        key=lambda each: (methods.index(each[0].method), each[0].pair, tasks.index(each[0].task)),
     )
-    common = rows[0]["settings"] if rows else {}
+    successes, failures = (
+        [
+            _card(record, named[record.method], _source(path, folder.path, embed))
+            for record, path in shown
+            if record.success == wanted
+        ]
+        for wanted in (True, False)
+    )
     state = "" if complete else " The run is not finished: these are the episodes so far."
     page = Template(TEMPLATE.read_text()).substitute(
         style=STYLE.read_text(),
-        summary=escape(_summary(common) + state),
+        headline=_headline(rows),
+        summary=escape(_summary(rows[0]["settings"]) + state),
         table=_table(rows),
         paired=_paired(rows),
         fidelity=_fidelity(folder.path),
+        legend=_definitions(legend(rows)),
         settings=_settings(rows),
-        models=_options(r.model for r in records),
-        tasks=_options(r.task for r in records),
-        cards="\n".join(_card(records[i], _source(paths[i], folder.path, embed)) for i in order),
+        models=_options(named.values()),
+        tasks=_options(tasks),
+        successes="\n".join(successes) or "<p>No episode succeeded.</p>",
+        failures="\n".join(failures) or "<p>No episode failed.</p>",
+        won=len(successes),
+        lost=len(failures),
         count=len(records),
     )
     path = folder.path / "index.html"
@@ -52,9 +68,22 @@ def write_page(
     return path
 
 
+def _headline(rows: Sequence[Row]) -> str:
+    """How the first model with the first planner did."""
+    first, *others = overall(rows)
+    share, low, high = (
+        100 * number
+        for number in (first["successes"] / first["episodes"], first["ci_low"], first["ci_high"])
+    )
+    whose = "" if first["planner"] == NO_PLANNER else f" with the planner {first['planner']}"
+    told = (
+        f"<b>{escape(first['model'] + whose)}</b> solved {first['successes']} of "
+        f"{first['episodes']} ({share:.0f} %, 95 % interval {low:.0f} to {high:.0f} %)."
+    )
+    return told + (" It is the headline, being named first." if others else "")
+
+
 def _summary(common: dict[str, object]) -> str:
-    if not common:
-        return "No episode is finished yet."
     apart = common["replan_every"]
     every = "every step" if apart == 1 else f"every {apart} steps"
     return (
@@ -67,16 +96,18 @@ def _summary(common: dict[str, object]) -> str:
 
 
 def _table(rows: Sequence[Row]) -> str:
-    models = list(dict.fromkeys(row["model"] for row in rows))
-    tasks = [*dict.fromkeys(row["task"] for row in rows), "all"]
-    cells = {(row["task"], row["model"]): row for row in [*rows, *overall(rows)]}
-    head = "".join(f"<th>{escape(model)}</th>" for model in models)
+    shown = grid(rows)
+    head = "".join(f"<th>{escape(_spelt(name))}</th>" for name in shown.across)
     body = []
-    for task in tasks:
-        tds = "".join(_cell(cells.get((task, model))) for model in models)
-        name = "all tasks" if task == "all" else task
-        body.append(f'<tr class="{"total" if task == "all" else ""}"><th>{escape(name)}</th>{tds}')
-    return f"<thead><tr><th>task</th>{head}</tr></thead><tbody>{''.join(body)}</tbody>"
+    for name, cells in shown.lines.items():
+        tds = "".join(map(_cell, cells))
+        total = "total" if name == ALL else ""
+        body.append(f'<tr class="{total}"><th>{escape(_spelt(name))}</th>{tds}')
+    return f"<thead><tr><th>{shown.corner}</th>{head}</tr></thead><tbody>{''.join(body)}</tbody>"
+
+
+def _spelt(name: str) -> str:
+    return "all tasks" if name == ALL else name
 
 
 def _cell(row: Row | None) -> str:
@@ -112,15 +143,16 @@ def _fidelity(run: Path) -> str:
 
 
 def _settings(rows: Sequence[Row]) -> str:
-    by_model = {row["model"]: row["settings"] for row in rows}
-    blocks = []
-    for model, settings in by_model.items():
-        items = "".join(
-            f"<dt>{escape(key)}</dt><dd>{escape(str(value))}</dd>"
-            for key, value in settings.items()
-        )
-        blocks.append(f"<section><h3>{escape(model)}</h3><dl>{items}</dl></section>")
-    return "".join(blocks)
+    found = {method_of(row): row["settings"] for row in rows}
+    return "".join(
+        f"<section><h3>{escape(title)}</h3>{_definitions(found[method].items())}</section>"
+        for method, title in titles(found).items()
+    )
+
+
+def _definitions(items: Iterable[tuple[str, object]]) -> str:
+    told = "".join(f"<dt>{escape(k)}</dt><dd>{escape(str(value))}</dd>" for k, value in items)
+    return f"<dl>{told}</dl>"
 
 
 def _options(values: Iterable[str]) -> str:
@@ -141,16 +173,16 @@ def embedded(data: bytes, kind: str) -> str:
     return f"data:{kind};base64," + base64.b64encode(data).decode()
 
 
-def _card(record: EpisodeRecord, source: str) -> str:
+def _card(record: EpisodeRecord, title: str, source: str) -> str:
     verdict = "success" if record.success else "failure"
     thought = ""
     if record.imagined_psnr is not None:
         thought = f" · imagined {record.imagined_psnr:.1f} dB · {record.seconds:.1f} s of thinking"
     return (
-        f'<article class="{verdict}" data-model="{escape(record.model)}" '
+        f'<article class="{verdict}" data-model="{escape(title)}" '
         f'data-task="{escape(record.task)}" data-verdict="{verdict}">'
         f'<video src="{source}" muted loop playsinline controls preload="metadata"></video>'
         f"<p><em>{verdict}</em> <b>{escape(record.task)}</b> pair {record.pair}<br>"
-        f"<small>{escape(record.model)} · {record.steps} steps{thought}"
+        f"<small>{escape(title)} · {record.steps} steps{thought}"
         f"</small></p></article>"
     )

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from PIL import Image, ImageDraw, ImageFont
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_atomically, write_text
 from cola_env.scoring.rewards import RewardName, check_reward
+
+NO_PLANNER = "none"
+"""The planner of a method that does not plan."""
 
 JUDGES = ("tick", "vp2")
 ADDED = ("warmup_steps", "idle_steps", "sum_over_time", "judge")
@@ -102,6 +105,13 @@ def fingerprint(*paths: Path) -> str:
     return digest.hexdigest()[:12]
 
 
+class MethodName(NamedTuple):
+    """What acts: a model, and the planner that plans in it."""
+
+    model: str
+    planner: str
+
+
 @dataclass(frozen=True)
 class EpisodeRecord:
     """One finished episode.
@@ -116,6 +126,7 @@ class EpisodeRecord:
 
     task: str
     model: str
+    planner: str
     pair: int
     success: bool
     steps: int
@@ -124,15 +135,29 @@ class EpisodeRecord:
     seconds: float
     spent: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def method(self) -> MethodName:
+        return MethodName(self.model, self.planner)
+
+
+def named(label: str, settings: Mapping[str, Any]) -> MethodName:
+    """The method of that label in a run's folder, MODEL or MODEL/PLANNER, by its settings."""
+    planner = str(settings["planner"])
+    return MethodName(label.removesuffix(f"/{planner}"), planner)
+
 
 class RunFolder:
-    """The folder of one run: `settings.json`, and `episodes/MODEL/TASK/PAIR.{json,mp4}`."""
+    """The folder of one run: `settings.json`, and `episodes/LABEL/TASK/PAIR.{json,mp4}`.
+
+    A label is the name of a model, or where planners are compared MODEL/PLANNER.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def claim(self, common: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]]) -> None:
-        """Record the settings that decide results; models may be added to a run later.
+        """Record the settings that decide results, those of `models` by label; labels may be added
+        to a run later.
 
         Raises ColaWorldError when the folder holds a run of other settings.
         """
@@ -151,7 +176,7 @@ class RunFolder:
         write_text(self.path / "settings.json", json.dumps(merged, indent=1))
 
     def settings(self) -> dict[str, Any]:
-        """What `claim` recorded: {"common": ..., "models": {name: ...}}, or {} for a new folder."""
+        """What `claim` recorded, {"common": ..., "models": {label: ...}}; {} for a new folder."""
         path = self.path / "settings.json"
         if not path.is_file():
             return {}
@@ -163,21 +188,35 @@ class RunFolder:
             raise ColaWorldError(f"{path} is damaged: choose another out=FOLDER.") from error
         return known
 
-    def episode(self, model: str, task: str, pair: int, suffix: str = ".json") -> Path:
-        return self.path / "episodes" / model / task / f"{pair:03d}{suffix}"
+    def labels(self) -> dict[MethodName, str]:
+        """The labels of the methods that `claim` recorded."""
+        models = self.settings().get("models", {})
+        return {named(label, settings): label for label, settings in models.items()}
 
-    def save(self, record: EpisodeRecord) -> None:
+    def label(self, method: MethodName, alone: bool) -> str:
+        """That of an earlier command, or a new one: with the planner's name, unless the planner is
+        the command's only one (`alone`)."""
+        new = method.model if alone or method.planner == NO_PLANNER else "/".join(method)
+        return self.labels().get(method, new)
+
+    def episode(self, label: str, task: str, pair: int, suffix: str = ".json") -> Path:
+        return self.path / "episodes" / label / task / f"{pair:03d}{suffix}"
+
+    def save(self, label: str, record: EpisodeRecord) -> None:
         """Write the record, atomically: only whole episodes are ever seen."""
-        path = self.episode(record.model, record.task, record.pair)
+        path = self.episode(label, record.task, record.pair)
         write_text(path, json.dumps(asdict(record), indent=1))
 
-    def load(self, model: str, task: str, pair: int) -> EpisodeRecord | None:
+    def load(self, label: str, task: str, pair: int) -> EpisodeRecord | None:
         """The finished episode, or None: also where the record is damaged, of which it warns."""
-        path = self.episode(model, task, pair)
+        path = self.episode(label, task, pair)
         if not path.is_file():
             return None
         try:
-            return _record(json.loads(path.read_text()), model, task, pair)
+            data = json.loads(path.read_text())
+            if "planner" not in data:  # as in records of before planners were compared
+                data["planner"] = self.settings()["models"][label]["planner"]
+            return _record(data, label, task, pair)
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             warnings.warn(
                 f"{path} is damaged ({error}) and left out: its episode is played again by the "
@@ -187,12 +226,13 @@ class RunFolder:
             return None
 
 
-def _record(data: dict[str, Any], model: str, task: str, pair: int) -> EpisodeRecord:
+def _record(data: dict[str, Any], label: str, task: str, pair: int) -> EpisodeRecord:
     """Raises an exception of some kind for what is no record of that episode."""
     known = {each.name for each in fields(EpisodeRecord)}
     record = EpisodeRecord(**{key: value for key, value in data.items() if key in known})
     numbers = [record.steps, record.seconds, *record.costs, *record.spent.values()]
-    if (record.model, record.task, record.pair) != (model, task, pair):
+    labels = (record.model, "/".join(record.method))
+    if label not in labels or (record.task, record.pair) != (task, pair):
         raise ValueError("it is of another episode")
     if not isinstance(record.success, bool) or not all(map(math.isfinite, numbers)):
         raise ValueError("it holds no measures")

@@ -1,24 +1,30 @@
-"""The results of a run: success rates and their intervals, paired differences of models, whether
-VP2's published ones may stand beside them, and the files and tables that tell them."""
+"""The results of a run: success rates and their intervals, whether VP2's published ones may stand
+beside them, and the files and tables that tell them."""
 
 import csv
 import io
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.vp2_protocol.records import EpisodeRecord, RunFolder
+from benchmarks.vp2_protocol.comparison import (
+    Row,
+    method_of,
+    paired_differences,
+    planners_differ,
+    titles,
+)
+from benchmarks.vp2_protocol.records import EpisodeRecord, MethodName, RunFolder, named
 from cola_env.files import write_text
 from cola_env.goals.goal_set import OWN
 from cola_env.goals.vp2_goals import SOURCE
@@ -29,17 +35,13 @@ VP2 = "vp2"
 FREE = ("defaults", "protocol", "tasks")
 """Keys of conf/protocol/vp2.yaml that a run may choose: any of the tasks may be published."""
 
+ALL = "all"
+"""The task of rows over all tasks."""
+
 ROW_KEYS = (
     *("task", "model", "planner", "successes", "episodes", "seed", "ci_low", "ci_high"),
     *("problems", "comparable"),
 )
-
-Row = dict[str, Any]
-Episode = tuple[Any, ...]
-"""(set of problems and rules, task, pair, seed)."""
-
-SAME = ("goals", "steps", "judge", "warmup_steps", "idle_steps")
-"""The settings that two rows must share for their pairs of one number to be the same problem."""
 
 
 def wilson(successes: float, episodes: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -62,90 +64,26 @@ def wilson(successes: float, episodes: int, confidence: float = 0.95) -> tuple[f
     return low, high
 
 
-def bonett_price(differences: NDArray[np.float64], confidence: float = 0.95) -> tuple[float, float]:
-    """Interval (low, high) of the mean of paired differences (n,) in [-1, 1] of successes.
-
-    Source: D. G. Bonett and R. M. Price, "Adjusted Wald confidence interval for a difference of
-    binomial proportions based on paired data" (2012). One win and one loss are added to what was
-    observed, so that it is no point where all pairs agree. Here a pair may also have a difference
-    in between, its mean over several seeds.
-    """
-    observed = np.concatenate([differences, [1.0, -1.0]])
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    half = z * float(observed.std()) / sqrt(len(observed))
-    centre = float(observed.mean())
-    return max(centre - half, -1.0), min(centre + half, 1.0)
-
-
-def outcomes(rows: Sequence[Row], model: str) -> dict[Episode, int]:
-    """1 or 0 for every episode that the model played."""
-    found: dict[Episode, int] = {}
-    for row in rows:
-        if row["model"] == model:
-            settings = row.get("settings", {})
-            problems = tuple(settings.get(name) for name in SAME)
-            for pair, outcome in enumerate(row.get("outcomes", "")):
-                if outcome != "-":
-                    found[problems, row["task"], pair, row["seed"]] = int(outcome)
-    return found
-
-
-def paired_differences(rows: Sequence[Row]) -> list[Row]:
-    """Success of the first model minus that of every other, over the episodes that both played.
-
-    A pair counts once, however many seeds played it, as these are no independent trials. Rows of
-    before outcomes were kept are left out.
-    """
-    models = list(dict.fromkeys(row["model"] for row in rows))
-    results = []
-    for other in models[1:]:
-        first, second = outcomes(rows, models[0]), outcomes(rows, other)
-        by_pair: dict[Episode, list[int]] = {}
-        for episode in first.keys() & second.keys():
-            by_pair.setdefault(episode[:-1], []).append(first[episode] - second[episode])
-        if not by_pair:
-            continue
-        differences = np.array([np.mean(each) for each in by_pair.values()])
-        low, high = bonett_price(differences)
-        results.append(
-            {
-                "models": [models[0], other],
-                "difference": round(float(differences.mean()), 4),
-                "ci_low": round(float(low), 4),
-                "ci_high": round(float(high), 4),
-                "pairs": len(by_pair),
-                "episodes": sum(map(len, by_pair.values())),
-            }
-        )
-    return results
-
-
-def comparisons(rows: Sequence[Row]) -> list[str]:
-    """`paired_differences` in words, one line each."""
-    return [
-        f"{' - '.join(each['models'])}: {100 * each['difference']:+.1f} points of success "
-        f"(95 % interval {100 * each['ci_low']:+.1f} to {100 * each['ci_high']:+.1f}; paired, "
-        f"n = {each['pairs']} pairs, {each['episodes']} episodes of each)"
-        for each in paired_differences(rows)
-    ]
-
-
 def protocol_identity(config: DictConfig, goals_source: str) -> dict[str, Any]:
     """What a run's settings keep of its protocol; {} for our own protocol on our own problems."""
     identity: dict[str, Any] = {}
     if goals_source != OWN:
         identity["goals_source"] = goals_source
     if config.get("protocol") == VP2:
-        identity |= {"protocol": VP2, "departures": departures(config)}
+        identity["protocol"] = VP2
     return identity
 
 
-def departures(config: DictConfig) -> list[str]:
-    """Names of the settings in which a run departs from the published protocol."""
+def departures(config: DictConfig, planner: Mapping[str, Any] | None) -> list[str]:
+    """Names of the settings in which a method departs from the published protocol.
+
+    planner: its settings; None for a method that does not plan.
+    """
     published = DictConfig(OmegaConf.load(CONF / "protocol" / "vp2.yaml"))
-    published.planner = OmegaConf.load(CONF / "planner" / "vp2_mppi.yaml")
     names = [str(key) for key in published if key not in FREE]
     differing = [name for name in names if published[name] != config[name]]
+    if planner is not None and OmegaConf.load(CONF / "planner" / "vp2_mppi.yaml") != planner:
+        differing.append("planner")
     folder = config.classifier
     if not isinstance(folder, str) or not classifier_files(Path(folder).expanduser()):
         differing.append("classifier")
@@ -193,29 +131,31 @@ def rate_row(successes: int, episodes: int, pairs: int | None = None, **about: A
 
 
 def make_rows(records: Iterable[EpisodeRecord], settings: Mapping[str, Any]) -> list[Row]:
-    """One row a model and task, in the order of the records.
+    """One row a model, planner and task, in the order of the records.
 
     settings: as RunFolder.settings returns it.
     A row's "outcomes" has "1", "0" or "-" (not played) for every pair; "problems" says whose they
     are, "own" or "vp2"; "comparable" is whether VP2's published results may stand beside it.
     """
-    groups: dict[tuple[str, str], list[EpisodeRecord]] = {}
+    groups: dict[tuple[MethodName, str], list[EpisodeRecord]] = {}
     for record in records:
-        groups.setdefault((record.model, record.task), []).append(record)
+        groups.setdefault((record.method, record.task), []).append(record)
+    common = settings["common"]
+    own = {named(label, each): each for label, each in settings["models"].items()}
     return [
         rate_row(
             sum(record.success for record in group),
             len(group),
             outcomes=_outcomes(group),
             task=task,
-            model=model,
-            planner=settings["models"][model]["planner"],
-            seed=settings["common"]["seed"],
-            problems=settings["common"].get("goals_source", OWN),
-            comparable=not obstacles(settings["common"]),
-            settings={**settings["common"], **settings["models"][model]},
+            model=method.model,
+            planner=method.planner,
+            seed=common["seed"],
+            problems=common.get("goals_source", OWN),
+            comparable=not obstacles({**common, **own[method]}),
+            settings={**common, **own[method]},
         )
-        for (model, task), group in groups.items()
+        for (method, task), group in groups.items()
     ]
 
 
@@ -225,19 +165,19 @@ def _outcomes(records: Iterable[EpisodeRecord]) -> str:
 
 
 def pooled(rows: Sequence[Row]) -> list[Row]:
-    """One row a model and task, over the planner seeds."""
-    groups: dict[tuple[str, str], list[Row]] = {}
+    """One row a model, planner and task, over the planner seeds."""
+    groups: dict[tuple[MethodName, str], list[Row]] = {}
     for row in rows:
-        groups.setdefault((row["model"], row["task"]), []).append(row)
-    return [_sum(group, task=task, model=model) for (model, task), group in groups.items()]
+        groups.setdefault((method_of(row), row["task"]), []).append(row)
+    return [_sum(group, task=task, **method._asdict()) for (method, task), group in groups.items()]
 
 
 def overall(rows: Sequence[Row]) -> list[Row]:
-    """One row a model: its successes over all its tasks and planner seeds."""
-    groups: dict[str, list[Row]] = {}
+    """One row a model and planner: its successes over all its tasks and planner seeds."""
+    groups: dict[MethodName, list[Row]] = {}
     for row in rows:
-        groups.setdefault(row["model"], []).append(row)
-    return [_sum(group, task="all", model=model) for model, group in groups.items()]
+        groups.setdefault(method_of(row), []).append(row)
+    return [_sum(group, task=ALL, **method._asdict()) for method, group in groups.items()]
 
 
 def _sum(rows: Sequence[Row], **about: Any) -> Row:
@@ -257,28 +197,48 @@ def cell(row: Row) -> str:
     return f"{row['successes']}/{row['episodes']} {interval}"
 
 
+@dataclass(frozen=True)
+class Grid:
+    """A table of results: a line of cells for each name down, one for each name across."""
+
+    corner: str
+    across: Sequence[str]
+    lines: Mapping[str, Sequence[Row | None]]
+
+
+def grid(rows: Sequence[Row]) -> Grid:
+    """Tasks down, and methods across; or, where planners are compared, methods down: they are many.
+    The last task is "all"."""
+    methods = titles(map(method_of, rows))
+    tasks = [*dict.fromkeys(row["task"] for row in rows), ALL]
+    cells = {(row["task"], method_of(row)): row for row in [*pooled(rows), *overall(rows)]}
+    if planners_differ(methods):
+        lines = {title: [cells.get((task, m)) for task in tasks] for m, title in methods.items()}
+        return Grid("model/planner", tasks, lines)
+    lines = {task: [cells.get((task, method)) for method in methods] for task in tasks}
+    return Grid("task", list(methods.values()), lines)
+
+
 def terminal_table(rows: Sequence[Row]) -> Table:
-    """Tasks down, models across, with the intervals."""
-    models = list(dict.fromkeys(row["model"] for row in rows))
-    cells = {(row["task"], row["model"]): cell(row) for row in [*pooled(rows), *overall(rows)]}
+    """`grid` with the intervals."""
+    shown = grid(rows)
     table = Table(
         title="Successes in the real simulator (95 % interval)", title_style="bold", box=SIMPLE_HEAD
     )
-    table.add_column("task", no_wrap=True)
-    for model in models:
-        table.add_column(model, justify="right", no_wrap=True)
-    tasks = list(dict.fromkeys(row["task"] for row in rows))
-    for task in [*tasks, "all"]:
-        if task == "all":
+    table.add_column(shown.corner, no_wrap=True)
+    for name in shown.across:
+        table.add_column(name, justify="right", no_wrap=shown.corner == "task")
+    for name, cells in shown.lines.items():
+        if name == ALL:
             table.add_section()
-        table.add_row(task, *(cells.get((task, model), "") for model in models))
+        table.add_row(name, *("" if each is None else cell(each) for each in cells))
     return table
 
 
 def results_json(rows: Sequence[Row]) -> str:
     """The results file: {"benchmark": "vp2_ENV", "rows", "overall", "paired"}, one row a line.
 
-    "paired" compares the first model with each of the others on the same pairs and seeds.
+    "paired" compares models, and planners, on the same pairs and seeds.
     """
     sections = {"rows": rows, "overall": overall(rows), "paired": paired_differences(rows)}
     env = rows[0]["settings"].get("env", "robodesk")

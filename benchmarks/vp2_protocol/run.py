@@ -23,13 +23,14 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from benchmarks.harness import plain
+from benchmarks.vp2_protocol.comparison import planners_differ
 from benchmarks.vp2_protocol.methods import (
     Method,
     NamedModels,
     check_screen,
     choose_tasks,
     ensemble,
-    make_method,
+    make_methods,
     names,
 )
 from benchmarks.vp2_protocol.planning import (
@@ -97,19 +98,26 @@ class Run:
                 f"choose some of {', '.join(sorted(known))}."
             )
         self.lpips = LPIPS(config.lpips) if config.lpips else None
-        self.methods = [
-            make_method(label, spec, models, config, self.tasks, self.goals.rendering, self.device)
+        methods = [
+            method
             for label, spec in specs.items()
+            for method in make_methods(
+                label, spec, models, config, self.tasks, self.goals.rendering, self.device
+            )
         ]
         self.folder = RunFolder(Path(config.out))
-        self.folder.claim(self._identity(), {each.label: each.settings for each in self.methods})
+        alone = not planners_differ(each.name for each in methods)
+        self.methods = {self.folder.label(each.name, alone): each for each in methods}
+        self.folder.claim(
+            self._identity(), {label: each.settings for label, each in self.methods.items()}
+        )
 
     @property
     def planned(self) -> list[tuple[str, str, int]]:
-        """(model, task, pair) of every episode of the run."""
+        """(label, task, pair) of every episode of the run, with the labels of its folder."""
         return [
-            (method.label, task, pair)
-            for method in self.methods
+            (label, task, pair)
+            for label in self.methods
             for task in self.tasks
             for pair in range(len(self.pairs[task]))
         ]
@@ -120,12 +128,12 @@ class Run:
         return [record for record in found if record is not None]
 
     def finished(self) -> list[EpisodeRecord]:
-        """All finished episodes of the folder: also of models and tasks that earlier commands had,
-        which these settings allow to stand beside the planned ones."""
+        """All finished episodes of the folder: also of models, planners and tasks that earlier
+        commands had, which these settings allow to stand beside the planned ones."""
         episodes = range(self.rules.episodes)
         found = (
-            self.folder.load(model, task, pair)
-            for model in self.folder.settings()["models"]
+            self.folder.load(label, task, pair)
+            for label in self.folder.settings()["models"]
             for task in self.goals.tasks
             for pair in episodes
         )
@@ -141,18 +149,19 @@ class Run:
         profile = self.goals.rendering, self.goals.action_repeat
         judge = self.rules.judge
         with SimulatorPool(workers, *profile, threads, judge, self.world.name) as pool:
-            for method in self.methods:
-                for episode in play(self._batches(method, pool), threads):
-                    progress(self._save(method.label, episode))
+            for label in self.methods:
+                for episode in play(self._batches(label, pool), threads):
+                    progress(self._save(label, episode))
 
-    def _batches(self, method: Method, pool: SimulatorPool) -> Iterator[EpisodeBatch]:
+    def _batches(self, label: str, pool: SimulatorPool) -> Iterator[EpisodeBatch]:
         for task in self.tasks:
             pairs = list(enumerate(self.pairs[task]))
             for start in range(0, len(pairs), self.rules.batch_size):
                 part = pairs[start : start + self.rules.batch_size]
-                if all(self.folder.load(method.label, task, index) for index, _ in part):
+                if all(self.folder.load(label, task, index) for index, _ in part):
                     continue
-                yield EpisodeBatch(part, self._agent(method, task, pool), pool, self.rules)
+                agent = self._agent(self.methods[label], task, pool)
+                yield EpisodeBatch(part, agent, pool, self.rules)
 
     def _agent(self, method: Method, task: str, pool: SimulatorPool) -> Agent:
         space = Box(-1, 1, self.goals.pairs[0].expert_actions.shape[1:])
@@ -175,7 +184,7 @@ class Run:
         task = episode.pair.task
         record = EpisodeRecord(
             task=task,
-            model=label,
+            **self.methods[label].name._asdict(),
             pair=episode.index,
             success=episode.success,
             steps=len(episode.actions),
@@ -188,7 +197,7 @@ class Run:
         write_video(
             video, episode.frames, episode.imagined, episode.pair.goal_frame, episode.success
         )
-        self.folder.save(record)
+        self.folder.save(label, record)
         return record
 
     def _identity(self) -> dict[str, Any]:

@@ -3,13 +3,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 import benchmarks
 from benchmarks.make_goals import make_task
 from cola_env.goals.goal_set import GoalSet
 from cola_env.models.world_model import ColaWorldModel
+from cola_train.command import CommandSettings
 
 
 @pytest.fixture(scope="session")
@@ -40,24 +40,22 @@ def configure(goals_file, tiny_model) -> Callable[..., DictConfig]:
 
     def make(out: Path, *overrides: str) -> DictConfig:
         conf = Path(benchmarks.__file__).parent / "conf"
-        with initialize_config_dir(str(conf), version_base=None):
-            return compose(
-                "vp2",
-                [
-                    f"model=[tiny:{tiny_model},random]",
-                    f"goals={goals_file}",
-                    f"out={out}",
-                    "tasks=[push_red]",
-                    "reward=mse",
-                    "episodes=1",
-                    "steps=2",
-                    "replan_every=1",
-                    "planner.num_samples=3",
-                    "planner.horizon=2",
-                    "planner.iterations=1",
-                    "workers=1",
-                    *overrides,
-                ],
-            )
+        return CommandSettings(conf, "vp2", ("planner",)).compose(
+            [
+                f"model=[tiny:{tiny_model},random]",
+                f"goals={goals_file}",
+                f"out={out}",
+                "tasks=[push_red]",
+                "reward=mse",
+                "episodes=1",
+                "steps=2",
+                "replan_every=1",
+                "planner.num_samples=3",
+                "planner.horizon=2",
+                "planner.iterations=1",
+                "workers=1",
+                *overrides,
+            ]
+        )
 
     return make

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from benchmarks.vp2_protocol.results import bonett_price, wilson
+from benchmarks.vp2_protocol.comparison import bonett_price
+from benchmarks.vp2_protocol.results import wilson
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.vp2_protocol.methods import NamedModels, make_method, members, names
+from benchmarks.vp2_protocol.methods import NamedModels, make_methods, members, names
 from benchmarks.vp2_protocol.planning import CopyDynamics, VideoPredictionDynamics
 from benchmarks.vp2_protocol.run import Run
 from cola_env.errors import ColaWorldError
@@ -34,7 +34,9 @@ def method(configure, tmp_path):
     def make(spec, *overrides: str):
         config = configure(tmp_path / "run", *overrides)
         models = NamedModels(ROBODESK, {"it": spec}, CPU)
-        return make_method("it", spec, models, config, ["push_red", "open_slide"], "fast", CPU)
+        tasks = ["push_red", "open_slide"]
+        (made,) = make_methods("it", spec, models, config, tasks, "fast", CPU)
+        return made
 
     return make
 

@@ -2,14 +2,8 @@
 
 import pytest
 
-from benchmarks.vp2_protocol.results import (
-    comparisons,
-    overall,
-    paired_differences,
-    pooled,
-    rate_row,
-    wilson,
-)
+from benchmarks.vp2_protocol.comparison import comparisons, paired_differences
+from benchmarks.vp2_protocol.results import overall, pooled, rate_row, wilson
 
 
 def row(

@@ -16,6 +16,7 @@ from benchmarks.vp2_protocol.records import EpisodeRecord
 from benchmarks.vp2_protocol.results import departures, make_rows, obstacles, verdict, write_results
 from benchmarks.vp2_protocol.run import Run
 from cola_env.scoring.vp2_classifier import VP2Network
+from cola_train.command import CommandSettings
 
 CONF = Path(benchmarks.__file__).parent / "conf"
 
@@ -31,6 +32,10 @@ def classifiers(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("cost_classifiers")
     torch.save(VP2Network().state_dict(), folder / "push_red.pt")
     return folder
+
+
+def departs(config) -> list[str]:
+    return departures(config, plain(config.planner))
 
 
 def test_the_preset_is_the_published_protocol():
@@ -61,13 +66,13 @@ def test_the_preset_is_the_published_protocol():
 
 def test_what_departs_from_it_is_named(classifiers):
     vp2s = f"classifier={classifiers}"
-    assert departures(configuration(vp2s, "tasks=[push_red]", "seed=3", "batch_size=9")) == []
-    assert departures(configuration(vp2s, "steps=20", "planner.gamma=1")) == ["steps", "planner"]
-    assert departures(configuration(vp2s, "planner=cem")) == ["planner"]
-    assert departures(configuration(vp2s, "planner_by_task.open_slide.num_samples=200")) == [
+    assert departs(configuration(vp2s, "tasks=[push_red]", "seed=3", "batch_size=9")) == []
+    assert departs(configuration(vp2s, "steps=20", "planner.gamma=1")) == ["steps", "planner"]
+    assert departs(configuration(vp2s, "planner=cem")) == ["planner"]
+    assert departs(configuration(vp2s, "planner_by_task.open_slide.num_samples=200")) == [
         "planner_by_task"
     ]
-    assert departures(configuration()) == ["classifier"]
+    assert departs(configuration()) == ["classifier"]
     told = verdict({"protocol": "vp2", "departures": ["steps"], "goals_source": "vp2"})
     assert told.startswith("Not comparable") and told.endswith("these settings differ: steps.")
     assert obstacles({}) == ["the problems are our own", "the protocol is our own"]
@@ -75,7 +80,7 @@ def test_what_departs_from_it_is_named(classifiers):
 
 def label(run: Run) -> tuple[dict, str]:
     """The row in results.json and the page of a run with one episode."""
-    records = [EpisodeRecord("push_red", "random", 0, True, 5, (), None, 1.0)]
+    records = [EpisodeRecord("push_red", "random", "none", 0, True, 5, (), None, 1.0)]
     rows = make_rows(records, run.folder.settings())
     path, _ = write_results(run.folder, rows)
     page = write_page(run.folder, records, rows, complete=True).read_text()
@@ -92,6 +97,21 @@ def test_results_on_vp2s_own_problems_are_labelled_comparable(
     row, page = label(Run(configuration(*given, f"out={tmp_path / 'short'}", "steps=3")))
     assert row["problems"] == "vp2" and row["comparable"] is False
     assert "these settings differ: steps" in page
+
+
+def test_of_several_planners_the_published_one_alone_is_comparable(
+    vp2_goals_folder, classifiers, tmp_path
+):
+    given = f"goals={vp2_goals_folder}", f"classifier={classifiers}", "model=[copy,random]"
+    settings = CommandSettings(CONF, "vp2", ("planner",))
+    tasks = "tasks=[push_red]", f"out={tmp_path}"
+    run = Run(settings.compose(["protocol=vp2", "planner=[vp2_mppi,cem]", *given, *tasks]))
+    methods = [method.name for method in run.methods.values()]
+    records = [EpisodeRecord("push_red", *name, 0, True, 5, (), None, 1.0) for name in methods]
+    comparable = {
+        row["planner"]: row["comparable"] for row in make_rows(records, run.folder.settings())
+    }
+    assert comparable == {"vp2_mppi": True, "cem": False, "none": True}
 
 
 def test_results_on_problems_of_our_own_are_labelled_so(goals_file, tmp_path):

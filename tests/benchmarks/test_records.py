@@ -1,23 +1,25 @@
 import json
+from pathlib import Path
 
 import pytest
 
 from benchmarks.merge import main, merge_results
+from benchmarks.vp2_protocol.comparison import comparisons, paired_differences
 from benchmarks.vp2_protocol.methods import choose_tasks, names
 from benchmarks.vp2_protocol.records import EpisodeRecord, Rules, RunFolder
 from benchmarks.vp2_protocol.results import make_rows, overall, results_json
 from cola_env.errors import ColaWorldError
 
 
-def record(model: str, task: str, pair: int, success: bool) -> EpisodeRecord:
-    return EpisodeRecord(task, model, pair, success, 7, (0.5, 0.25), 21.5, 3.0)
+def record(model: str, task: str, pair: int, success: bool, planner: str = "cem") -> EpisodeRecord:
+    return EpisodeRecord(task, model, planner, pair, success, 7, (0.5, 0.25), 21.5, 3.0)
 
 
 def test_a_record_comes_back_whole(tmp_path):
     folder = RunFolder(tmp_path)
     saved = record("cola", "push_red", 3, True)
     assert folder.load("cola", "push_red", 3) is None
-    folder.save(saved)
+    folder.save("cola", saved)
     assert folder.load("cola", "push_red", 3) == saved
 
 
@@ -35,7 +37,7 @@ def test_a_run_takes_further_models_but_no_other_settings(tmp_path):
 
 def test_rows_count_successes_with_intervals_and_settings():
     records = [record("cola", "push_red", i, i < 3) for i in range(10)]
-    records += [record("random", "push_red", i, False) for i in range(10)]
+    records += [record("random", "push_red", i, False, "none") for i in range(10)]
     records += [record("cola", "open_slide", i, True) for i in range(5)]
     settings = {
         "common": {"seed": 4},
@@ -74,6 +76,30 @@ def test_merge_prints_the_paired_differences(tmp_path, monkeypatch, capsys):
     assert "a - b: +100.0 points" in capsys.readouterr().out
     (paired,) = json.loads(out.read_text())["paired"]
     assert (paired["models"], paired["pairs"]) == (["a", "b"], 3)
+
+
+def test_runs_with_different_planners_merge_into_one_comparison(tmp_path):
+    for planner in ("cem", "mppi"):
+        settings = {"common": {"seed": 0}, "models": {"a": {"planner": planner}}}
+        records = [record("a", "push_red", pair, planner == "cem", planner) for pair in range(3)]
+        (tmp_path / f"{planner}.json").write_text(results_json(make_rows(records, settings)))
+    rows = merge_results([tmp_path / "cem.json", tmp_path / "mppi.json"])
+    assert [(row["planner"], row["successes"]) for row in rows] == [("cem", 3), ("mppi", 0)]
+    (told,) = comparisons(rows)
+    assert told.startswith("a/cem - a/mppi: +100.0 points")
+
+
+def test_results_of_before_planners_were_compared_are_read_as_ever():
+    published = Path(__file__).parents[2] / "docs" / "results" / "vp2_robodesk.json"
+    rows = merge_results([published])
+    told = json.loads(published.read_text())
+    assert [row["models"] for row in paired_differences(rows)] == [
+        each["models"] for each in told["paired"]
+    ]
+    for now, before in zip(paired_differences(rows), told["paired"], strict=True):
+        assert now.items() >= before.items()
+    for now, before in zip(overall(rows), told["overall"], strict=True):
+        assert now.items() >= before.items()
 
 
 def test_results_of_runs_merge_unless_they_contradict(tmp_path):
@@ -141,7 +167,7 @@ def test_rules_reject_nonsense():
 )
 def test_a_damaged_record_is_told_and_left_out(tmp_path, damage):
     folder = RunFolder(tmp_path)
-    folder.save(record("cola", "push_red", 0, True))
+    folder.save("cola", record("cola", "push_red", 0, True))
     path = folder.episode("cola", "push_red", 0)
     if isinstance(damage, bytes):
         path.write_bytes(damage)
@@ -151,7 +177,7 @@ def test_a_damaged_record_is_told_and_left_out(tmp_path, damage):
         path.write_text(damage)
     with pytest.warns(UserWarning, match="000.json is damaged .* is played again"):
         assert folder.load("cola", "push_red", 0) is None
-    folder.save(record("cola", "push_red", 0, True))
+    folder.save("cola", record("cola", "push_red", 0, True))
     assert folder.load("cola", "push_red", 0) == record("cola", "push_red", 0, True)
 
 
