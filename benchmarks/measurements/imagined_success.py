@@ -49,7 +49,7 @@ class Clip:
 def clips_of(
     dataset: JoinedDataset, tasks: Sequence[str], at_most: int
 ) -> dict[str, dict[str, list[Clip]]]:
-    """ "solved" and "failed" clips of every task, of its first ``at_most`` episodes of each kind."""
+    """Clips "solved" and "failed" of every task, of its first ``at_most`` episodes of each."""
     columns = dict(zip(tasks, find_tasks(dataset, tuple(tasks)), strict=True))
     found: dict[str, dict[str, list[Clip]]] = {t: {"solved": [], "failed": []} for t in tasks}
     for index in progress_bar(range(dataset.num_episodes), "reading", unit="episode"):
