@@ -6,8 +6,8 @@ it knows its own frames again: they are encoded anew and compared with the laten
 decoded from.
 
 Either comparison is in dB, and a straight line makes of it the PSNR that the imagined frame
-probably has to the real one. The lines are fitted by `python -m benchmarks.measurements.trust`,
-whose results are docs/results/trust.json.
+probably has to the real one. The lines were fitted by benchmarks/measurements/trust.py of commit
+334672c, whose results are docs/results/trust.json.
 """
 
 from __future__ import annotations
