@@ -1,5 +1,5 @@
 """Worker processes do not outlive the one that started them and may be killed; forks of a process
-that has loaded torch compute on one thread."""
+that has loaded torch compute on one thread. Torch's settings for a whole process stand here."""
 
 from __future__ import annotations
 
@@ -59,3 +59,10 @@ def compute_alone_in_a_fork() -> None:
         import torch
 
         torch.set_num_threads(1)
+
+
+def allow_compiled_graphs(count: int) -> None:
+    """Lets torch.compile keep at least so many graphs of a function, one for each kind of input."""
+    import torch._dynamo
+
+    torch._dynamo.config.recompile_limit = max(count, torch._dynamo.config.recompile_limit)

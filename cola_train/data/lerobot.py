@@ -283,10 +283,6 @@ class LeRobotDataset:
         """The file that holds the frames of an episode."""
         return self._videos[index] or self._data[index]
 
-    def load_frames(self) -> Frames:
-        """The frames of all episodes, uint8 RGB (frames of all episodes, H, W, 3)."""
-        return np.concatenate([self.frames(index) for index in range(self.num_episodes)])
-
     def _start(self, index: int) -> float:
         """The second of its video at which an episode begins."""
         return float(self.episodes[index][f"videos/{self.image}/from_timestamp"])
