@@ -55,7 +55,7 @@ from cola_train.data.lerobot_files import (
     read_info,
     read_tasks,
 )
-from cola_train.data.video import SLACK, VideoClock, decode_image, read_clips, video_clock
+from cola_train.data.video import SLACK, VideoClock, decode_image, read_clip, video_clock
 
 FIELD = re.compile(r"\{\w+(:\d{1,2}d?)?\}")
 """In a path of info.json: a name or number, filled up with zeros."""
@@ -266,7 +266,7 @@ class LeRobotDataset:
         self.check(index)
         if (video := self._videos[index]) is not None:
             first = self._start(index) + start / self.fps
-            return read_clips(video, [(first, stop - start)], self.fps)[0]
+            return read_clip(video, first, stop - start, self.fps)
         images = self._rows(index, self.image)[self.image][start:stop]
         try:
             return np.stack([decode_image(image["bytes"]) for image in images])
