@@ -33,7 +33,7 @@ from benchmarks.vp2_protocol.planning import (
 )
 from benchmarks.vp2_protocol.records import fingerprint
 from cola_env.errors import ColaWorldError
-from cola_env.files import write_atomically
+from cola_env.files import write_arrays
 from cola_env.goals.goal_set import GoalPair, GoalSet
 from cola_env.goals.loading import goals_files, load_goals
 from cola_env.models.loading import pick_device
@@ -161,11 +161,7 @@ class CandidatePlans:
     successes: NDArray[np.bool_]
 
     def save(self, path: Path) -> None:
-        def write(target: Path) -> None:
-            with target.open("wb") as file:
-                np.savez(file, **vars(self))
-
-        write_atomically(path, write)
+        write_arrays(path, compress=False, **vars(self))
 
     @classmethod
     def load(cls, path: Path) -> CandidatePlans:

@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 from benchmarks.harness import plain
 from benchmarks.training_runs import Job, composed, finish, finished, history, opened
 from cola_env.errors import ColaWorldError
-from cola_env.files import write_text
+from cola_env.files import write_json, write_text
 from cola_env.models.loading import load_model
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.command import command, quoted, written
@@ -103,7 +103,7 @@ def train_and_roll_out(job: Job, out: Path, horizon: int = HORIZON) -> None:
         finish(job, out)
     finally:
         seconds = before + time.process_time() - begun
-        write_text(spent, json.dumps(seconds))
+        write_json(spent, seconds)
     config = composed(job, out)
     model = load_model(job.folder(out) / config.order[-1], "cpu")
     data = opened(plain(config.data), LoadingConfig(**config.loading))
@@ -112,7 +112,7 @@ def train_and_roll_out(job: Job, out: Path, horizon: int = HORIZON) -> None:
     best = psnr.get("adapter", psnr["own"])
     measured = {f"step_{i}": best[i - 1] for i in (1, 5, horizon)}
     speed = {"frames_per_second": frames_per_second(model), "core_hours": seconds / 3600}
-    write_text(file, json.dumps(measured | speed, indent=1) + "\n")
+    write_json(file, measured | speed)
 
 
 def frames_per_second(model: ColaWorldModel, repeats: int = 3) -> float:
@@ -155,7 +155,7 @@ def main(config: DictConfig) -> None:
 def write_results(jobs: Sequence[Job], out: Path) -> list[dict[str, Any]]:
     """Write what the finished runs have reached; returns it."""
     rows = [measures(each, out) for each in jobs if finished(each, out)]
-    write_text(out / "recipes.json", json.dumps(rows, indent=1) + "\n")
+    write_json(out / "recipes.json", rows)
     write_text(out / "recipes.md", table(rows))
     return rows
 

@@ -95,12 +95,6 @@ def name_teachers(phases: list[Phase], cfg: DictConfig) -> None:
         before = str(Path(cfg.out) / phase.name)
 
 
-def open_data(cfg: DictConfig) -> DataSources:
-    """What ``cfg.data`` names. Raises ColaWorldError when it cannot be read."""
-    data: Any = OmegaConf.to_container(cfg.data) if OmegaConf.is_config(cfg.data) else cfg.data
-    return DataSources(data, LoadingConfig(**cfg.loading))
-
-
 def split_data(
     cfg: DictConfig, sources: DataSources, size: int
 ) -> tuple[TrainingData, TrainingData]:
@@ -127,7 +121,7 @@ def stored_recipe(cfg: DictConfig) -> dict[str, Any]:
 def train(cfg: DictConfig, sources: DataSources | None = None) -> None:
     """Run the recipe's phases. Raises ColaWorldError for settings or data that do not fit.
 
-    sources: what ``open_data(cfg)`` returned, to share it between runs.
+    sources: what ``cfg.data`` names, where it is open already.
     """
     cfg = scaled(cfg)
     with cpu_threads(cfg.threads):
@@ -140,7 +134,7 @@ def _train(cfg: DictConfig, sources: DataSources | None) -> None:
     name_teachers(phases, cfg)
     out, recipe = Path(cfg.out), stored_recipe(cfg)
     check_same_run(out, recipe)
-    sources = sources or open_data(cfg)
+    sources = sources or DataSources(cfg.data, LoadingConfig(**cfg.loading))
     require_actions(phases, sources.has_actions)
     if needs := any(phase.needs_actions for phase in phases):
         sources.check_actions()

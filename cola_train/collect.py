@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from cola_env.errors import ColaWorldError
-from cola_env.files import write_atomically
+from cola_env.files import write_arrays, write_json
 from cola_env.processes import deaths_told, end_with_parent
 from cola_env.worlds import find_world
 from cola_train.command import command
@@ -130,7 +130,7 @@ def _splits(config: CollectConfig) -> dict[str, str]:
 
 def _claim(file: Path, content: dict[str, Any]) -> None:
     if not file.exists():
-        write_atomically(file, lambda target: target.write_text(json.dumps(content, indent=1)))
+        write_json(file, content)
         return
     _check_same(file.parent.parent, json.loads(file.read_text()), content)
 
@@ -217,12 +217,7 @@ def save_part(file: Path, episode: dict[str, Any], spec: WorldSpec) -> None:
     """Writes what `record_episode` returned and the simulator that it comes from."""
     about = {"plan": episode["plan"], "spec": asdict(spec)}
     arrays = {name: value for name, value in episode.items() if name != "plan"}
-
-    def write(target: Path) -> None:
-        with target.open("wb") as stream:
-            np.savez_compressed(stream, about=np.array(json.dumps(about)), **arrays)
-
-    write_atomically(file, write)
+    write_arrays(file, about=np.array(json.dumps(about)), **arrays)
 
 
 def load_part(file: Path) -> tuple[Part, dict[str, Any], WorldSpec]:

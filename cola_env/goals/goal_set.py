@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cola_env.errors import ColaWorldError, in_short
-from cola_env.files import write_atomically
+from cola_env.files import write_arrays
 from cola_env.worlds import ROBODESK, find_world
 
 OWN = "own"
@@ -118,7 +118,8 @@ class GoalSet:
     def save(self, path: Path) -> None:
         """Write one compressed npz, atomically."""
         frames = [frame for pair in self.pairs for frame in (pair.initial_frame, pair.goal_frame)]
-        content = dict(
+        write_arrays(
+            path,
             rendering=self.rendering,
             action_repeat=self.action_repeat,
             source=self.source,
@@ -133,12 +134,6 @@ class GoalSet:
             images=_encode(frames),
             image_size=frames[0].shape[0],
         )
-
-        def write(target: Path) -> None:
-            with target.open("wb") as file:
-                np.savez_compressed(file, **content)
-
-        write_atomically(path, write)
 
     @classmethod
     def load(cls, path: Path) -> "GoalSet":
