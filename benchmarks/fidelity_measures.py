@@ -42,6 +42,7 @@ from cola_env.scoring.rewards import ClassifierReward, Reward, is_judged, make_r
 from cola_env.scoring.success_classifier import TaskClassifier
 from cola_env.simulators.pool import SimulatorPool
 from cola_env.worlds import find_world
+from cola_train.classifier import area_under_curve
 from cola_train.console import progress_bar
 from planners import AR1Noise
 
@@ -371,5 +372,4 @@ def _rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
 
 
 def _auc(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
-    higher = scores[positive][:, None] - scores[~positive][None]
-    return float(((higher > 0) + 0.5 * (higher == 0)).mean())
+    return area_under_curve(scores[positive], scores[~positive])

@@ -49,7 +49,7 @@ def make_pair(
     controller = scripts_of(world).make_controller(task, env, np.random.default_rng(seed))
     states, actions, picked = [], [], []
     for _ in range(SCRIPT_STEPS):
-        states.append(world.to_vector(env.snapshot()))
+        states.append(env.to_vector(env.snapshot()))
         actions.append(controller.act())
         picked.append(controller.past_pickup)
         if env.advance(actions[-1]):
@@ -60,7 +60,7 @@ def make_pair(
         return None
 
     start = max(picked.index(True), len(actions) - longest)
-    env.restore(world.to_snapshot(states[start]))
+    env.restore(env.to_snapshot(states[start]))
     initial_frame = env.render()
     successes = [env.advance(action) for action in actions[start:]]
     if successes != [False] * (len(successes) - 1) + [True]:
@@ -69,7 +69,7 @@ def make_pair(
         task=task,
         initial_state=states[start],
         initial_frame=initial_frame,
-        goal_state=world.to_vector(env.snapshot()),
+        goal_state=env.to_vector(env.snapshot()),
         goal_frame=env.render(),
         expert_actions=np.stack(actions[start:]).astype(np.float32),
         start_index=start,

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from benchmarks.harness import plain
+from benchmarks.harness import plain, timed
 from benchmarks.training_runs import Job, composed, finish, finished, history, opened
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_json, write_text
@@ -115,17 +115,14 @@ def train_and_roll_out(job: Job, out: Path, horizon: int = HORIZON) -> None:
     write_json(file, measured | speed)
 
 
-def frames_per_second(model: ColaWorldModel, repeats: int = 3) -> float:
-    """Of CANDIDATES plans of PLAN random actions, the best of ``repeats``."""
+def frames_per_second(model: ColaWorldModel) -> float:
+    """Of CANDIDATES plans of PLAN random actions, the best of three."""
     generator = torch.Generator().manual_seed(0)
     side = model.config.image_size
     frames = torch.randint(0, 256, (1, 1, side, side, 3), generator=generator).to(torch.uint8)
     plans = torch.rand(1, CANDIDATES, PLAN, model.config.action_dim, generator=generator) * 2 - 1
-    state, seconds = model.begin(frames), []
-    for _ in range(repeats):
-        begun = time.perf_counter()
-        model.rollout(state, plans, seed=0)
-        seconds.append(time.perf_counter() - begun)
+    state = model.begin(frames)
+    seconds = [timed(lambda: model.rollout(state, plans, seed=0), model.device) for _ in range(3)]
     return CANDIDATES * PLAN / min(seconds)
 
 

@@ -33,13 +33,13 @@ from cola_train.data.lerobot_files import INFO
 from cola_train.data.lerobot_writer import LeRobotWriter
 from cola_train.recording import (
     EpisodeMixture,
-    RecordingWorld,
+    SimulatedWorld,
     WorldSpec,
     make_world,
     record_episode,
 )
 
-MakeWorld = Callable[[str, str, int], RecordingWorld]
+MakeWorld = Callable[[str, str, int], SimulatedWorld]
 
 PARTS, SETTINGS = "parts", "settings.json"
 
@@ -186,7 +186,7 @@ def _record(
 
 
 def _record_part(
-    world: RecordingWorld, file: Path, mixture: EpisodeMixture, seed: int, number: int
+    world: SimulatedWorld, file: Path, mixture: EpisodeMixture, seed: int, number: int
 ) -> None:
     save_part(file, record_episode(world, mixture, seed, number), world.spec)
 
@@ -201,7 +201,7 @@ def _record_in_worker(make: MakeWorld, world: tuple[str, str, int], *episode: An
 
 
 @lru_cache(maxsize=1)
-def _simulator(make: MakeWorld, env: str, rendering: str, action_repeat: int) -> RecordingWorld:
+def _simulator(make: MakeWorld, env: str, rendering: str, action_repeat: int) -> SimulatedWorld:
     """A worker process makes it once."""
     return make(env, rendering, action_repeat)
 

@@ -26,8 +26,7 @@ FRAME = (64, 64, 3)
 class GoalPair:
     """One planning problem and the scripted solution that proves that it can be solved.
 
-    initial_state, goal_state: simulator state vectors, float64 (D,), see
-        `WorldInfo.to_snapshot`.
+    initial_state, goal_state: float64 (D,), of which the simulator's `to_snapshot` makes snapshots.
     initial_frame, goal_frame: uint8 RGB (64, 64, 3).
     expert_actions: float32 (expert_steps, A); replayed from initial_state they succeed at the
         last step, whose frame is goal_frame.

@@ -313,8 +313,7 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
 
     def clip_context(self, frames: int) -> TemporalContext:
         """The temporal context of a fresh clip."""
-        start = torch.zeros(1, dtype=torch.long, device=self.device)
-        return temporal_context(frames, start, self.window, self.head_dim)
+        return temporal_context(frames, self.window, self.head_dim, self.device)
 
     def noise_shift(self, frames: int) -> float:
         """The factor by which noise levels of clips of ``frames`` latents are shifted."""

@@ -146,9 +146,8 @@ def _check(profile: Profile) -> None:
 def _advance(
     profile: Profile, judge: str, task: str, state: State, actions: NDArray[np.float32]
 ) -> Outcome:
-    world = profile[0]
     env = _environment(profile, task)
-    env.restore(world.to_snapshot(state))
+    env.restore(env.to_snapshot(state))
     frames = []
     success = False
     for action in actions:
@@ -158,11 +157,11 @@ def _advance(
             success = vp2_success(env)
         if success:
             break
-    return Outcome(np.stack(frames), world.to_vector(env.snapshot()), bool(success))
+    return Outcome(np.stack(frames), env.to_vector(env.snapshot()), bool(success))
 
 
 def _roll_out(profile: Profile, task: str, state: State, actions: NDArray[np.float32]) -> Trial:
     env = _environment(profile, task)
-    env.restore(profile[0].to_snapshot(state))
+    env.restore(env.to_snapshot(state))
     rollout = env.rollout(actions)
     return Trial(rollout.frames.numpy(), rollout.rewards.numpy() > 0)

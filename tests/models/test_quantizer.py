@@ -6,13 +6,16 @@ import pytest
 import torch
 
 from cola_env.errors import ColaWorldError
-from cola_env.models.latent_action.bottleneck import GaussianBottleneck
 from cola_env.models.latent_action.codebook_health import (
     code_counts,
     health_of_counts,
     joint_index,
 )
-from cola_env.models.latent_action.quantizer import QuantizerConfig, VectorQuantizer
+from cola_env.models.latent_action.quantizer import (
+    GaussianBottleneck,
+    QuantizerConfig,
+    VectorQuantizer,
+)
 
 
 @pytest.mark.parametrize("shared", [True, False])
