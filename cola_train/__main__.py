@@ -95,21 +95,6 @@ def name_teachers(phases: list[Phase], cfg: DictConfig) -> None:
         before = str(Path(cfg.out) / phase.name)
 
 
-def split_data(
-    cfg: DictConfig, sources: DataSources, size: int
-) -> tuple[TrainingData, TrainingData]:
-    """Training data, as ``cfg`` wants it, and held-out data, in frames of ``size`` pixels."""
-    data = sources.split("train", size)
-    if cfg.max_episodes:
-        data = data.first(cfg.max_episodes)
-    return data, sources.split("test", size)
-
-
-def trainer_config(cfg: DictConfig) -> TrainerConfig:
-    collapse = CollapseConfig(**cfg.trainer.collapse)
-    return TrainerConfig(**{**cfg.trainer, "collapse": collapse})
-
-
 def stored_recipe(cfg: DictConfig) -> dict[str, Any]:
     """What a training notes of its settings: those of the phases in its order, all resolved."""
     saved = cfg.copy()
@@ -140,11 +125,13 @@ def _train(cfg: DictConfig, sources: DataSources | None) -> None:
         sources.check_actions()
     action_dim = sources.action_dim if needs else None
     model = build_model(cfg, sources.rendering, action_dim, sources.fps)
-    data, held_out = split_data(cfg, sources, model.config.image_size)
+    data, held_out = (sources.split(name, model.config.image_size) for name in ("train", "test"))
+    if cfg.max_episodes:
+        data = data.first(cfg.max_episodes)
     out.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(
-        model, phases, data, held_out, out, cfg.seed, trainer_config(cfg), pick_device(cfg.device)
-    )
+    config = TrainerConfig(**{**cfg.trainer, "collapse": CollapseConfig(**cfg.trainer.collapse)})
+    device = pick_device(cfg.device)
+    trainer = Trainer(model, phases, data, held_out, out, cfg.seed, config, device)
     if trainer.accelerator.is_main_process:
         write_atomically(out / RECIPE, lambda target: OmegaConf.save(recipe, target))
         print(plan(phases, data, held_out, out))

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cola_env.worlds import WorldInfo, find_world
-from cola_train.controllers import Policy, scripts_of
+from cola_train.controllers import scripts_of
 from cola_train.controllers.planned import Planned
-from cola_train.controllers.policies import SmoothRandom
+from cola_train.controllers.policies import Policy, SmoothRandom
 
 PLAY, RANDOM, UNSTEERED = "play", "random", "unsteered"
 PLANNED = "planned:"

@@ -85,7 +85,7 @@ class RecordedEpisode:
 class LeRobotDataset:
     """A dataset folder in the LeRobot layout v3, v2.1 or v2.0, read lazily.
 
-    `camera` is the one to read (see `choose_camera`). Without actions, those of an episode are None.
+    `camera` is the one to read, see `choose_camera`. Without actions, those of an episode are None.
     Raises ColaWorldError for a missing folder, another layout, an unknown camera, a damaged file,
     a path that leads out of the folder. Methods that read an episode raise DamagedFile where its
     content is not what the metadata say: see `check`.

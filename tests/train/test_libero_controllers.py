@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 
 from cola_env.worlds import LIBERO
-from cola_train.controllers import SmoothRandom, libero_scripts
+from cola_train.controllers import libero_scripts
 from cola_train.controllers.__main__ import score
 from cola_train.controllers.libero_arm import DOWN, SPEED, Scene, Waypoint, rotation_vector, turned
 from cola_train.controllers.libero_scripts import SCRIPTED_TASKS, Play, make_controller
+from cola_train.controllers.policies import SmoothRandom
 
 
 class StillScene:
