@@ -13,7 +13,6 @@ trained on.
 import argparse
 import multiprocessing
 import os
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -103,30 +102,6 @@ def make_task(
     return GoalSet(rendering, world.action_repeat, tuple(pairs), world=world.name)
 
 
-def make_goals(
-    world: WorldInfo,
-    tasks: Sequence[str],
-    rendering: str,
-    count: int,
-    longest: int,
-    workers: int,
-    first_seed: int = FIRST_SEED,
-) -> GoalSet:
-    """The pairs of several tasks, a process each."""
-    job = partial(
-        make_task,
-        rendering=rendering,
-        count=count,
-        longest=longest,
-        first_seed=first_seed,
-        world=world,
-    )
-    context = multiprocessing.get_context("spawn")
-    with deaths_told(), ProcessPoolExecutor(workers, mp_context=context) as executor:
-        parts = track(executor.map(job, tasks), "goals", total=len(tasks))
-        return merge(list(parts))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--env", default=ROBODESK.name)
@@ -145,17 +120,20 @@ def main() -> None:
 
 
 def make(given: argparse.Namespace) -> None:
+    """The pairs of all tasks, a process each."""
     world = find_world(given.env)
     rendering = given.rendering or world.rendering
-    goals = make_goals(
-        world,
-        given.tasks or world.goal_tasks,
-        rendering,
-        given.pairs,
-        given.longest or world.problem_steps,
-        given.workers,
-        given.first_seed,
+    job = partial(
+        make_task,
+        rendering=rendering,
+        count=given.pairs,
+        longest=given.longest or world.problem_steps,
+        first_seed=given.first_seed,
+        world=world,
     )
+    tasks, context = given.tasks or world.goal_tasks, multiprocessing.get_context("spawn")
+    with deaths_told(), ProcessPoolExecutor(given.workers, mp_context=context) as executor:
+        goals = merge(track(executor.map(job, tasks), "goals", total=len(tasks)))
     out = given.out or world.assets / "goals" / f"{rendering}.npz"
     goals.save(out)
     for task in goals.tasks:

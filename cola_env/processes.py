@@ -4,6 +4,7 @@ that has loaded torch compute on one thread. Torch's settings for a whole proces
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -24,6 +25,20 @@ def end_with_parent() -> None:
     parent = parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def serve() -> None:
+    """Begin as a worker process: leave Ctrl-C to the main process, and end with it, however it
+    ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
+
+
+def give_workers_one_thread() -> None:
+    """Processes that are started from now on draw and compute on one, unless the user has it set
+    otherwise."""
+    for name in ("LP_NUM_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
 
 
 @contextmanager

@@ -7,9 +7,7 @@ command goes on with the missing ones. At the end they become one LeRobot v3 dat
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, replace
@@ -25,7 +23,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_arrays, write_json
-from cola_env.processes import deaths_told, end_with_parent
+from cola_env.processes import deaths_told, give_workers_one_thread, serve
 from cola_env.worlds import find_world
 from cola_train.command import command
 from cola_train.console import GOES_ON, progress_bar
@@ -172,9 +170,7 @@ def _record(
             _record_part(simulator, *episode)
             yield
         return
-    pool = ProcessPoolExecutor(
-        min(config.workers, len(missing)), get_context("spawn"), _start_worker
-    )
+    pool = ProcessPoolExecutor(min(config.workers, len(missing)), get_context("spawn"), serve)
     try:
         with deaths_told():
             jobs = [pool.submit(_record_in_worker, make, world, *episode) for episode in episodes]
@@ -189,11 +185,6 @@ def _record_part(
     world: SimulatedWorld, file: Path, mixture: EpisodeMixture, seed: int, number: int
 ) -> None:
     save_part(file, record_episode(world, mixture, seed, number), world.spec)
-
-
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_parent()
 
 
 def _record_in_worker(make: MakeWorld, world: tuple[str, str, int], *episode: Any) -> None:
@@ -287,8 +278,7 @@ def _columns(part: Part) -> Part:
 
 @command("collect", GOES_ON)
 def main(config: DictConfig) -> None:
-    for name, value in {"LP_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}.items():
-        os.environ.setdefault(name, value)
+    give_workers_one_thread()
     settings = OmegaConf.to_object(config)
     assert isinstance(settings, CollectConfig)
     print(f"The dataset is in {collect(settings)}.")

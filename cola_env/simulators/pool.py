@@ -5,8 +5,6 @@ process runs which step, and a batch of episodes or of an oracle's candidates sp
 """
 
 import multiprocessing
-import os
-import signal
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cola_env.errors import ColaWorldError
-from cola_env.processes import WORKER_ENDED, end_with_parent
+from cola_env.processes import WORKER_ENDED, give_workers_one_thread, serve
 from cola_env.simulators.robodesk.env import RoboDeskEnv
 from cola_env.simulators.robodesk.vp2_state import vp2_success
 from cola_env.simulators.simulator_env import SimulatorEnv
@@ -26,8 +24,6 @@ Frames = NDArray[np.uint8]
 
 Profile = tuple[WorldInfo, str, int]
 """World, rendering profile and action repeat."""
-
-ONE_THREAD = {"LP_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
 @dataclass(frozen=True)
@@ -73,8 +69,7 @@ class SimulatorPool:
         self.workers = workers
         self.judge = judge
         self.profile = (find_world(world), rendering, action_repeat)
-        for name, value in ONE_THREAD.items():
-            os.environ.setdefault(name, value)
+        give_workers_one_thread()
         context = multiprocessing.get_context("spawn")
         self._executor = ProcessPoolExecutor(
             workers, mp_context=context, initializer=_serve, initargs=(tasks,)
@@ -121,11 +116,9 @@ _kept = 1
 
 
 def _serve(kept: int) -> None:
-    """Leave Ctrl-C to the main process, and end with it, however it ends."""
     global _kept
     _kept = kept
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_parent()
+    serve()
 
 
 def _environment(profile: Profile, task: str) -> SimulatorEnv:
