@@ -39,10 +39,16 @@ def check_data(phase: Phase, data: TrainingData) -> None:
 
 def check_clips(phases: Sequence[Phase], model: ColaWorldModel) -> None:
     """Raises ColaWorldError when the world model would dream over more latents than a clip has, or
-    over others than those by whose number its noise levels are shifted in training."""
+    over others than those by whose number its noise levels are shifted in training; or does not see
+    the frames that it should see its own of."""
     for phase in phases:
         if not isinstance(phase, FlowMatching):
             continue
+        if phase.own_frames and not model.residual:
+            raise ColaWorldError(
+                f"phases.{phase.name}.own_frames={phase.own_frames} has no use: this model does "
+                "not see the frame before (model.stdit_config.residual=false); give 0."
+            )
         latents = (phase.clip - 1) // model.frames_per_latent + 1
         if latents < model.window or (model.config.timestep_shift and latents != model.window):
             frames = (model.window - 1) * model.frames_per_latent + 1

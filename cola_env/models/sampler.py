@@ -140,6 +140,17 @@ class NoisedClip:
         previous = torch.cat([clean[:, :1], clean[:, :-1]], dim=1)
         return cls(add_noise(clean, noise, t), t, torch.cat([first, actions], dim=1), previous)
 
+    @torch.no_grad()
+    def behind_predictions(self, model: Denoiser, chosen: Tensor) -> Self:
+        """The same, but that ``previous`` of the ``chosen`` frames (B, T) is what the model
+        predicts of the frame before, in one step from its noise level, unless that was clean."""
+        length = self.t[..., None, None, None]
+        predicted = self.latents + length * self.velocity(model)
+        before = torch.cat([self.previous[:, :1], predicted[:, :-1]], dim=1)
+        return replace(
+            self, previous=torch.where(chosen[..., None, None, None], before, self.previous)
+        )
+
     def velocity(self, model: Denoiser, guidance_scale: float = 1.0) -> Tensor:
         """Guided velocity (B, T, C, h, w); the unconditional one knows no actions of the noised
         frames."""

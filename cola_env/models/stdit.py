@@ -11,6 +11,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from cola_env.errors import ColaWorldError
+from cola_env.models.convolution import ResidualBlock
 from cola_env.models.transformer import (
     Attention,
     Checkpointed,
@@ -28,6 +29,8 @@ class STDiTConfig:
     ``residual``: it sees the clean latent of the frame before as further input channels and
     predicts the change from it (our mini model); otherwise it predicts the velocity from the noised
     frames alone, as Open-Sora and the paper do.
+    ``conv_channels``: of convolutions at the resolution of the latents, before they are cut into
+    patches and after, past which the first go on to the second (our mini model); 0: there are none.
     ``temporal_every``: a temporal block after every so many spatial ones (Open-Sora: every one).
     ``pred_sigma``: the output has as many channels again, which nothing uses (Open-Sora).
     ``fps``: frames per second of the clips, embedded beside the noise level; None: not embedded.
@@ -45,6 +48,7 @@ class STDiTConfig:
     mlp_ratio: float = 4.0
     window: int = 8
     residual: bool = True
+    conv_channels: int = 0
     pred_sigma: bool = False
     fps: float | None = None
     position_scale: float | None = None
@@ -55,6 +59,10 @@ class STDiTConfig:
                 f"stdit_config.temporal_every={self.temporal_every} leaves no temporal block in a "
                 f"network of depth={self.depth}: choose 1 to {self.depth}."
             )
+
+    @property
+    def seen_channels(self) -> int:
+        return self.in_channels * (2 if self.residual else 1)
 
     @property
     def out_channels(self) -> int:
@@ -124,9 +132,9 @@ class STDiTBlock(nn.Module):
 class FinalLayer(nn.Module):
     def __init__(self, config: STDiTConfig) -> None:
         super().__init__()
-        dim = config.hidden_size
+        dim, channels = config.hidden_size, config.conv_channels or config.out_channels
         self.norm_final = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
-        self.linear = nn.Linear(dim, config.patch_size**2 * config.out_channels)
+        self.linear = nn.Linear(dim, config.patch_size**2 * channels)
         self.scale_shift_table = nn.Parameter(torch.randn(2, dim) / dim**0.5)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
@@ -147,6 +155,40 @@ def position_table(config: STDiTConfig, height: int, width: int) -> Tensor:
     return get_2d_sincos_pos_embed(config.hidden_size, grid, output_type="pt", **extent).float()
 
 
+class LatentConvolutions(nn.Module):
+    """Convolutions around the Transformer: what is local is predicted at the resolution of the
+    latents, and its tokens are of features in place of latents."""
+
+    def __init__(self, config: STDiTConfig) -> None:
+        super().__init__()
+        channels = config.conv_channels
+        self.before = nn.Sequential(
+            nn.Conv2d(config.seen_channels, channels, 3, padding=1), ResidualBlock(channels)
+        )
+        self.after = nn.Sequential(
+            ResidualBlock(channels),
+            nn.GroupNorm(8, channels),
+            nn.SiLU(),
+            nn.Conv2d(channels, config.out_channels, 3, padding=1),
+        )
+        nn.init.zeros_(self.after[-1].weight)
+        nn.init.zeros_(self.after[-1].bias)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def features(self, latents: Tensor) -> Tensor:
+        """latents (B, T, seen_channels, H, W) -> features (B, T, conv_channels, H, W)."""
+        return self._frame_by_frame(self.before, latents)
+
+    def output(self, features: Tensor, change: Tensor) -> Tensor:
+        """``features`` and what the Transformer makes of them -> (B, T, out_channels, H, W)."""
+        return self._frame_by_frame(self.after, features + change)
+
+    def _frame_by_frame(self, layers: nn.Module, x: Tensor) -> Tensor:
+        images = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        out: Tensor = layers(images.to(self.before[0].weight.dtype))
+        return out.unflatten(0, x.shape[:2])
+
+
 class STDiT(Checkpointed):
     """Alternating spatial and causal temporal blocks over the patches of latent frames.
 
@@ -158,7 +200,9 @@ class STDiT(Checkpointed):
         super().__init__()
         self.config = config
         dim, grid = config.hidden_size, config.input_size // config.patch_size
-        channels = config.in_channels * (2 if config.residual else 1)
+        channels = config.conv_channels or config.seen_channels
+        if config.conv_channels:
+            self.convolutions = LatentConvolutions(config)
         self.x_embedder = nn.Linear(channels * config.patch_size**2, dim)
         self.t_embedder = TimestepEmbedder(dim)
         if config.fps is not None:
@@ -170,8 +214,9 @@ class STDiT(Checkpointed):
         self.final_layer = FinalLayer(config)
         self.pos_embed: Tensor
         self.register_buffer("pos_embed", position_table(config, grid, grid), persistent=False)
-        nn.init.zeros_(self.final_layer.linear.weight)
-        nn.init.zeros_(self.final_layer.linear.bias)
+        if not config.conv_channels:
+            nn.init.zeros_(self.final_layer.linear.weight)
+            nn.init.zeros_(self.final_layer.linear.bias)
 
     def forward(
         self,
@@ -203,6 +248,8 @@ class STDiT(Checkpointed):
         if self.config.residual:
             assert previous is not None
             x = torch.cat([x, previous], dim=2)
+        if self.config.conv_channels:
+            x = features = self.convolutions.features(x)
         p = self.config.patch_size
         h, w = x.shape[-2] // p, x.shape[-1] // p
         tokens = rearrange(x, "b t c (h p) (w q) -> b t (h w) (c p q)", p=p, q=p)
@@ -228,6 +275,8 @@ class STDiT(Checkpointed):
                 kept.append(cache)
         out = self.final_layer(tokens, t_embedding)
         out = rearrange(out, "b t (h w) (p q c) -> b t c (h p) (w q)", h=h, p=p, q=p)
+        if self.config.conv_channels:
+            out = self.convolutions.output(features, out)
         return out, kept
 
     def _positions(self, height: int, width: int) -> Tensor:

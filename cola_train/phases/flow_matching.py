@@ -40,6 +40,9 @@ class FlowMatching(LatentActionPhase):
             one. What dreams begin behind is short, and clean frames teach nothing.
         action_dropout: share of the actions that are masked to zero.
         motion_weight: how much more moving latents weigh in the loss.
+        own_frames: share of the noised frames that are predicted behind the model's own prediction
+            of the frame before in place of the true one, as in dreams; for models that see clean
+            frames (``residual``).
     """
 
     actions: str = "none"
@@ -50,12 +53,13 @@ class FlowMatching(LatentActionPhase):
     max_context: int | None = None
     action_dropout: float = 0.1
     motion_weight: float = 2.0
+    own_frames: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, known in (("actions", ACTIONS), ("levels", LEVELS)):
             self.check(name, getattr(self, name) in known, " or ".join(known))
-        self.check_shares("adapter_share", "pure_noise", "action_dropout")
+        self.check_shares("adapter_share", "pure_noise", "action_dropout", "own_frames")
         weight = self.motion_weight
         self.check("motion_weight", 0 <= weight < math.inf, "a number of at least 0")
         context = self.max_context
@@ -112,6 +116,9 @@ class FlowMatching(LatentActionPhase):
         noise = torch.randn(latents.shape, generator=step.generator).to(latents)
         clip = NoisedClip.of(latents, noise, t, vectors)
         moved = (latents - clip.previous).square().mean(2)
+        if self.own_frames:
+            shown = torch.rand(t.shape, generator=step.generator).to(t) < self.own_frames
+            clip = clip.behind_predictions(model, shown)
         target = self.target(model, clip, latents - noise, step.prepared)
         error = (clip.velocity(model) - target).square().mean(2)
         if model.residual:

@@ -16,6 +16,7 @@ from cola_env.models.sampler import (
     shift_levels,
     velocity_to_clean,
 )
+from tests.models.small import small_model
 
 
 def test_the_true_velocity_leads_back_to_the_data() -> None:
@@ -100,3 +101,24 @@ def test_sampling_leads_the_noised_frames_to_the_data_and_leaves_the_clean_ones(
     torch.testing.assert_close(found, clean, rtol=1e-5, atol=1e-5)
     assert torch.equal(found[~noised], clean[~noised])
     assert len(levels) == 5 and all((level > 0).equal(noised) for level in levels)
+
+
+def test_training_clips_stand_behind_the_models_own_frames_where_asked() -> None:
+    model, generator = small_model(conditioning="direct"), torch.Generator().manual_seed(0)
+    latents, noise = (torch.randn(3, 5, 16, 8, 8, generator=generator) for _ in range(2))
+    actions = torch.randn(3, 4, 64, generator=generator)
+    t = torch.ones(3, 5)
+    t[:, :2] = 0
+    true = NoisedClip.of(latents, noise, t, actions)
+    chosen = torch.tensor([[True] * 5, [False] * 5, [False, False, False, False, True]])
+    clip = true.behind_predictions(model, chosen)
+    end = torch.zeros_like(t)
+    with torch.no_grad():
+        predicted = true.latents + t[..., None, None, None] * true.mean_velocity(model, end, 1)
+    torch.testing.assert_close(clip.previous[0, 3:], predicted[0, 2:4])
+    assert (clip.previous[0, 3:] - true.previous[0, 3:]).abs().mean() > 0.1
+    torch.testing.assert_close(clip.previous[0, :3], true.previous[0, :3])  # behind clean frames
+    assert torch.equal(clip.previous[1], true.previous[1])
+    assert torch.equal(clip.previous[2, :4], true.previous[2, :4])
+    torch.testing.assert_close(clip.previous[2, 4], predicted[2, 3])
+    assert not clip.previous.requires_grad

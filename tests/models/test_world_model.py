@@ -11,8 +11,13 @@ from tests.models.small import SMALL, small_model
 
 
 @pytest.fixture(
-    params=[{"residual": True}, {"residual": False}, {"temporal_every": 2, "depth": 3}],
-    ids=["residual", "velocity", "fewer_temporal_blocks"],
+    params=[
+        {"residual": True},
+        {"residual": False},
+        {"temporal_every": 2, "depth": 3},
+        {"conv_channels": 16},
+    ],
+    ids=["residual", "velocity", "fewer_temporal_blocks", "convolutions"],
 )
 def model(request: pytest.FixtureRequest) -> ColaWorldModel:
     return small_model(stdit_config=SMALL["stdit_config"] | request.param)

@@ -49,7 +49,7 @@ def phases() -> list[Phase]:
             continuous_steps=2, fit_codes=True, restart_steps=2, restart_every=1, **flow,
         ),
         FlowMatching("end_to_end", 3, ["stdit", "conditioner", "idm", "quantizer"],
-                     actions="latent", crop_scale=0.5, **flow),
+                     actions="latent", crop_scale=0.5, own_frames=0.5, **flow),
         Adaptation("adapter", 2, ["adapter"], **flow),
         FlowMatching("finetune", 2, ["stdit"], actions="latent", adapter_share=0.5,
                      **flow),

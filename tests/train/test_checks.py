@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from cola_env.errors import ColaWorldError
+from cola_env.models.world_model import ColaWorldModel
 from cola_train.phases import Adaptation, FlowMatching, ForwardDynamics, Phase
 from cola_train.trainer import Trainer, TrainerConfig
-from tests.train.small import moving_square, phases, small_model
+from tests.train.small import SMALL, moving_square, phases, small_model
 
 LATENT = ["idm", "quantizer", "conditioner"]
 
@@ -54,3 +55,12 @@ def test_a_component_that_is_not_there_is_told_at_once(
     phase.batch_size = phase.clip = 4
     first = FlowMatching("first", 1, ["stdit"], batch_size=4, clip=4)
     refused([first, phase], told, tmp_path, **model)
+
+
+def test_own_frames_are_for_models_that_see_the_frame_before(tmp_path: Path) -> None:
+    phase = FlowMatching("last", 1, ["stdit"], batch_size=4, clip=4, own_frames=0.5)
+    network = SMALL["stdit_config"] | {"residual": False}
+    model = ColaWorldModel(**SMALL | {"stdit_config": network})
+    told = r"phases.last.own_frames=0.5 has no use: .*residual=false"
+    with pytest.raises(ColaWorldError, match=told):
+        Trainer(model, [phase], moving_square(4), moving_square(4), tmp_path, seed=0)

@@ -7,29 +7,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from cola_env.models.convolution import ResidualBlock
+
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
-    """A frame (3, S, S) becomes a latent (latent_channels, S / 8, S / 8)."""
+    """A frame (3, S, S) becomes a latent (latent_channels, S / 8, S / 8).
+
+    ``channels``: of the features at S / 2, S / 4 and S / 8. ``decoder_blocks``: residual blocks of
+    the decoder at S / 8, where they cost least.
+    """
 
     latent_channels: int = 16
     channels: tuple[int, int, int] = (32, 64, 96)
-
-
-class ResidualBlock(nn.Module):
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.GroupNorm(8, channels),
-            nn.SiLU(),
-            nn.Conv2d(channels, channels, 3, padding=1),
-            nn.GroupNorm(8, channels),
-            nn.SiLU(),
-            nn.Conv2d(channels, channels, 3, padding=1),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.layers(x)
+    decoder_blocks: int = 2
 
 
 class Autoencoder(nn.Module):
@@ -55,8 +46,7 @@ class Autoencoder(nn.Module):
         )
         self.decoder = nn.Sequential(
             nn.Conv2d(latent, high, 3, padding=1),
-            ResidualBlock(high),
-            ResidualBlock(high),
+            *(ResidualBlock(high) for _ in range(config.decoder_blocks)),
             nn.Conv2d(high, 4 * mid, 1),
             nn.PixelShuffle(2),
             ResidualBlock(mid),
