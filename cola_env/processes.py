@@ -14,6 +14,9 @@ from multiprocessing import connection, parent_process
 
 from cola_env.errors import ColaWorldError
 
+ONE_THREAD = {"LP_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+"""With this in their environment, workers draw and compute on one thread each."""
+
 WORKER_ENDED = (
     "A worker process ended (out of memory, killed, or the simulator failed to start, see above). "
     "What was finished is kept: give the command again, with fewer workers= if memory is short."
@@ -32,13 +35,6 @@ def serve() -> None:
     ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
-
-
-def give_workers_one_thread() -> None:
-    """Processes that are started from now on draw and compute on one, unless the user has it set
-    otherwise."""
-    for name in ("LP_NUM_THREADS", "OMP_NUM_THREADS"):
-        os.environ.setdefault(name, "1")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ command goes on with the missing ones. At the end they become one LeRobot v3 dat
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -23,7 +24,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_arrays, write_json
-from cola_env.processes import deaths_told, give_workers_one_thread, serve
+from cola_env.processes import ONE_THREAD, deaths_told, serve
 from cola_env.worlds import find_world
 from cola_train.command import command
 from cola_train.console import GOES_ON, progress_bar
@@ -278,7 +279,7 @@ def _columns(part: Part) -> Part:
 
 @command("collect", GOES_ON)
 def main(config: DictConfig) -> None:
-    give_workers_one_thread()
+    os.environ.update(ONE_THREAD | os.environ)  # what the user has set stays
     settings = OmegaConf.to_object(config)
     assert isinstance(settings, CollectConfig)
     print(f"The dataset is in {collect(settings)}.")

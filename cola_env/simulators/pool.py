@@ -5,6 +5,7 @@ process runs which step, and a batch of episodes or of an oracle's candidates sp
 """
 
 import multiprocessing
+import os
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cola_env.errors import ColaWorldError
-from cola_env.processes import WORKER_ENDED, give_workers_one_thread, serve
+from cola_env.processes import ONE_THREAD, WORKER_ENDED, serve
 from cola_env.simulators.robodesk.env import RoboDeskEnv
 from cola_env.simulators.robodesk.vp2_state import vp2_success
 from cola_env.simulators.simulator_env import SimulatorEnv
@@ -69,7 +70,7 @@ class SimulatorPool:
         self.workers = workers
         self.judge = judge
         self.profile = (find_world(world), rendering, action_repeat)
-        give_workers_one_thread()
+        os.environ.update(ONE_THREAD | os.environ)  # what the user has set stays
         context = multiprocessing.get_context("spawn")
         self._executor = ProcessPoolExecutor(
             workers, mp_context=context, initializer=_serve, initargs=(tasks,)
