@@ -17,11 +17,11 @@ from cola_train.classifier import (
 )
 from cola_train.data.labelled_frames import (
     IMAGINED_STEPS,
+    JoinedDataset,
     LabelledFrames,
     augment,
     imagine_frames,
     label,
-    open_dataset,
 )
 from cola_train.data.lerobot import LeRobotDataset
 from tests.env.labelled import write_dataset
@@ -162,7 +162,7 @@ class Clock:
 
 
 def test_imagined_frames_have_the_labels_of_what_truly_happened(dataset):
-    joined = open_dataset(str(dataset))
+    joined = JoinedDataset(str(dataset))
     episodes = np.array([3, 11, 12])
     made = imagine_frames(Clock(), joined, episodes, VP2_TASKS, 0.5, seed=0)
     assert made.frames.shape == (9 * IMAGINED_STEPS, 64, 64, 3) and made.frames.dtype == torch.uint8
