@@ -9,7 +9,7 @@ and numpy only; `planners.adapters` joins them with other libraries.
 
 from planners.cem import CEM, ICEM
 from planners.chain import Chain
-from planners.cost import Cost, Screened
+from planners.cost import Cost, Proposed, Screened
 from planners.gradient import Gradient
 from planners.lbfgs import LBFGS
 from planners.mpc import MPC
@@ -36,6 +36,7 @@ __all__ = [
     "PlanResult",
     "Planner",
     "PredictiveSampling",
+    "Proposed",
     "RandomShooting",
     "SamplingPlanner",
     "Screened",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from planners.noise import ColoredNoise, Noise
@@ -82,7 +83,8 @@ class ICEM(CEM):
     def sample(self, search: Search) -> Tensor:
         shrunk = int(self.num_samples / self.decay**search.index)
         count = last = min(self.num_samples, max(shrunk, 2 * self.num_elites))
-        candidates = self.drawn(search, count)
+        known = self.known(search)[:, :count]
+        candidates = torch.cat([known, self.drawn(search, count)], dim=1)[:, :count]
         elites = search.state.elites if search.index else search.elites
         if elites is not None:
             kept = elites[:, : round(self.keep_fraction * self.num_elites)]

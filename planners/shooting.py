@@ -15,7 +15,8 @@ from planners.sampling import Population, SamplingPlanner, Search
 class RandomShooting(SamplingPlanner):
     """The best of `iterations` x `num_samples` candidates, uniform in the action space.
 
-    `noise` correlates them over time; `std` and the warm start have no effect.
+    `noise` correlates them over time; `std` has no effect, and the warm start is one candidate more
+    of theirs.
     """
 
     iterations: int = 1
@@ -50,10 +51,10 @@ class PredictiveSampling(SamplingPlanner):
     iterations: int = 1
     returns: Literal["mean", "best", "finalist"] = "best"
 
-    def sample(self, search: Search) -> Tensor:
-        candidates = self.drawn(search, self.num_samples)
-        candidates[:, 0] = search.bounds.clamp(search.mean)
-        return candidates
+    def known(self, search: Search) -> Tensor:
+        return search.behind_mean(
+            search.proposals if search.index == 0 else search.proposals[:, :0]
+        )
 
     def update(self, search: Search, population: Population) -> None:
         search.mean = population.elites[:, 0]

@@ -36,6 +36,9 @@ class _VP2Planner(SamplingPlanner):
         """(B, H, A): what the candidates are drawn with."""
         return search.std
 
+    def known(self, search: Search) -> Tensor:
+        return search.proposed
+
     def draw(self, search: Search, count: int) -> Tensor:
         white = search.noise.draw(count, self.std_of(search))
         matrix = ar1_matrix(self.beta, self.horizon, 1 - self.beta).to(white.device)
