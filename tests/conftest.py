@@ -42,6 +42,13 @@ def device(
         yield torch.device(request.param)
 
 
+@pytest.fixture
+def full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models compute in float32 on every device."""
+    for module in ("cola_env.models.precision", "cola_env.envs.dream"):
+        monkeypatch.setattr(f"{module}.fast_dtype", lambda device: None)
+
+
 @pytest.fixture(params=["cpu", GPU])
 def real_device(request: pytest.FixtureRequest) -> torch.device:
     """For what torch itself offers on devices that there are."""

@@ -47,7 +47,8 @@ def rollouts(sizes: Sizes, device: torch.device, budget: Budget, compiled: bool 
 def dreams(sizes: Sizes, device: torch.device, budget: Budget) -> Result:
     """Steps a second of dreams side by side, with the reward "mse"."""
     model = mini_model(sizes, device)
-    rng, envs = np.random.default_rng(0), {}
+    rng = np.random.default_rng(0)
+    envs: dict[int, ColaWorldVectorEnv] = {}
 
     def step(worlds: int) -> None:
         if worlds not in envs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -85,7 +86,7 @@ def candidates(sizes: Sizes, device: torch.device, budget: Budget) -> Result:
         count //= 2
     rows: Result = {"candidates": count, "horizon": sizes.paper_horizon, "sampling_steps": 1}
     for name, together in (("together", True), ("frame_by_frame", False)):
-        seconds = [timed(lambda f=f, t=together: f(count, t), device) for f in (cached, plain)]
+        seconds = [timed(partial(way, count, together), device) for way in (cached, plain)]
         rows[name] = {
             "cached_seconds": seconds[0],
             "plain_seconds": seconds[1],

@@ -24,9 +24,8 @@ def test_rollouts_equal_the_plain_sampler(
     context: int,
     scale: float,
     device: torch.device,
-    monkeypatch: pytest.MonkeyPatch,
+    full_precision: None,
 ) -> None:
-    monkeypatch.setattr("cola_env.models.precision.fast_dtype", lambda device: None)
     stdit = SMALL["stdit_config"] | {"residual": residual, "window": 8}
     model = small_model(stdit_config=stdit, adapter_config={"frame": frame}).to(device)
     generator = torch.Generator().manual_seed(1)
