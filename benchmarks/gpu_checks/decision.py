@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 from functools import partial
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import numpy as np
@@ -77,7 +79,10 @@ def profiled(
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     with profile(activities=activities) as found:
         seconds = timed(partial(agent.decide, problem), device)
-    write_atomically(trace, lambda file: found.export_chrome_trace(str(file)))
+    with NamedTemporaryFile(suffix=".json") as whole:
+        found.export_chrome_trace(whole.name)
+        packed = gzip.compress(Path(whole.name).read_bytes())
+    write_atomically(trace, lambda file: file.write_bytes(packed))
 
     def microseconds(event: Any) -> float:
         return float(event.self_device_time_total if on_gpu else event.self_cpu_time_total)

@@ -83,7 +83,7 @@ def peak(settings: GpuCheckConfig, device: torch.device) -> Result:
 
 def decided(settings: GpuCheckConfig, device: torch.device) -> Result:
     budget = Budget(MARGIN * settings.part_seconds)
-    trace = settings.folder / "decision_trace.json"
+    trace = settings.folder / "decision_trace.json.gz"
     return decision.decisions(settings.sizes, device, budget, trace)
 
 

@@ -72,7 +72,7 @@ def test_every_measurement_runs_on_the_cpu_is_kept_and_not_run_again(
     assert [row["worlds"] for row in found["mini_dreams"]["dreams"]] == list(TINY.worlds)
     assert found["paper_candidates"]["frame_by_frame"]["times_faster"] > 0
     assert found["paper_training"]["batches"][0]["tflop"] > 0
-    assert (tmp_path / "decision_trace.json").stat().st_size > 1000
+    assert (tmp_path / "decision_trace.json.gz").stat().st_size > 1000
     told = gpu_check.report(given)
     assert (tmp_path / "report.md").read_text() == told + "\n"
     assert all(f"| {name} |" in told for name in MEASURED) and "(aim 20000: not" in told
@@ -139,6 +139,7 @@ def test_unknown_parts_and_times_are_refused(tmp_path: Path) -> None:
         settings(tmp_path, part_seconds=0)
 
 
+@pytest.mark.usefixtures("full_precision")
 @pytest.mark.parametrize("together", [True, False])
 def test_candidates_without_a_cache_are_those_with_one(together: bool) -> None:
     model = random_model(TINY.paper, CPU)
@@ -155,7 +156,7 @@ def test_candidates_without_a_cache_are_those_with_one(together: bool) -> None:
         decoded=False,
     )[0]
     assert (found[0] - found[1]).abs().max() > 1e-3
-    torch.testing.assert_close(found, expected, rtol=0, atol=0.05)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-3)
 
 
 def test_measuring_ends_when_memory_or_time_does() -> None:
