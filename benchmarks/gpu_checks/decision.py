@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium.spaces import Box
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.gpu_checks.mini import frames
@@ -87,7 +88,9 @@ def profiled(
     def microseconds(event: Any) -> float:
         return float(event.self_device_time_total if on_gpu else event.self_cpu_time_total)
 
-    events = sorted(found.key_averages(), key=microseconds, reverse=True)
+    kind = DeviceType.CUDA if on_gpu else DeviceType.CPU
+    events = [event for event in found.key_averages() if event.device_type == kind]
+    events.sort(key=microseconds, reverse=True)
     longest = [
         {"name": event.key[:120], "calls": event.count, "ms": microseconds(event) / 1e3}
         for event in events[:SHOWN]

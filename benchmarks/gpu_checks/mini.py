@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.gpu_checks.sizes import Sizes, mini_model
+from benchmarks.gpu_checks.sizes import Sizes, mini_model, one_shape
 from benchmarks.model_steps import Budget, each_measured, training_step
 from cola_env import ColaWorldVectorEnv
 from cola_env.models.world_model import ColaWorldModel
@@ -19,6 +19,7 @@ def rollouts(sizes: Sizes, device: torch.device, budget: Budget, compiled: bool 
     """Imagined frames a second over candidates and sampling steps, decoded."""
     model = mini_model(sizes, device)
     if compiled:
+        sizes = one_shape(sizes)
         model.compile_repeated_blocks()
     state = model.begin(frames(model, 1, 2))
     shape = sizes.horizon, model.config.action_dim
@@ -74,6 +75,7 @@ def training(sizes: Sizes, device: torch.device, budget: Budget, compiled: bool 
     """End-to-end training steps a second, on clips as long as the model's window."""
     model = mini_model(sizes, device)
     if compiled:
+        sizes = one_shape(sizes)
         model.compile_repeated_blocks()
     step = training_step(model, model.window, recompute=False)
     found = each_measured(sizes.clips, step, device, budget)

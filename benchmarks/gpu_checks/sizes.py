@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import nn
 
 from cola_env.models.loading import load_model
 from cola_env.models.sizes import PAPER
@@ -102,6 +103,16 @@ TINY = Sizes(
 )
 
 
+def one_shape(sizes: Sizes) -> Sizes:
+    """With one rollout and one batch of the mini model, as every other shape is compiled anew."""
+    return replace(
+        sizes,
+        candidates=sizes.candidates[-1:],
+        steps=sizes.steps[:1],
+        clips=sizes.clips[-1:],
+    )
+
+
 def mini_model(sizes: Sizes, device: torch.device) -> ColaWorldModel:
     """The shipped mini model, or one of random weights."""
     if sizes.mini is None:
@@ -111,7 +122,7 @@ def mini_model(sizes: Sizes, device: torch.device) -> ColaWorldModel:
 
 def paper_model(sizes: Sizes, device: torch.device) -> ColaWorldModel:
     """The paper's model in bfloat16, of random weights, on which no duration depends."""
-    return random_model(sizes.paper, device).to(torch.bfloat16)
+    return nn.Module.to(random_model(sizes.paper, device), torch.bfloat16)
 
 
 def random_model(settings: dict[str, Any], device: torch.device) -> ColaWorldModel:
