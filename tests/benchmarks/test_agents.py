@@ -94,19 +94,19 @@ def test_a_world_model_is_planned_with_on_every_device(device, screened):
     dynamics = WorldModelDynamics(model, guidance_scale=2.0)
     rules = Rules("mse", episodes=1, seed=0, replan_every=2)
     agent = PlanningAgent(
-        CEM(horizon=3, num_samples=6, iterations=2),
+        CEM(horizon=2, num_samples=4, iterations=1),
         [dynamics, dynamics],
         MSEReward(),
         SPACE,
         rules,
-        sequences=6,
+        sequences=4,
         screen=LatentScreen(dynamics, 2) if screened else None,
     )
     frames = torch.randint(0, 256, (2, 2, 64, 64, 3), dtype=torch.uint8)
     given = problem(2, frames=frames, actions=torch.zeros(2, 1, 5))
     agent = deciding(agent, 2)
     for decision in (agent.decide(given), agent.decide(given)):
-        assert decision.actions.shape == (2, 3, 5) and decision.actions.device.type == "cpu"
+        assert decision.actions.shape == (2, 2, 5) and decision.actions.device.type == "cpu"
         assert decision.imagined.shape == (2, 2, 64, 64, 3)
         assert np.isfinite(decision.costs).all()
 

@@ -1,9 +1,11 @@
 """Training killed at any moment ends as if nothing had happened; checkpoints are kept as told."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from benchmarks.measurements.kill_stress import stress
 from cola_env.errors import ColaWorldError
@@ -36,6 +38,15 @@ def train(
     return model.state_dict()
 
 
+@pytest.fixture
+def fresh_accelerate() -> Iterator[None]:
+    """It keeps to the first device that a process trains on."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.usefixtures("fresh_accelerate")
 def test_a_training_is_the_same_again_and_resumed_on_every_device(
     real_device: torch.device, tmp_path: Path
 ) -> None:
