@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium.spaces import Box
-from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.gpu_checks.mini import frames
@@ -88,8 +87,8 @@ def profiled(
     def microseconds(event: Any) -> float:
         return float(event.self_device_time_total if on_gpu else event.self_cpu_time_total)
 
-    kind = DeviceType.CUDA if on_gpu else DeviceType.CPU
-    events = [event for event in found.key_averages() if event.device_type == kind]
+    kind = "CUDA" if on_gpu else "CPU"
+    events = [event for event in found.key_averages() if event.device_type.name == kind]
     events.sort(key=microseconds, reverse=True)
     longest = [
         {"name": event.key[:120], "calls": event.count, "ms": microseconds(event) / 1e3}
