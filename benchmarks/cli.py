@@ -31,6 +31,7 @@ COMMANDS = {
     "fidelity": "benchmarks.fidelity",
     "obeys": "benchmarks.obeys",
     "speed": "benchmarks.speed",
+    "gpu-check": "benchmarks.gpu_check",
     "recipes": "benchmarks.recipes",
     "paper": "benchmarks.paper",
     "power": "benchmarks.paper_experiments.power",

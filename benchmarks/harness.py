@@ -78,9 +78,12 @@ def median_seconds(function: Callable[[], object], device: torch.device, repeats
     return median(timed(function, device) for _ in range(repeats))
 
 
-def matmul_peak(device: torch.device) -> float:
-    """FLOP/s of a large square matrix product in the precision that models compute in there."""
-    size, dtype = 8192 if device.type == "cuda" else 2048, fast_dtype(device) or torch.float32
+def matmul_peak(device: torch.device, size: int | None = None) -> float:
+    """FLOP/s of a large square matrix product, of ``size`` rows, in the precision that models
+    compute in there."""
+    if size is None:
+        size = 8192 if device.type == "cuda" else 2048
+    dtype = fast_dtype(device) or torch.float32
     a, b = (torch.randn(size, size, dtype=dtype, device=device) for _ in range(2))
     return 2 * size**3 / median_seconds(lambda: torch.mm(a, b), device)
 

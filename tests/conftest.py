@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,6 +17,42 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 torch.set_num_threads(1)
+
+from tests.pretended import pretended_device  # noqa: E402
+
+GPU = pytest.param("cuda", marks=pytest.mark.gpu)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("there is no GPU here")
+
+
+@pytest.fixture(params=["cpu", "pretended", GPU])
+def device(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[torch.device]:
+    """Each that code has to run on: the CPU, one that only tells mixed devices, and a GPU, whose
+    float32 is not rounded to fewer digits."""
+    monkeypatch.setattr("torch.backends.cudnn.allow_tf32", False)
+    if request.param == "pretended":
+        with pretended_device() as there:
+            yield there
+    else:
+        yield torch.device(request.param)
+
+
+@pytest.fixture
+def full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models compute in float32 on every device."""
+    for module in ("cola_env.models.precision", "cola_env.envs.dream"):
+        monkeypatch.setattr(f"{module}.fast_dtype", lambda device: None)
+
+
+@pytest.fixture(params=["cpu", GPU])
+def real_device(request: pytest.FixtureRequest) -> torch.device:
+    """For what torch itself offers on devices that there are."""
+    return torch.device(request.param)
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
+from benchmarks.gpu_checks.sizes import TINY_MINI
 from benchmarks.harness import command_line, processor, report
 from benchmarks.measurements.loader import moving_disc
 from cola_env.errors import ColaWorldError
@@ -35,13 +36,6 @@ from cola_train.trainer import Trainer, TrainerConfig
 
 READY = 120.0
 """Seconds in which a process is ready to train, or has failed."""
-TINY: dict[str, Any] = {
-    "stdit_config": {"hidden_size": 32, "depth": 1, "num_heads": 2, "window": 4},
-    "conditioner_config": {"hidden_size": 32, "num_heads": 2},
-    "autoencoder_config": {"channels": (8, 8, 16)},
-    "idm_config": {"hidden_size": 32, "depth": 1, "num_heads": 2},
-    "adapter_config": {"hidden_size": 16},
-}
 
 
 @dataclass
@@ -95,7 +89,7 @@ def train(out: Path, log: Path, begun: Event) -> None:
     torch.manual_seed(0)
     with log.open("a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
         config = TrainerConfig(log_every=2, save_seconds=0, logger="none")
-        model = ColaWorldModel(**TINY)
+        model = ColaWorldModel(**TINY_MINI)
         trainer = Trainer(model, phases(), clips(), clips(), out, seed=0, config=config)
         begun.set()
         trainer.run()

@@ -12,22 +12,25 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.harness import command_line, machine, matmul_peak, peak_resident, plain, timed
+from benchmarks.harness import command_line, machine, matmul_peak, peak_resident, plain
+from benchmarks.model_steps import (
+    Result,
+    doubled_batches,
+    prediction_step,
+    training_step,
+    training_tflop,
+)
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_json
 from cola_env.models.autoencoders.vae import SCALE, SHIFT, OpenSoraVAE, VAEConfig
@@ -38,11 +41,6 @@ from cola_env.models.transformer import rotary_frequencies
 from cola_env.models.world_model import ColaWorldModel
 from cola_env.processes import deaths_told
 from cola_train.command import command
-from cola_train.data.clips import Clips
-from cola_train.describe import describe
-from cola_train.phases import FlowMatching, Step
-
-Result = dict[str, Any]
 
 NEEDED_GIB = {"load": 5, "train": 12, "predict": 8}  # of main memory, at full depth on a CPU
 
@@ -113,58 +111,19 @@ def load(settings: PaperSizeConfig) -> Result:
 
 
 def train(settings: PaperSizeConfig) -> Result:
-    """One optimiser step of end-to-end training: flow matching through the latent actions.
-
-    Its operations are three times those of the forward pass; what is recomputed does not count.
-    """
+    """One optimiser step of end-to-end training."""
     model = load_model(settings)
-    learns = ["stdit", "conditioner", "idm", "quantizer"]
-    phase = FlowMatching(
-        "end_to_end", 1, learns, actions="latent", pure_noise=0.0, motion_weight=0.0
-    )
-    model.requires_grad_(False)
-    for component in phase.components(model).values():
-        component.requires_grad_(True)
-    model.enable_gradient_checkpointing()
-    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(learned, lr=7.5e-5, fused=True)
-    size = model.config.image_size
-    frames = torch.randint(0, 256, (1, settings.frames, size, size, 3), dtype=torch.uint8)
-    clips = Clips(frames, torch.zeros(1, settings.frames - 1, model.config.action_dim))
-    clips = clips.encode(model)
-    prepared, generator = phase.prepare(clips), torch.Generator().manual_seed(0)
-
-    def step(batch: int) -> None:
-        phase.batch_size, phase.clip = batch, settings.frames
-        with torch.autocast(model.device.type, dtype=torch.bfloat16):
-            drawn = phase.draw(clips, generator, phase.batch_size).to(model.device)
-            loss = phase.loss(model, drawn, Step(0, generator, prepared)).value
-        loss.backward()
-        if not torch.isfinite(loss):
-            raise ColaWorldError("The loss of the training step is not finite.")
-        torch.nn.utils.clip_grad_norm_(learned, 1.0, foreach=False)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
+    step = training_step(model, settings.frames, recompute=True)
     sizes = PAPER | {"stdit_config": PAPER["stdit_config"] | {"depth": settings.depth}}
-    costs = describe(sizes, 1, settings.frames)
-    tflop = 3 * sum(costs[name].flops for name in learns) / 1e12
-    batches = measure(step, model.device, tflop)
-    return {"learned": sum(p.numel() for p in learned), "batches": batches}
+    tflop = training_tflop(sizes, settings.frames)
+    learned = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return {"learned": learned, "batches": doubled_batches(step, model.device, tflop)}
 
 
 def predict(settings: PaperSizeConfig) -> Result:
     """One prediction of ``frames`` frames: 10 sampling steps with guidance, then the VAE."""
     model = load_model(settings).eval()
-    size = model.config.image_size
-
-    def step(batch: int) -> None:
-        first = torch.zeros(batch, 1, size, size, 3, dtype=torch.uint8)
-        codes = torch.zeros(batch, settings.frames, 2, dtype=torch.long)
-        if not model.predict(first, codes, action_mode="latent", seed=0).isfinite().all():
-            raise ColaWorldError("The predicted frames are not finite.")
-
-    return {"batches": measure(step, model.device)}
+    return {"batches": doubled_batches(prediction_step(model, settings.frames), model.device)}
 
 
 PARTS: dict[str, Callable[[PaperSizeConfig], Result]] = {
@@ -172,39 +131,6 @@ PARTS: dict[str, Callable[[PaperSizeConfig], Result]] = {
     "train": train,
     "predict": predict,
 }
-
-
-def measure(
-    step: Callable[[int], None], device: torch.device, tflop: float | None = None
-) -> list[Result]:
-    """Time of ``step`` at batch 1, and on a GPU at doubled batches while they fit.
-
-    ``tflop``: operations for one clip; None: those of the first call are counted, which must not
-    learn (the counter holds on to what the backward pass recomputes). On a GPU a first call of
-    every batch warms up; the time is the median of three more.
-    """
-    results: list[Result] = []
-    batch = 1
-    while True:
-        try:
-            with FlopCounterMode(display=False) if tflop is None else nullcontext() as counter:
-                seconds = [timed(partial(step, batch), device)]
-            if counter is not None:
-                tflop = counter.get_total_flops() / 1e12
-            if device.type == "cuda":
-                torch.cuda.reset_peak_memory_stats()
-                seconds = [timed(partial(step, batch), device) for _ in range(3)]
-        except torch.cuda.OutOfMemoryError:
-            return results
-        assert tflop is not None
-        result: Result = {"batch": batch, "seconds": median(seconds), "tflop": batch * tflop}
-        result["tflop_per_second"] = result["tflop"] / result["seconds"]
-        if device.type == "cuda":
-            result["peak_gpu_gib"] = torch.cuda.max_memory_allocated() / 2**30
-        results.append(result)
-        if device.type != "cuda":
-            return results
-        batch *= 2
 
 
 def available_gib() -> float:

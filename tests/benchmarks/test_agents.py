@@ -23,6 +23,7 @@ from cola_env.scoring.ensembles import Combination
 from cola_env.scoring.rewards import MSEReward
 from cola_env.simulators.pool import SimulatorPool
 from planners import CEM, PlanResult
+from tests.models.small import small_model
 
 SPACE = Box(-1, 1, (5,))
 
@@ -85,6 +86,29 @@ def test_a_plan_does_not_depend_on_the_parts_that_its_candidates_come_in(tiny_mo
         plans.append(deciding(agent, 3).decide(problem(3)).actions)
     assert torch.allclose(plans[0], plans[1], atol=1e-5)
     assert torch.allclose(plans[0], plans[2], atol=1e-5)
+
+
+@pytest.mark.parametrize("screened", [False, True])
+def test_a_world_model_is_planned_with_on_every_device(device, screened):
+    model = small_model().to(device)
+    dynamics = WorldModelDynamics(model, guidance_scale=2.0)
+    rules = Rules("mse", episodes=1, seed=0, replan_every=2)
+    agent = PlanningAgent(
+        CEM(horizon=2, num_samples=4, iterations=1),
+        [dynamics, dynamics],
+        MSEReward(),
+        SPACE,
+        rules,
+        sequences=4,
+        screen=LatentScreen(dynamics, 2) if screened else None,
+    )
+    frames = torch.randint(0, 256, (2, 2, 64, 64, 3), dtype=torch.uint8)
+    given = problem(2, frames=frames, actions=torch.zeros(2, 1, 5))
+    agent = deciding(agent, 2)
+    for decision in (agent.decide(given), agent.decide(given)):
+        assert decision.actions.shape == (2, 2, 5) and decision.actions.device.type == "cpu"
+        assert decision.imagined.shape == (2, 2, 64, 64, 3)
+        assert np.isfinite(decision.costs).all()
 
 
 class Still:

@@ -5,6 +5,8 @@ from dataclasses import astuple
 import numpy as np
 import torch
 
+from cola_env.scoring.lpips_distance import CONVOLUTIONS, LPIPS
+
 # The kind of checkpoint that each action mode is tested with.
 MODES = {"real": "latent", "latent": "latent", "direct": "direct"}
 
@@ -49,3 +51,16 @@ def state_of(env):
         return [torch.as_tensor(value).float().numpy().tobytes()] if value is not None else []
 
     return flat(astuple(env.snapshot()))
+
+
+def tiny_lpips() -> LPIPS:
+    """LPIPS with random weights: no file and no package is needed."""
+    torch.manual_seed(0)
+    network = LPIPS.__new__(LPIPS)
+    torch.nn.Module.__init__(network)
+    network.convolutions = torch.nn.ModuleList(
+        torch.nn.Conv2d(into, out, kernel, stride, padding)
+        for into, out, kernel, stride, padding in CONVOLUTIONS
+    )
+    network.heads = [torch.rand(1, out, 1, 1) for _, out, *_ in CONVOLUTIONS]
+    return network.requires_grad_(False).eval()

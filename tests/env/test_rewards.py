@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from cola_env.errors import ColaWorldError
-from cola_env.scoring.lpips_distance import CONVOLUTIONS, LPIPS
 from cola_env.scoring.rewards import (
     ClassifierReward,
     LPIPSReward,
@@ -12,6 +11,7 @@ from cola_env.scoring.rewards import (
     make_reward,
 )
 from cola_env.scoring.success_classifier import SuccessClassifier
+from tests.env.dream_cases import tiny_lpips
 
 
 @pytest.fixture
@@ -112,19 +112,6 @@ def test_lpips_is_each_frames_distance_to_its_own_goal():
     assert (reward(goal, goal) == 0).all() and (rewards < 0).all()
     again = make_reward({"lpips": 2}, "push_red", lpips=network)(frames, goal)
     torch.testing.assert_close(again, 2 * rewards)
-
-
-def tiny_lpips() -> LPIPS:
-    """LPIPS with random weights: no file and no package is needed."""
-    torch.manual_seed(0)
-    network = LPIPS.__new__(LPIPS)
-    torch.nn.Module.__init__(network)
-    network.convolutions = torch.nn.ModuleList(
-        torch.nn.Conv2d(into, out, kernel, stride, padding)
-        for into, out, kernel, stride, padding in CONVOLUTIONS
-    )
-    network.heads = [torch.rand(1, out, 1, 1) for _, out, *_ in CONVOLUTIONS]
-    return network.requires_grad_(False).eval()
 
 
 def test_bad_rewards_say_what_to_do(classifier):

@@ -231,7 +231,9 @@ def test_half_precision_weights_learn_and_predict() -> None:
 
 @pytest.mark.parametrize("masked", ["none", "causal", "rows"])
 @pytest.mark.parametrize("rows", [(2, 3), pytest.param((5, 1), id="as many rows as frames")])
-def test_dispatched_attention_is_the_written_out_one(masked: str, rows: tuple[int, int]) -> None:
+def test_dispatched_attention_is_the_written_out_one(
+    masked: str, rows: tuple[int, int], device: torch.device
+) -> None:
     generator = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(*rows, 4, 5, 8, generator=generator) for _ in range(3))
     mask = None
@@ -240,7 +242,9 @@ def test_dispatched_attention_is_the_written_out_one(masked: str, rows: tuple[in
     if masked == "rows":
         odd = torch.arange(rows[0]).view(-1, 1, 1, 1, 1) % 2 == 1
         mask = mask & odd | torch.eye(5).bool()
-    torch.testing.assert_close(dispatched_attention(q, k, v, mask), attend(q, k, v, mask))
+    expected = attend(q, k, v, mask)
+    found = dispatched_attention(*(x if x is None else x.to(device) for x in (q, k, v, mask)))
+    torch.testing.assert_close(found.cpu(), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_shards_come_back_as_the_same_model(tmp_path: Path) -> None:
@@ -289,13 +293,20 @@ def test_what_goes_to_the_hub_is_what_comes_back(tmp_path: Path, monkeypatch) ->
     assert all(torch.equal(value, expected[n]) for n, value in loaded.state_dict().items())
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_on_a_gpu_it_computes_what_it_does_on_a_cpu() -> None:
+def test_it_computes_the_same_on_every_device(device: torch.device) -> None:
     model, latents = small(), torch.randn(2, 4, 4, 4, 4)
     actions, level = torch.randn(2, 4, 64), torch.rand(2, 4)
     with torch.no_grad():
         expected, _ = model.velocity(latents, level, actions, latents, model.clip_context(4))
-        model.to("cuda")
-        inputs = (x.cuda() for x in (latents, level, actions, latents))
+        model.to(device)
+        inputs = (x.to(device) for x in (latents, level, actions, latents))
         found, _ = model.velocity(*inputs, model.clip_context(4))
     torch.testing.assert_close(found.cpu(), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_clip_is_predicted_on_every_device(device: torch.device) -> None:
+    model = small().to(device)
+    codes = torch.randint(0, 32, (2, 3, 2), generator=torch.Generator().manual_seed(1))
+    frames = model.predict(random_frames(2), codes, action_mode="latent", seed=3)
+    assert frames.device.type == device.type and frames.shape == (2, 3, 32, 32, 3)
+    assert bool(frames.isfinite().all()) and float(frames.std()) > 0

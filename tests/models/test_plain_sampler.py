@@ -19,11 +19,15 @@ from tests.models.small import SMALL, small_model
 @pytest.mark.parametrize("context", [1, 3])
 @pytest.mark.parametrize("scale", [1.0, 2.5])
 def test_rollouts_equal_the_plain_sampler(
-    residual: bool, frame: bool, context: int, scale: float, monkeypatch: pytest.MonkeyPatch
+    residual: bool,
+    frame: bool,
+    context: int,
+    scale: float,
+    device: torch.device,
+    full_precision: None,
 ) -> None:
-    monkeypatch.setattr("cola_env.models.precision.fast_dtype", lambda device: None)
     stdit = SMALL["stdit_config"] | {"residual": residual, "window": 8}
-    model = small_model(stdit_config=stdit, adapter_config={"frame": frame})
+    model = small_model(stdit_config=stdit, adapter_config={"frame": frame}).to(device)
     generator = torch.Generator().manual_seed(1)
     frames = torch.randint(0, 256, (2, context, 64, 64, 3), dtype=torch.uint8, generator=generator)
     actions = torch.rand(2, 3, 4, 5, generator=generator) * 2 - 1
@@ -32,7 +36,7 @@ def test_rollouts_equal_the_plain_sampler(
     found = model.rollout(
         model.begin(frames), actions, together=not model.sees_frames("real"), **sampling
     )
-    torch.testing.assert_close(found, plain, rtol=0, atol=1e-4)
+    torch.testing.assert_close(found, plain, rtol=0, atol=1e-3 if device.type == "cuda" else 1e-4)
 
 
 def test_a_cached_past_saves_operations() -> None:

@@ -19,23 +19,25 @@ from tests.models.small import SMALL, small_model
     ],
     ids=["residual", "velocity", "fewer_temporal_blocks", "convolutions"],
 )
-def model(request: pytest.FixtureRequest) -> ColaWorldModel:
-    return small_model(stdit_config=SMALL["stdit_config"] | request.param)
+def model(request: pytest.FixtureRequest, device: torch.device) -> ColaWorldModel:
+    return small_model(stdit_config=SMALL["stdit_config"] | request.param).to(device)
 
 
-def clip(model: ColaWorldModel, frames: int = 5) -> dict[str, torch.Tensor]:
+def clip(model: ColaWorldModel, frames: int = 5, batch: int = 2) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
-    latents = torch.randn(2, frames, 16, 8, 8, generator=generator)
-    return {
+    latents = torch.randn(batch, frames, 16, 8, 8, generator=generator)
+    inputs = {
         "noised": torch.randn(latents.shape, generator=generator),
-        "t": torch.rand(2, frames, generator=generator),
-        "actions": torch.randn(2, frames, 64, generator=generator),
+        "t": torch.rand(batch, frames, generator=generator),
+        "actions": torch.randn(batch, frames, 64, generator=generator),
         "previous": torch.cat([latents[:, :1], latents[:, :-1]], dim=1),
     }
+    return {name: x.to(model.device) for name, x in inputs.items()}
 
 
-def test_no_frame_depends_on_a_later_one(model: ColaWorldModel) -> None:
-    inputs = {name: x.requires_grad_() for name, x in clip(model).items()}
+@pytest.mark.parametrize("batch", [2, pytest.param(5, id="as many clips as frames")])
+def test_no_frame_depends_on_a_later_one(model: ColaWorldModel, batch: int) -> None:
+    inputs = {name: x.requires_grad_() for name, x in clip(model, 5, batch).items()}
     velocity, _ = model.velocity(**inputs, time=model.clip_context(5))
     velocity[:, 2].square().sum().backward()
     for name in ("noised", "t", "actions"):
@@ -53,7 +55,8 @@ def test_frame_by_frame_behind_a_cached_past_equals_the_whole_clip(model: ColaWo
     whole, _ = model.velocity(**inputs, time=model.clip_context(frames))
     past = {name: x[:, :known] for name, x in inputs.items()}
     _, cache = model.velocity(**past, time=model.clip_context(known))
-    state = DreamState(inputs["previous"][:, known], cache, torch.full((2,), known))
+    seen = torch.full((2,), known, device=model.device)
+    state = DreamState(inputs["previous"][:, known], cache, seen)
     candidates = Candidates.of(state, 1, frames - known, model.window, guided=False)
     parts = []
     for i in range(frames - known):
@@ -69,17 +72,15 @@ def test_candidates_of_a_rollout_equal_dreams_of_their_own(
 ) -> None:
     frames = torch.randint(0, 256, (2, 3, 64, 64, 3), dtype=torch.uint8)
     young = model.begin(frames[1:, :1])
-    state = model.begin(frames).put(torch.tensor([1]), young)
+    state = model.begin(frames).put(torch.tensor([1], device=model.device), young)
     actions = torch.rand(2, 3, 4, 5) * 2 - 1
     sampling = {"num_inference_steps": 2, "guidance_scale": scale}
-    together = model.rollout(state, actions, seed=3, **sampling)
-    generator, alone = (
-        torch.Generator().manual_seed(3),
-        state.select(torch.tensor([0] * 3 + [1] * 3)),
-    )
+    noise = torch.randn(4, 2, 16, 8, 8, generator=torch.Generator().manual_seed(3))
+    together = model.rollout(state, actions, noise=noise, **sampling)
+    alone = state.select(torch.tensor([0] * 3 + [1] * 3, device=model.device))
     for t in range(4):
-        noise = torch.randn(2, 16, 8, 8, generator=generator).repeat_interleave(3, 0)
-        alone = model.step(alone, actions[:, :, t].flatten(0, 1), noise=noise, **sampling)
+        own = noise[t].repeat_interleave(3, 0)
+        alone = model.step(alone, actions[:, :, t].flatten(0, 1), noise=own, **sampling)
         expected = model.frames(alone).float() / 255
         torch.testing.assert_close(together[:, :, t].flatten(0, 1), expected, rtol=0, atol=0.02)
 
@@ -119,12 +120,12 @@ def test_the_window_forgets_older_frames() -> None:
     torch.testing.assert_close(before[:, 3:], after[:, 3:])
 
 
-def test_dreams_of_different_age_share_a_batch() -> None:
-    model = small_model()
+def test_dreams_of_different_age_share_a_batch(device: torch.device) -> None:
+    model = small_model().to(device)
     frames = torch.randint(0, 256, (2, 3, 64, 64, 3), dtype=torch.uint8)
     old = model.begin(frames)
     young = model.begin(frames[:1, :1])
-    mixed = old.put(torch.tensor([1]), young)
+    mixed = old.put(torch.tensor([1], device=device), young)
     assert mixed.seen.tolist() == [3, 1]
     actions, noise = torch.rand(2, 5) * 2 - 1, torch.randn(2, 16, 8, 8)
     together = model.step(mixed, actions, noise=noise)
@@ -134,8 +135,8 @@ def test_dreams_of_different_age_share_a_batch() -> None:
     torch.testing.assert_close(together.latents[:1], first.latents[:1], rtol=0.05, atol=0.05)
 
 
-def test_guidance_moves_away_from_the_prediction_without_action() -> None:
-    model = small_model()
+def test_guidance_moves_away_from_the_prediction_without_action(device: torch.device) -> None:
+    model = small_model().to(device)
     state = model.begin(torch.randint(0, 256, (2, 2, 64, 64, 3), dtype=torch.uint8))
     codes, noise = torch.tensor([[1, 2], [3, 4]]), torch.randn(2, 16, 8, 8)
 

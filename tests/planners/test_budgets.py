@@ -43,6 +43,38 @@ def test_out_of_memory_halves_the_chunk_says_so_once_and_goes_on(planner, box, t
     assert failed == sorted(failed, reverse=True) and len(failed) == len(set(failed)) <= 5
 
 
+class Large:
+    """A cost that takes so many bytes of a GPU for each candidate."""
+
+    device = torch.device("cuda")
+
+    def __init__(self, cost, size):
+        self.cost, self.size, self.sizes = cost, size, []
+
+    def __call__(self, actions):
+        self.sizes.append(actions.shape[1])
+        torch.empty(actions.shape[1] * self.size, dtype=torch.uint8, device=actions.device)
+        return self.cost(actions)
+
+
+@pytest.mark.gpu
+def test_a_gpu_that_is_full_halves_the_chunk(box, tracking, targets):
+    _, whole = torch.cuda.mem_get_info()
+    cost = Large(tracking(targets.to("cuda")), whole // 20)
+    with pytest.warns(UserWarning, match="out of memory with .* going on with"):
+        plan = CEM(horizon=6).plan(cost, box(2), batch=3)
+    assert 1 <= plan.chunk_size < 20 < max(cost.sizes)
+    expected = CEM(horizon=6).plan(Large(tracking(targets.to("cuda")), 1), box(2), batch=3)
+    torch.testing.assert_close(plan.actions, expected.actions, atol=1e-4, rtol=0)
+
+
+@pytest.mark.gpu
+def test_a_memory_budget_is_kept_on_a_gpu(box, tracking, targets):
+    cost = Large(tracking(targets.to("cuda")), 50_000_000)
+    plan = CEM(horizon=6, max_memory_gb=1.0).plan(cost, box(2), batch=3)
+    assert cost.sizes[0] == 1 and 5 < plan.chunk_size <= 20 and max(cost.sizes) <= 20
+
+
 def test_a_candidate_that_does_not_fit_alone_is_an_error(box, tracking, targets):
     with pytest.warns(UserWarning), pytest.raises(torch.OutOfMemoryError):
         CEM(horizon=6).plan(FullGPU(tracking(targets), limit=0), box(2), batch=3)

@@ -1,9 +1,11 @@
 """Training killed at any moment ends as if nothing had happened; checkpoints are kept as told."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from benchmarks.measurements.kill_stress import stress
 from cola_env.errors import ColaWorldError
@@ -11,6 +13,7 @@ from cola_train.phases import FlowMatching, Phase
 from cola_train.run_folder import TrainingCheckpoints
 from cola_train.trainer import Trainer, TrainerConfig
 from tests.train.small import moving_square, small_model
+from tests.train.small import phases as every_phase
 
 
 def test_a_run_that_is_killed_many_times_loses_nothing(tmp_path: Path) -> None:
@@ -26,11 +29,37 @@ def warm_up(steps: int = 6) -> list[Phase]:
     ]
 
 
-def train(out: Path, phases: list[Phase], **config: object) -> dict[str, torch.Tensor]:
+def train(
+    out: Path, phases: list[Phase], device: torch.device | None = None, **config: object
+) -> dict[str, torch.Tensor]:
     clips, model = moving_square(8), small_model()
     settings = TrainerConfig(log_every=1, save_seconds=0, logger="none", **config)
-    Trainer(model, phases, clips, clips, out, seed=0, config=settings).run()
+    Trainer(model, phases, clips, clips, out, seed=0, config=settings, device=device).run()
     return model.state_dict()
+
+
+@pytest.fixture
+def fresh_accelerate() -> Iterator[None]:
+    """It keeps to the first device that a process trains on."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.usefixtures("fresh_accelerate")
+def test_a_training_is_the_same_again_and_resumed_on_every_device(
+    real_device: torch.device, tmp_path: Path
+) -> None:
+    recipe = every_phase()[1:3]
+    whole = train(tmp_path / "whole", recipe, real_device, keep_last=9)
+    assert all(weight.device.type == real_device.type for weight in whole.values())
+    again = train(tmp_path / "again", recipe, real_device, keep_last=9)
+    last = recipe[-1].name
+    for step in (2, 3):
+        (tmp_path / "whole" / "checkpoints" / f"{last}-{step:08d}.pt").unlink()
+    resumed = train(tmp_path / "whole", recipe, real_device, keep_last=9)
+    for name, weight in whole.items():
+        assert torch.equal(again[name], weight) and torch.equal(resumed[name], weight), name
 
 
 def spoil_middle(path: Path) -> None:
