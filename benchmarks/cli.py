@@ -20,6 +20,7 @@ COMMANDS = {
     "collect": "cola_train.collect",
     "controllers": "cola_train.controllers.__main__",
     "classifier": "cola_train.classifier",
+    "clone": "cola_train.clone",
     "goals": "benchmarks.make_goals",
     "publish": "cola_train.publish",
     "show": "cola_train.show",
