@@ -30,6 +30,7 @@ COMMANDS = {
     "merge": "benchmarks.merge",
     "filmstrip": "benchmarks.filmstrip",
     "fidelity": "benchmarks.fidelity",
+    "policies": "benchmarks.policies",
     "obeys": "benchmarks.obeys",
     "speed": "benchmarks.speed",
     "recipes": "benchmarks.recipes",

@@ -22,7 +22,6 @@ from cola_train.data.labelled_frames import (
     label,
     open_dataset,
 )
-from cola_train.data.lerobot import LeRobotDataset
 from tests.env.labelled import write_dataset
 
 

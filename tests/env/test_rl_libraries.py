@@ -6,6 +6,7 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 
 from cola_env import ColaWorldEnv, ColaWorldVectorEnv
 from cola_env.errors import ColaWorldError
@@ -145,6 +146,27 @@ def test_the_documented_python_trains_in_the_dream(
     for block in re.findall(r"```python\n(.*?)```", DOCS.read_text("utf-8"), re.DOTALL):
         exec(compile(block, str(DOCS), "exec"), names)
     assert trained and Path("runs/ppo/open_slide.zip").stat().st_size
+
+
+def test_a_saved_agent_is_a_function_of_frames(vec_env, tmp_path):
+    from stable_baselines3 import PPO
+
+    from cola_env.envs.adapters.stable_baselines3 import load_agent
+
+    dreams = vec_env()
+    agent = PPO("CnnPolicy", dreams, n_steps=2, seed=0)
+    agent.save(tmp_path / "agent.zip")
+    act = load_agent(tmp_path / "agent.zip", dreams.action_space, "cpu")
+    frames = dreams.reset()
+    actions = act(torch.from_numpy(frames))
+    assert actions.shape == (2, 5) and actions.dtype == torch.float32
+    expected, _ = agent.predict(frames, deterministic=True)
+    np.testing.assert_allclose(actions, expected.clip(-1, 1), atol=1e-5)
+    with pytest.raises(ColaWorldError, match="not \\(7,\\): train it in a dream of this world"):
+        load_agent(tmp_path / "agent.zip", gym.spaces.Box(-1, 1, (7,)), "cpu")
+    (tmp_path / "other.zip").write_bytes(b"none")
+    with pytest.raises(ColaWorldError, match="other.zip is no saved PPO"):
+        load_agent(tmp_path / "other.zip", dreams.action_space, "cpu")
 
 
 def test_torchrl_takes_many_dreams(checkpoints, never):

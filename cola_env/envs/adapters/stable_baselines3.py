@@ -1,16 +1,20 @@
-"""Dreams for Stable-Baselines3: many of them as one `VecEnv`, one batched prediction a step."""
+"""Dreams for Stable-Baselines3, many of them as one `VecEnv`; and its agents as policies."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
+from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
 from cola_env.envs.vector_env import ColaWorldVectorEnv
-from cola_env.errors import ColaWorldError
+from cola_env.errors import ColaWorldError, in_short
 
 FINAL = ("final_obs", "final_info")
 
@@ -147,3 +151,27 @@ def _stacked(options: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         else np.stack([np.asarray(each[name]) for each in options])
         for name in options[0]
     }
+
+
+def load_agent(
+    path: str | Path, action_space: spaces.Box, device: str | torch.device = "auto"
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A saved PPO as a function: uint8 frames (B, 64, 64, 3) to its likeliest actions (B, A).
+
+    Raises ColaWorldError for a file that is none, and for actions of another size.
+    """
+    try:
+        agent = PPO.load(path, device=device)
+    except Exception as error:  # whatever is made of a file that is damaged or another's
+        raise ColaWorldError(f"{path} is no saved PPO ({in_short(error)}).") from error
+    if agent.action_space.shape != action_space.shape:
+        raise ColaWorldError(
+            f"The agent {path} gives actions of shape {agent.action_space.shape}, not "
+            f"{action_space.shape}: train it in a dream of this world."
+        )
+
+    def act(frames: torch.Tensor) -> torch.Tensor:
+        actions, _ = agent.predict(frames.cpu().numpy(), deterministic=True)
+        return torch.from_numpy(np.clip(actions, -1, 1).astype(np.float32))
+
+    return act
