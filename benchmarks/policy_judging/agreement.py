@@ -17,7 +17,7 @@ from benchmarks.vp2_protocol.results import ALL, rate_row
 from cola_env.scoring.trust import TRUSTED
 
 EACH = "each task"
-"""The task of rows whose points are a policy on a task; of ALL, they are policies over all tasks."""
+"""The task of rows whose points are a policy on a task; of ALL they are policies on all tasks."""
 FILTERS: dict[str, float | None] = {"none": None, "trust": TRUSTED}
 """Expected dB below which a frame's verdict does not count, by the name of the filter."""
 RESAMPLES = 1000

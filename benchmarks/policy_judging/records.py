@@ -64,7 +64,7 @@ class PlayedEpisode:
 
 
 class JudgingFolder:
-    """The folder of a judging: `settings.json`, and `episodes/POLICY/WORLD/TASK/PAIR.{json,jpg}`."""
+    """A judging's folder: `settings.json`, and `episodes/POLICY/WORLD/TASK/PAIR.{json,jpg}`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
