@@ -65,12 +65,13 @@ def report(judging: Judging) -> None:
     episodes, dreams = judging.finished(), list(judging.dreamers)
     if not episodes:
         return
+    agreement = agreement_rows(episodes, dreams)
     results = {
         "command": command_line("benchmarks.policies"),
         "machine": machine(judging.device),
         "settings": judging.folder.run.settings(),
         "complete": len(episodes) == len(judging.planned),
-        "agreement": agreement_rows(episodes, dreams),
+        "agreement": agreement,
         "flattery": flattery_rows(episodes, dreams),
         "rates": rate_rows(episodes),
     }
@@ -78,7 +79,7 @@ def report(judging: Judging) -> None:
     write_text(out / "results.json", json.dumps(results, indent=1) + "\n")
     draw(results, dreams, out / "policies.png")
     page = write_page(judging, episodes, results)
-    terminal().print(table(results["agreement"]))
+    terminal().print(table(agreement))
     print(f"Results: {out / 'results.json'}\nPage:    {page.resolve().as_uri()}")
 
 

@@ -214,7 +214,7 @@ def _wrong(
     found: list[tuple[PlayedEpisode, PlayedEpisode]] = []
     for flattered in (True, False):
         taken: dict[tuple[str, str], int] = {}
-        for episode in sorted(episodes, key=lambda e: (dreams + [TWIN]).index(e.world)):
+        for episode in sorted(episodes, key=lambda e: [*dreams, TWIN].index(e.world)):
             real = twins.get((episode.policy, episode.task, episode.pair))
             key = episode.world, episode.policy
             wrong = real is not None and (episode.success, real.success) == (
