@@ -58,19 +58,21 @@ def report(judging: Judging) -> None:
     """Write and show the results of what has been played."""
     from benchmarks.harness import command_line, machine
     from benchmarks.policy_judging.agreement import agreement_rows, flattery_rows, rate_rows
+    from benchmarks.policy_judging.records import SEEN, TWIN
     from benchmarks.policy_judging.report import draw, table, write_page
     from benchmarks.vp2_protocol.results import terminal
     from cola_env.files import write_text
 
-    episodes, dreams = judging.finished(), list(judging.dreamers)
-    if not episodes:
+    played, dreams = judging.finished(), list(judging.dreamers)
+    if not played:
         return
-    agreement = agreement_rows(episodes, dreams)
+    episodes = [*played, *(each.seen() for each in played if each.world == TWIN)]
+    agreement = agreement_rows(episodes, [SEEN, *dreams])
     results = {
         "command": command_line("benchmarks.policies"),
         "machine": machine(judging.device),
         "settings": judging.folder.run.settings(),
-        "complete": len(episodes) == len(judging.planned),
+        "complete": len(played) == len(judging.planned),
         "agreement": agreement,
         "flattery": flattery_rows(episodes, dreams),
         "rates": rate_rows(episodes),
@@ -78,7 +80,7 @@ def report(judging: Judging) -> None:
     out = judging.folder.path
     write_text(out / "results.json", json.dumps(results, indent=1) + "\n")
     draw(results, dreams, out / "policies.png")
-    page = write_page(judging, episodes, results)
+    page = write_page(judging, played, results)
     terminal().print(table(agreement))
     print(f"Results: {out / 'results.json'}\nPage:    {page.resolve().as_uri()}")
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from benchmarks.fidelity_measures import calibration_error, reliability
-from benchmarks.policy_judging.records import TWIN, PlayedEpisode
+from benchmarks.policy_judging.records import SEEN, TWIN, PlayedEpisode
 from benchmarks.vp2_protocol.comparison import Row, bonett_price
 from benchmarks.vp2_protocol.results import ALL, rate_row
 from cola_env.scoring.trust import TRUSTED
@@ -24,6 +24,11 @@ RESAMPLES = 1000
 
 Rates = NDArray[np.float64]
 Measure = Callable[[Rates, Rates], float | None]
+
+
+def filters_of(world: str) -> dict[str, float | None]:
+    """Those that mean something there: what is real is all to be trusted."""
+    return {"none": None} if world in (TWIN, SEEN) else FILTERS
 
 
 def mean_maximum_rank_violation(real: Rates, dreamt: Rates) -> float:
@@ -162,7 +167,7 @@ def agreement_rows(episodes: Sequence[PlayedEpisode], dreams: Sequence[str]) -> 
     """A row a dream, filter and task; then those over tasks, of policies that played them all."""
     rows = []
     for dream in dreams:
-        for name, trusted in FILTERS.items():
+        for name, trusted in filters_of(dream).items():
             parts = outcomes(episodes, dream, trusted)
             about = {"dream": dream, "filter": name}
             rows += [
@@ -189,7 +194,6 @@ def rate_rows(episodes: Sequence[PlayedEpisode]) -> list[Row]:
             groups.setdefault((episode.policy, episode.world, task), []).append(episode)
     rows = []
     for (policy, world, task), group in groups.items():
-        filters = {"none": None} if world == TWIN else FILTERS
         rows += [
             rate_row(
                 sum(episode.succeeds(trusted) for episode in group),
@@ -199,7 +203,7 @@ def rate_rows(episodes: Sequence[PlayedEpisode]) -> list[Row]:
                 task=task,
                 filter=name,
             )
-            for name, trusted in filters.items()
+            for name, trusted in filters_of(world).items()
         ]
     return rows
 
@@ -208,7 +212,7 @@ def flattery_rows(episodes: Sequence[PlayedEpisode], dreams: Sequence[str]) -> l
     """By how much each dream overrates each policy, paired over problems, most flattered first."""
     rows: list[Row] = []
     for dream in dreams:
-        for name, trusted in FILTERS.items():
+        for name, trusted in filters_of(dream).items():
             differences: dict[str, list[NDArray[np.float64]]] = {}
             for part in outcomes(episodes, dream, trusted):
                 for row, policy in enumerate(part.policies):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,13 @@ from benchmarks.vp2_protocol.methods import (
     names,
 )
 from benchmarks.vp2_protocol.planning import Agent
-from benchmarks.vp2_protocol.records import fingerprint
+from benchmarks.vp2_protocol.records import Frame, fingerprint
 from cola_env.checkpoints import checkpoint_files
 from cola_env.errors import ColaWorldError
 from cola_env.goals.loading import goals_files, load_goals
 from cola_env.models.loading import pick_device
 from cola_env.scoring.ensembles import Combination
+from cola_env.scoring.rewards import ClassifierReward
 from cola_env.scoring.success_classifier import check_task, weight_files
 from cola_env.scoring.trust import find_signal
 from cola_env.simulators.pool import SimulatorPool
@@ -160,8 +162,21 @@ class Judging:
 
     def _keep(self, played: Played) -> PlayedEpisode:
         episode, frames = played
+        if episode.world == TWIN:
+            episode = self._seen(episode, frames[1:])
         self.folder.save(episode, frames)
         return episode
+
+    def _seen(self, episode: PlayedEpisode, frames: Sequence[Frame]) -> PlayedEpisode:
+        """With what the first model's success classifier says of the real frames."""
+        judge = next(iter(self.dreamers.values())).judge
+        images = torch.from_numpy(np.stack(frames)).to(self.device).float() / 255
+        chances = ClassifierReward(episode.task, judge).success_probability(images).tolist()
+        return replace(
+            episode,
+            probabilities=tuple(round(chance, 4) for chance in chances),
+            verdicts=tuple(chance > judge.threshold for chance in chances),
+        )
 
     def _identity(self) -> dict[str, Any]:
         files = goals_files(self.goals.rendering, self.config.goals, self.world)

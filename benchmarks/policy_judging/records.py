@@ -4,9 +4,10 @@ each."""
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from cola_env.files import write_atomically, write_text
 
 TWIN = "twin"
 """The world that is the real simulator; the others are dreams, by the labels of their models."""
+SEEN = "real frames"
+"""A dream without an error: the twin's own frames, judged as those of dreams are."""
 QUALITY = 90
 """Of the strips, which are JPEG."""
 
@@ -32,8 +35,8 @@ class PlayedEpisode:
         one.
     steps: until success, or all that it had.
     actions: float (T, A), those of a script in the twin alone, as dreams are given them.
-    probabilities: of success, after each step of a dream; verdicts: whether the classifier took it
-        for success; expected: dB that the frame probably has to the real one.
+    probabilities: of success by the classifier, after each step; verdicts: whether it took the
+        frame for success; expected: dB that a dream's frame probably has to the real one.
     """
 
     policy: str
@@ -49,11 +52,22 @@ class PlayedEpisode:
 
     def succeeds(self, trusted: float | None) -> bool:
         """Success; in a dream only in frames of at least `trusted` expected dB, if it is given."""
-        return any(self._counted(self.verdicts, trusted)) if self.verdicts else self.success
+        return self.success if self.world == TWIN else any(self._counted(self.verdicts, trusted))
 
     def chance(self, trusted: float | None) -> float:
         """The highest probability of success that a frame of the dream was given."""
         return max(self._counted(self.probabilities, trusted), default=0.0)
+
+    def seen(self) -> PlayedEpisode:
+        """An episode of the twin as what the classifier saw of it."""
+        steps = len(self.verdicts)
+        return replace(
+            self,
+            world=SEEN,
+            success=any(self.verdicts),
+            steps=self.verdicts.index(True) + 1 if any(self.verdicts) else steps,
+            expected=(math.inf,) * steps,
+        )
 
     def _counted(self, values: Sequence[Any], trusted: float | None) -> list[Any]:
         return [
@@ -95,7 +109,10 @@ class JudgingFolder:
             told = (episode.policy, episode.world, episode.task, episode.pair)
             if told != (policy, world, task, pair) or not isinstance(episode.success, bool):
                 raise ValueError("it is of another episode")
-            if len({len(episode.verdicts), len(episode.probabilities), len(episode.expected)}) > 1:
+            measured = [episode.verdicts, episode.probabilities]
+            if world != TWIN:
+                measured.append(episode.expected)
+            if len({*map(len, measured)}) > 1 or not episode.verdicts:
                 raise ValueError("it holds no measures")
             return episode
         except (ValueError, LookupError, TypeError, AttributeError) as error:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.policy_judging.agreement import EACH, FILTERS, points
 from benchmarks.policy_judging.judging import Judging
-from benchmarks.policy_judging.records import TWIN, PlayedEpisode
+from benchmarks.policy_judging.records import SEEN, TWIN, PlayedEpisode
 from benchmarks.vp2_protocol.comparison import Row
 from benchmarks.vp2_protocol.page import STYLE, embedded
 from benchmarks.vp2_protocol.records import Frame, write_video
@@ -30,6 +30,8 @@ COLUMNS = {
     "mmrv": "MMRV",
     "calibration_error": "calibration error",
 }
+FIRST = ("real_rate", "dream_rate", "pearson", "spearman", "mmrv")
+"""What fits into a terminal; the page has all."""
 SHOWN = 6
 """Episodes of each policy, in which a dream is wrong, that the page shows at most."""
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -40,14 +42,15 @@ def table(rows: Sequence[Row]) -> Table:
     from rich.table import Table
 
     title = "Success in dreams and in the real twin, over policies"
-    drawn = Table("dream", "filter", "task", *COLUMNS.values(), title=title)
+    drawn = Table("dream", "task", *(COLUMNS[key] for key in FIRST), title=title)
     for row in rows:
-        drawn.add_row(row["dream"], row["filter"], row["task"], *map(_told, _values(row)))
+        numbers = (_told(row[key]) for key in FIRST)
+        drawn.add_row(_title(row["dream"], row["filter"]), row["task"], *numbers)
     return drawn
 
 
-def _values(row: Row) -> list[Any]:
-    return [row[key] for key in COLUMNS]
+def _title(world: str, name: str) -> str:
+    return world if name == "none" else f"{world}, trusted"
 
 
 def _told(value: float | None) -> str:
@@ -175,11 +178,12 @@ def _agreement_line(row: Row) -> str:
 
 
 def _rate_table(rows: Sequence[Row], dreams: Sequence[str]) -> str:
-    """A line a policy over all tasks: the twin, then each dream without and with the filter."""
-    columns = [(TWIN, "none"), *((dream, name) for dream in dreams for name in FILTERS)]
+    """A line a policy over all tasks: the twin, what the classifier sees of it, then each dream
+    without and with the filter."""
+    columns = [(TWIN, "none"), (SEEN, "none")]
+    columns += [(dream, name) for dream in dreams for name in FILTERS]
     found = {(r["policy"], r["world"], r["filter"]): r for r in rows if r["task"] == ALL}
-    titles = [world if name == "none" else f"{world}, trusted" for world, name in columns]
-    head = "".join(f"<th>{escape(title)}</th>" for title in titles)
+    head = "".join(f"<th>{escape(_title(*column))}</th>" for column in columns)
     lines = []
     for policy in dict.fromkeys(row["policy"] for row in rows):
         cells = "".join(_rate_cell(found.get((policy, *column))) for column in columns)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +24,13 @@ from benchmarks.policy_judging.agreement import (
     rate_rows,
 )
 from benchmarks.policy_judging.judging import Judging
-from benchmarks.policy_judging.records import TWIN, JudgingFolder, PlayedEpisode
+from benchmarks.policy_judging.records import SEEN, TWIN, JudgingFolder, PlayedEpisode
 from cola_env.errors import ColaWorldError
 from cola_env.models.visual_policy import VisualPolicy
 from cola_env.scoring.success_classifier import SuccessClassifier
-from cola_env.scoring.trust import TRUSTED
+from cola_env.scoring.trust import TRUSTED, Recognition
 from cola_train.command import CommandSettings
+from tests.train.small import small_model
 
 
 def test_mmrv_is_that_of_its_formula() -> None:
@@ -47,13 +49,12 @@ def test_mmrv_is_that_of_its_formula() -> None:
 def episode(
     policy: str, world: str, pair: int, success: bool, expected: float = 30.0, task: str = "a"
 ) -> PlayedEpisode:
-    if world == TWIN:
-        return PlayedEpisode(policy, world, task, pair, success, 2)
     chances = (0.1, 0.9 if success else 0.2)
     verdicts = (False, success)
     return PlayedEpisode(
         policy, world, task, pair, success, 2,
-        probabilities=chances, verdicts=verdicts, expected=(40.0, expected),
+        probabilities=chances, verdicts=verdicts,
+        expected=() if world == TWIN else (40.0, expected),
     )  # fmt: skip
 
 
@@ -109,6 +110,17 @@ def test_trust_takes_back_the_flattery_of_frames_that_are_not_to_be_trusted() ->
     assert twin["successes"] == 1 and 0 < twin["ci_low"] < 0.1 < twin["ci_high"]
 
 
+def test_real_frames_tell_what_the_classifier_does_not_see() -> None:
+    blind = [replace(e, verdicts=(False, False)) if e.policy == "good" else e
+             for e in played(WINS, WINS) if e.world == TWIN]  # fmt: skip
+    episodes = [*blind, *(e.seen() for e in blind)]
+    found = row(agreement_rows(episodes, [SEEN]))
+    assert found["filter"] == "none" and found["dream_rate"] == pytest.approx(6 / 30, abs=1e-4)
+    assert found["mmrv"] == pytest.approx((0.7 + 0.3 + 0.7) / 3, abs=1e-4)
+    assert row(rate_rows(episodes), policy="good", world=SEEN, task="a")["successes"] == 0
+    assert row(rate_rows(episodes), policy="good", world=TWIN, task="a")["successes"] == 8
+
+
 def test_over_tasks_a_policy_is_a_point_and_so_is_a_policy_on_a_task() -> None:
     other = {"good": 4, "fair": 6}  # "bad" cannot play it
     episodes = played(WINS, WINS) + played(other, other, task="b")
@@ -127,24 +139,28 @@ def test_a_judging_under_way_counts_problems_that_both_worlds_have() -> None:
 
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cloned policy and success classifiers, untrained."""
+    """A world model, a cloned policy and success classifiers, untrained and small."""
     folder = tmp_path_factory.mktemp("judged")
     torch.manual_seed(0)
     VisualPolicy(("push_red",), width=4).save_pretrained(folder / "clone")
     SuccessClassifier(width=4).save_pretrained(folder / "judge")
+    small_model(rendering="fast").save_pretrained(folder / "tiny")
     return folder
 
 
 @pytest.fixture
 def configured(
-    goals_file: Path, tiny_model: Path, judged: Path, tmp_path: Path
+    goals_file: Path, judged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., DictConfig]:
+    signal = "benchmarks.policy_judging.judging.find_signal"
+    monkeypatch.setattr(signal, lambda model, *_: Recognition(model))
+
     def make(*overrides: str) -> DictConfig:
         conf = Path(benchmarks.__file__).parent / "conf"
         return CommandSettings(conf, "policies").compose(
             [
-                f"model=[tiny:{tiny_model}]",
-                f"planner_model={tiny_model}",
+                f"model=[tiny:{judged / 'tiny'}]",
+                f"planner_model={judged / 'tiny'}",
                 f"clone={{clone:{judged / 'clone'}}}",
                 f"judge={judged / 'judge'}",
                 f"goals={goals_file}",
@@ -178,7 +194,8 @@ def test_every_policy_plays_in_both_worlds_and_a_judging_goes_on(
     }  # fmt: skip
     script = row(results["rates"], policy="script 0", world=TWIN, task=ALL)
     assert script["successes"] == 2, "the script solves what it was made for"
-    assert row(results["agreement"], filter="none")["policies"] == 4
+    assert row(results["agreement"], dream="tiny", filter="none")["policies"] == 4
+    assert row(results["agreement"], dream=SEEN)["real_rate"] >= 2 / 8
     page = (run / "index.html").read_text()
     assert "http://" not in page and "https://" not in page and "script 0" in page
     judging = Judging(configured())
