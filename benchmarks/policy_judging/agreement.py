@@ -23,7 +23,7 @@ FILTERS: dict[str, float | None] = {"none": None, "trust": TRUSTED}
 RESAMPLES = 1000
 
 Rates = NDArray[np.float64]
-Measure = Callable[[Rates, Rates], float | None]
+Measure = Callable[[Rates, Rates], Rates]
 
 
 def filters_of(world: str) -> dict[str, float | None]:
@@ -31,30 +31,32 @@ def filters_of(world: str) -> dict[str, float | None]:
     return {"none": None} if world in (TWIN, SEEN) else FILTERS
 
 
-def mean_maximum_rank_violation(real: Rates, dreamt: Rates) -> float:
-    """MMRV of policies (P,): 0 where the dream ranks them as the world does.
+def mean_maximum_rank_violation(real: Rates, dreamt: Rates) -> Rates:
+    """MMRV (...) of the rates (..., P) of policies: 0 where the dream ranks them as the world does.
 
     Source: Li et al., "Evaluating Real-World Robot Manipulation Policies in Simulation" (SIMPLER,
     arXiv 2405.05941). A pair of policies that is ranked otherwise counts with the difference of
     their real rates; of each policy its worst pair; of those the mean.
     """
-    differs = (dreamt[:, None] < dreamt[None]) != (real[:, None] < real[None])
-    violations = np.abs(real[:, None] - real[None]) * differs
-    return float(violations.max(1).mean())
+    dream_below = dreamt[..., :, None] < dreamt[..., None, :]
+    real_below = real[..., :, None] < real[..., None, :]
+    distance = np.abs(real[..., :, None] - real[..., None, :])
+    violations: Rates = (distance * (dream_below != real_below)).max(-1).mean(-1)
+    return violations
 
 
-def pearson(real: Rates, dreamt: Rates) -> float | None:
-    """None where a correlation has no meaning: all rates of one side are the same."""
-    return float(np.corrcoef(real, dreamt)[0, 1]) if _vary(real, dreamt) else None
+def pearson(real: Rates, dreamt: Rates) -> Rates:
+    """The correlation (...) of rates (..., P); NaN where one side is all the same."""
+    sides = [each - each.mean(-1, keepdims=True) for each in (real, dreamt)]
+    flat = (np.ptp(real, -1) == 0) | (np.ptp(dreamt, -1) == 0)
+    scale = np.sqrt((sides[0] ** 2).sum(-1) * (sides[1] ** 2).sum(-1))
+    found: Rates = np.where(flat, np.nan, (sides[0] * sides[1]).sum(-1) / np.where(flat, 1, scale))
+    return found
 
 
-def spearman(real: Rates, dreamt: Rates) -> float | None:
-    """Of the ranks; None as `pearson`."""
-    return pearson(rankdata(real), rankdata(dreamt))
-
-
-def _vary(*rates: Rates) -> bool:
-    return all(len(each) > 1 and np.ptp(each) > 0 for each in rates)
+def spearman(real: Rates, dreamt: Rates) -> Rates:
+    """`pearson` of the ranks."""
+    return pearson(rankdata(real, axis=-1), rankdata(dreamt, axis=-1))
 
 
 MEASURES: dict[str, Measure] = {
@@ -121,36 +123,31 @@ def agreement(parts: Sequence[Outcomes], pooled: bool, seed: int = 0) -> dict[st
     pooled: a policy's rate is that over all tasks; else it is a point a task.
     """
     rng = np.random.default_rng(seed)
-
-    def rates(columns: Sequence[NDArray[np.int64]]) -> tuple[Rates, Rates]:
-        sides = []
-        for name in ("real", "dreamt"):
-            picked = [getattr(p, name)[:, c] for p, c in zip(parts, columns, strict=True)]
-            if pooled:
-                sides.append(np.concatenate(picked, axis=1).mean(1))
-            else:
-                sides.append(np.concatenate([each.mean(1) for each in picked]))
-        return sides[0], sides[1]
-
     counts = [part.real.shape[1] for part in parts]
-    measured = rates([np.arange(count) for count in counts])
-    drawn = [rates([rng.integers(0, n, n) for n in counts]) for _ in range(RESAMPLES)]
+    drawn = [rng.integers(0, count, (RESAMPLES, count)) for count in counts]
+    columns = [np.vstack([np.arange(n), each]) for n, each in zip(counts, drawn, strict=True)]
+
+    def rates(side: str) -> Rates:
+        """(1 + RESAMPLES, points): what was measured, then the resamples of its problems."""
+        picked = [getattr(p, side)[:, c] for p, c in zip(parts, columns, strict=True)]
+        if pooled:
+            whole: Rates = np.concatenate(picked, axis=2).mean(2).T
+            return whole
+        return np.concatenate([each.mean(2) for each in picked]).T
+
+    real, dreamt = rates("real"), rates("dreamt")
     row: dict[str, Any] = {
-        "policies": len(measured[0])
-        if pooled
-        else len({p for part in parts for p in part.policies}),
-        "points": len(measured[0]),
+        "policies": len({policy for part in parts for policy in part.policies}),
+        "points": real.shape[1],
         "problems": sum(counts),
-        "real_rate": round(float(measured[0].mean()), 4),
-        "dream_rate": round(float(measured[1].mean()), 4),
+        "real_rate": _rounded(real[0].mean()),
+        "dream_rate": _rounded(dreamt[0].mean()),
     }
     for name, measure in MEASURES.items():
-        value = measure(*measured)
-        again = [found for found in (measure(*each) for each in drawn) if found is not None]
-        row[name] = None if value is None else round(value, 4)
-        ends = np.quantile(again, (0.025, 0.975)) if value is not None else (None, None)
-        for end, number in zip(("low", "high"), ends, strict=True):
-            row[f"{name}_{end}"] = None if number is None else round(float(number), 4)
+        value, *again = measure(real, dreamt)
+        known = np.array(again)[np.isfinite(again)]
+        low, high = np.quantile(known, (0.025, 0.975)) if len(known) else (np.nan, np.nan)
+        row[name], row[f"{name}_low"], row[f"{name}_high"] = map(_rounded, (value, low, high))
     bins = reliability(
         np.concatenate([part.chances.ravel() for part in parts]),
         np.concatenate([part.real.ravel() for part in parts]),
@@ -161,6 +158,11 @@ def agreement(parts: Sequence[Outcomes], pooled: bool, seed: int = 0) -> dict[st
         for b in bins
     ]
     return row
+
+
+def _rounded(value: float) -> float | None:
+    """As JSON has it: null for what is not defined."""
+    return round(float(value), 4) if np.isfinite(value) else None
 
 
 def agreement_rows(episodes: Sequence[PlayedEpisode], dreams: Sequence[str]) -> list[Row]:

@@ -213,12 +213,12 @@ def _wrong(
     episodes: Sequence[PlayedEpisode], dreams: Sequence[str]
 ) -> list[tuple[PlayedEpisode, PlayedEpisode]]:
     """(twin, dream) of some episodes that a dream took for a success and the twin did not, then
-    of some that only the twin did; spread over the problems."""
+    of some that only the twin did; first pairs first, of all tasks."""
     twins = {(e.policy, e.task, e.pair): e for e in episodes if e.world == TWIN}
     found: list[tuple[PlayedEpisode, PlayedEpisode]] = []
     for flattered in (True, False):
         taken: dict[tuple[str, str], int] = {}
-        for episode in sorted(episodes, key=lambda e: [*dreams, TWIN].index(e.world)):
+        for episode in sorted(episodes, key=lambda e: ([*dreams, TWIN].index(e.world), e.pair)):
             real = twins.get((episode.policy, episode.task, episode.pair))
             key = episode.world, episode.policy
             wrong = real is not None and (episode.success, real.success) == (

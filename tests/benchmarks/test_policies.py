@@ -22,6 +22,7 @@ from benchmarks.policy_judging.agreement import (
     mean_maximum_rank_violation,
     pearson,
     rate_rows,
+    spearman,
 )
 from benchmarks.policy_judging.judging import Judging
 from benchmarks.policy_judging.records import SEEN, TWIN, JudgingFolder, PlayedEpisode
@@ -43,7 +44,9 @@ def test_mmrv_is_that_of_its_formula() -> None:
     # A tie in the dream violates the order of the worse policy alone, as the indicator asks for <.
     tie = np.array([0.5, 0.5])
     assert mean_maximum_rank_violation(np.array([0.2, 0.8]), tie) == pytest.approx(0.6 / 2)
-    assert pearson(real, tie[[0, 0, 0]]) is None, "rates that are all the same correlate with none"
+    assert np.isnan(pearson(real, tie[[0, 0, 0]])), "rates that are all the same"
+    assert pearson(real, dreamt) == pytest.approx(np.corrcoef(real, dreamt)[0, 1])
+    assert spearman(real, dreamt) == pytest.approx(0.5)
 
 
 def episode(
