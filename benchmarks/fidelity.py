@@ -10,7 +10,6 @@ real frames. Writes OUT/fidelity.json, a picture, and a page with every model's 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,13 +29,13 @@ def main(config: DictConfig) -> None:
     from benchmarks.fidelity_report import draw, table, write_page
     from benchmarks.harness import command_line
     from benchmarks.vp2_protocol.results import terminal
-    from cola_env.files import write_text
+    from cola_env.files import write_json
 
     torch.set_num_threads(1)
     problems, found = measure(config)
     rows, out = make_rows(found), Path(config.out)
     report = {"command": command_line("benchmarks.fidelity"), "rows": rows}
-    write_text(out / "fidelity.json", json.dumps(report, indent=1) + "\n")
+    write_json(out / "fidelity.json", report)
     draw(found, out / "fidelity.png")
     page = write_page(out, rows, problems, found)
     terminal().print(table(rows))

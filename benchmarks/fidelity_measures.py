@@ -33,7 +33,7 @@ from benchmarks.vp2_protocol.planning import (
 )
 from benchmarks.vp2_protocol.records import fingerprint
 from cola_env.errors import ColaWorldError
-from cola_env.files import write_atomically
+from cola_env.files import write_arrays
 from cola_env.goals.goal_set import GoalPair, GoalSet
 from cola_env.goals.loading import goals_files, load_goals
 from cola_env.models.loading import pick_device
@@ -42,6 +42,7 @@ from cola_env.scoring.rewards import ClassifierReward, Reward, is_judged, make_r
 from cola_env.scoring.success_classifier import TaskClassifier
 from cola_env.simulators.pool import SimulatorPool
 from cola_env.worlds import find_world
+from cola_train.classifier import area_under_curve
 from cola_train.console import progress_bar
 from planners import AR1Noise
 
@@ -161,11 +162,7 @@ class CandidatePlans:
     successes: NDArray[np.bool_]
 
     def save(self, path: Path) -> None:
-        def write(target: Path) -> None:
-            with target.open("wb") as file:
-                np.savez(file, **vars(self))
-
-        write_atomically(path, write)
+        write_arrays(path, compress=False, **vars(self))
 
     @classmethod
     def load(cls, path: Path) -> CandidatePlans:
@@ -382,5 +379,4 @@ def _rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
 
 
 def _auc(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
-    higher = scores[positive][:, None] - scores[~positive][None]
-    return float(((higher > 0) + 0.5 * (higher == 0)).mean())
+    return area_under_curve(scores[positive], scores[~positive])

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from cola_env.files import write_text
+from cola_env.files import write_json
 from cola_env.models.precision import fast_dtype
 
 
@@ -26,10 +26,9 @@ def command_line(module: str) -> str:
 
 def report(results: dict[str, Any], out: str | None) -> None:
     """Prints ``results`` as JSON and writes them to the file ``out``, if one is named."""
-    text = json.dumps(results, indent=1)
-    print(text)
+    print(json.dumps(results, indent=1))
     if out:
-        write_text(Path(out), text + "\n")
+        write_json(Path(out), results)
 
 
 def processor() -> str:

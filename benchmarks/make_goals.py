@@ -13,7 +13,6 @@ trained on.
 import argparse
 import multiprocessing
 import os
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -49,7 +48,7 @@ def make_pair(
     controller = scripts_of(world).make_controller(task, env, np.random.default_rng(seed))
     states, actions, picked = [], [], []
     for _ in range(SCRIPT_STEPS):
-        states.append(world.to_vector(env.snapshot()))
+        states.append(env.to_vector(env.snapshot()))
         actions.append(controller.act())
         picked.append(controller.past_pickup)
         if env.advance(actions[-1]):
@@ -60,7 +59,7 @@ def make_pair(
         return None
 
     start = max(picked.index(True), len(actions) - longest)
-    env.restore(world.to_snapshot(states[start]))
+    env.restore(env.to_snapshot(states[start]))
     initial_frame = env.render()
     successes = [env.advance(action) for action in actions[start:]]
     if successes != [False] * (len(successes) - 1) + [True]:
@@ -69,7 +68,7 @@ def make_pair(
         task=task,
         initial_state=states[start],
         initial_frame=initial_frame,
-        goal_state=world.to_vector(env.snapshot()),
+        goal_state=env.to_vector(env.snapshot()),
         goal_frame=env.render(),
         expert_actions=np.stack(actions[start:]).astype(np.float32),
         start_index=start,
@@ -103,30 +102,6 @@ def make_task(
     return GoalSet(rendering, world.action_repeat, tuple(pairs), world=world.name)
 
 
-def make_goals(
-    world: WorldInfo,
-    tasks: Sequence[str],
-    rendering: str,
-    count: int,
-    longest: int,
-    workers: int,
-    first_seed: int = FIRST_SEED,
-) -> GoalSet:
-    """The pairs of several tasks, a process each."""
-    job = partial(
-        make_task,
-        rendering=rendering,
-        count=count,
-        longest=longest,
-        first_seed=first_seed,
-        world=world,
-    )
-    context = multiprocessing.get_context("spawn")
-    with deaths_told(), ProcessPoolExecutor(workers, mp_context=context) as executor:
-        parts = track(executor.map(job, tasks), "goals", total=len(tasks))
-        return merge(list(parts))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--env", default=ROBODESK.name)
@@ -145,17 +120,20 @@ def main() -> None:
 
 
 def make(given: argparse.Namespace) -> None:
+    """The pairs of all tasks, a process each."""
     world = find_world(given.env)
     rendering = given.rendering or world.rendering
-    goals = make_goals(
-        world,
-        given.tasks or world.goal_tasks,
-        rendering,
-        given.pairs,
-        given.longest or world.problem_steps,
-        given.workers,
-        given.first_seed,
+    job = partial(
+        make_task,
+        rendering=rendering,
+        count=given.pairs,
+        longest=given.longest or world.problem_steps,
+        first_seed=given.first_seed,
+        world=world,
     )
+    tasks, context = given.tasks or world.goal_tasks, multiprocessing.get_context("spawn")
+    with deaths_told(), ProcessPoolExecutor(given.workers, mp_context=context) as executor:
+        goals = merge(track(executor.map(job, tasks), "goals", total=len(tasks)))
     out = given.out or world.assets / "goals" / f"{rendering}.npz"
     goals.save(out)
     for task in goals.tasks:

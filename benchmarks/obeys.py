@@ -9,7 +9,6 @@ rollout; prints a table.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from benchmarks.vp2_protocol.results import ROW_KEYS, make_rows, terminal
 from benchmarks.vp2_protocol.run import Run
 from cola_env.checkpoints import find_checkpoint
 from cola_env.errors import ColaWorldError
-from cola_env.files import write_text
+from cola_env.files import write_json
 from cola_env.models.loading import load_model
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.command import command
@@ -128,7 +127,7 @@ def report(results: dict[str, Any]) -> None:
 def main(config: DictConfig) -> None:
     torch.set_num_threads(1)
     model, reference = (load_model(config[k], config.device) for k in ("model", "reference"))
-    sources = data_of(find_checkpoint(config.model), plain(config.data))
+    sources = data_of(find_checkpoint(config.model), config.data)
     test = held_out_of(sources, model, with_actions=True)
     train = sources.split("train", model.config.image_size).with_actions()
     planned = planning_run(config) if config.planning else None
@@ -140,11 +139,11 @@ def main(config: DictConfig) -> None:
         **measure(model, reference, train, test, config),
     }
     rollout_picture(model, test, out / "rollout.png", config.horizon)
-    write_text(out / "obeys.json", json.dumps(results, indent=1) + "\n")
+    write_json(out / "obeys.json", results)
     report(results)
     if planned:
         results["planning"] = plan(planned)
-        write_text(out / "obeys.json", json.dumps(results, indent=1) + "\n")
+        write_json(out / "obeys.json", results)
     print(f"Results: {out / 'obeys.json'}, picture: {out / 'rollout.png'}")
 
 

@@ -11,7 +11,6 @@ not to be trusted. Stopped, the same command goes on. All settings: benchmarks/c
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from cola_train.command import command
@@ -61,7 +60,7 @@ def report(judging: Judging) -> None:
     from benchmarks.policy_judging.records import SEEN, TWIN
     from benchmarks.policy_judging.report import draw, table, write_page
     from benchmarks.vp2_protocol.results import terminal
-    from cola_env.files import write_text
+    from cola_env.files import write_json
 
     played, dreams = judging.finished(), list(judging.dreamers)
     if not played:
@@ -78,7 +77,7 @@ def report(judging: Judging) -> None:
         "rates": rate_rows(episodes),
     }
     out = judging.folder.path
-    write_text(out / "results.json", json.dumps(results, indent=1) + "\n")
+    write_json(out / "results.json", results)
     draw(results, dreams, out / "policies.png")
     page = write_page(judging, played, results)
     terminal().print(table(agreement))

@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from benchmarks.harness import plain
+from benchmarks.harness import plain, timed
 from benchmarks.training_runs import Job, composed, finish, finished, history, opened
 from cola_env.errors import ColaWorldError
-from cola_env.files import write_text
+from cola_env.files import write_json, write_text
 from cola_env.models.loading import load_model
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.command import command, quoted, written
@@ -103,7 +103,7 @@ def train_and_roll_out(job: Job, out: Path, horizon: int = HORIZON) -> None:
         finish(job, out)
     finally:
         seconds = before + time.process_time() - begun
-        write_text(spent, json.dumps(seconds))
+        write_json(spent, seconds)
     config = composed(job, out)
     model = load_model(job.folder(out) / config.order[-1], "cpu")
     data = opened(plain(config.data), LoadingConfig(**config.loading))
@@ -112,20 +112,17 @@ def train_and_roll_out(job: Job, out: Path, horizon: int = HORIZON) -> None:
     best = psnr.get("adapter", psnr["own"])
     measured = {f"step_{i}": best[i - 1] for i in (1, 5, horizon)}
     speed = {"frames_per_second": frames_per_second(model), "core_hours": seconds / 3600}
-    write_text(file, json.dumps(measured | speed, indent=1) + "\n")
+    write_json(file, measured | speed)
 
 
-def frames_per_second(model: ColaWorldModel, repeats: int = 3) -> float:
-    """Of CANDIDATES plans of PLAN random actions, the best of ``repeats``."""
+def frames_per_second(model: ColaWorldModel) -> float:
+    """Of CANDIDATES plans of PLAN random actions, the best of three."""
     generator = torch.Generator().manual_seed(0)
     side = model.config.image_size
     frames = torch.randint(0, 256, (1, 1, side, side, 3), generator=generator).to(torch.uint8)
     plans = torch.rand(1, CANDIDATES, PLAN, model.config.action_dim, generator=generator) * 2 - 1
-    state, seconds = model.begin(frames), []
-    for _ in range(repeats):
-        begun = time.perf_counter()
-        model.rollout(state, plans, seed=0)
-        seconds.append(time.perf_counter() - begun)
+    state = model.begin(frames)
+    seconds = [timed(lambda: model.rollout(state, plans, seed=0), model.device) for _ in range(3)]
     return CANDIDATES * PLAN / min(seconds)
 
 
@@ -155,7 +152,7 @@ def main(config: DictConfig) -> None:
 def write_results(jobs: Sequence[Job], out: Path) -> list[dict[str, Any]]:
     """Write what the finished runs have reached; returns it."""
     rows = [measures(each, out) for each in jobs if finished(each, out)]
-    write_text(out / "recipes.json", json.dumps(rows, indent=1) + "\n")
+    write_json(out / "recipes.json", rows)
     write_text(out / "recipes.md", table(rows))
     return rows
 

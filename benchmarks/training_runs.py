@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 import cola_train.__main__ as training
 from cola_env.errors import ColaWorldError
-from cola_env.files import write_text
+from cola_env.files import write_json
 from cola_env.processes import deaths_told, end_with_parent
 from cola_train.command import quoted
 from cola_train.console import progress_bar
@@ -105,7 +105,7 @@ def finish(job: Job, out: Path) -> None:
             f"{job.folder(out)} holds a run of other settings ({', '.join(changed)}): choose "
             "another out=FOLDER, or the same settings to go on with it."
         )
-    write_text(settings, json.dumps(wanted, indent=1) + "\n")
+    write_json(settings, wanted)
     if not finished(job, out):
         train(job, out)
 

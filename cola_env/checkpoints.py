@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from diffusers.models.modeling_utils import ModelMixin
@@ -13,9 +13,6 @@ from safetensors import SafetensorError, safe_open
 
 from cola_env.errors import ColaWorldError, in_short
 from cola_env.worlds import ROBODESK, WorldInfo, find_world
-
-if TYPE_CHECKING:
-    pass
 
 Model = TypeVar("Model", bound=ModelMixin)
 

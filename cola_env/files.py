@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 from platform import node
 from typing import Any
+
+import numpy as np
 
 from cola_env.errors import ColaWorldError
 
@@ -33,6 +36,21 @@ def write_atomically(file: Path, write: Callable[[Path], Any]) -> None:
 def write_text(file: Path, text: str) -> None:
     """Write a text file so that a reader sees all of it or none."""
     write_atomically(file, lambda target: target.write_text(text, encoding="utf-8"))
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Write a text file of JSON so that a reader sees all of it or none."""
+    write_text(file, json.dumps(value, indent=1) + "\n")
+
+
+def write_arrays(file: Path, compress: bool = True, **arrays: Any) -> None:
+    """Write an npz so that a reader sees all of it or none."""
+
+    def write(target: Path) -> None:
+        with target.open("wb") as stream:  # of a name, numpy would make another
+            (np.savez_compressed if compress else np.savez)(stream, **arrays)
+
+    write_atomically(file, write)
 
 
 def remove_leftovers(folder: Path) -> None:

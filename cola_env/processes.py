@@ -1,9 +1,10 @@
 """Worker processes do not outlive the one that started them and may be killed; forks of a process
-that has loaded torch compute on one thread."""
+that has loaded torch compute on one thread. Torch's settings for a whole process stand here."""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ from contextlib import contextmanager
 from multiprocessing import connection, parent_process
 
 from cola_env.errors import ColaWorldError
+
+ONE_THREAD = {"LP_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+"""With this in their environment, workers draw and compute on one thread each."""
 
 WORKER_ENDED = (
     "A worker process ended (out of memory, killed, or the simulator failed to start, see above). "
@@ -24,6 +28,13 @@ def end_with_parent() -> None:
     parent = parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def serve() -> None:
+    """Begin as a worker process: leave Ctrl-C to the main process, and end with it, however it
+    ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
 
 
 @contextmanager
@@ -59,3 +70,10 @@ def compute_alone_in_a_fork() -> None:
         import torch
 
         torch.set_num_threads(1)
+
+
+def allow_compiled_graphs(count: int) -> None:
+    """Lets torch.compile keep at least so many graphs of a function, one for each kind of input."""
+    import torch._dynamo
+
+    torch._dynamo.config.recompile_limit = max(count, torch._dynamo.config.recompile_limit)

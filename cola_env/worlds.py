@@ -5,13 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cola_env.errors import ColaWorldError
 
 if TYPE_CHECKING:
-    from cola_env.simulators.simulator_env import SimulatorEnv, Snapshot
+    from cola_env.simulators.simulator_env import SimulatorEnv
 
 VP2_TASKS = (
     "push_red",
@@ -111,14 +108,6 @@ class WorldInfo:
     def make(self, task: str, **options: Any) -> "SimulatorEnv":
         """The real simulator; the options and errors are those of its class."""
         return self.simulator_class(task, **options)
-
-    def to_vector(self, state: "Snapshot") -> NDArray[np.float64]:
-        """A snapshot of the simulator as one vector, for files and tables."""
-        return self.simulator_class.to_vector(state)
-
-    def to_snapshot(self, vector: NDArray[np.float64]) -> "Snapshot":
-        """The snapshot that `to_vector` flattened."""
-        return self.simulator_class.to_snapshot(vector)
 
     @property
     def simulator_class(self) -> "type[SimulatorEnv]":

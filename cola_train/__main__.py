@@ -95,27 +95,6 @@ def name_teachers(phases: list[Phase], cfg: DictConfig) -> None:
         before = str(Path(cfg.out) / phase.name)
 
 
-def open_data(cfg: DictConfig) -> DataSources:
-    """What ``cfg.data`` names. Raises ColaWorldError when it cannot be read."""
-    data: Any = OmegaConf.to_container(cfg.data) if OmegaConf.is_config(cfg.data) else cfg.data
-    return DataSources(data, LoadingConfig(**cfg.loading))
-
-
-def split_data(
-    cfg: DictConfig, sources: DataSources, size: int
-) -> tuple[TrainingData, TrainingData]:
-    """Training data, as ``cfg`` wants it, and held-out data, in frames of ``size`` pixels."""
-    data = sources.split("train", size)
-    if cfg.max_episodes:
-        data = data.first(cfg.max_episodes)
-    return data, sources.split("test", size)
-
-
-def trainer_config(cfg: DictConfig) -> TrainerConfig:
-    collapse = CollapseConfig(**cfg.trainer.collapse)
-    return TrainerConfig(**{**cfg.trainer, "collapse": collapse})
-
-
 def stored_recipe(cfg: DictConfig) -> dict[str, Any]:
     """What a training notes of its settings: those of the phases in its order, all resolved."""
     saved = cfg.copy()
@@ -127,7 +106,7 @@ def stored_recipe(cfg: DictConfig) -> dict[str, Any]:
 def train(cfg: DictConfig, sources: DataSources | None = None) -> None:
     """Run the recipe's phases. Raises ColaWorldError for settings or data that do not fit.
 
-    sources: what ``open_data(cfg)`` returned, to share it between runs.
+    sources: what ``cfg.data`` names, where it is open already.
     """
     cfg = scaled(cfg)
     with cpu_threads(cfg.threads):
@@ -140,17 +119,19 @@ def _train(cfg: DictConfig, sources: DataSources | None) -> None:
     name_teachers(phases, cfg)
     out, recipe = Path(cfg.out), stored_recipe(cfg)
     check_same_run(out, recipe)
-    sources = sources or open_data(cfg)
+    sources = sources or DataSources(cfg.data, LoadingConfig(**cfg.loading))
     require_actions(phases, sources.has_actions)
     if needs := any(phase.needs_actions for phase in phases):
         sources.check_actions()
     action_dim = sources.action_dim if needs else None
     model = build_model(cfg, sources.rendering, action_dim, sources.fps)
-    data, held_out = split_data(cfg, sources, model.config.image_size)
+    data, held_out = (sources.split(name, model.config.image_size) for name in ("train", "test"))
+    if cfg.max_episodes:
+        data = data.first(cfg.max_episodes)
     out.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(
-        model, phases, data, held_out, out, cfg.seed, trainer_config(cfg), pick_device(cfg.device)
-    )
+    config = TrainerConfig(**{**cfg.trainer, "collapse": CollapseConfig(**cfg.trainer.collapse)})
+    device = pick_device(cfg.device)
+    trainer = Trainer(model, phases, data, held_out, out, cfg.seed, config, device)
     if trainer.accelerator.is_main_process:
         write_atomically(out / RECIPE, lambda target: OmegaConf.save(recipe, target))
         print(plan(phases, data, held_out, out))

@@ -13,7 +13,6 @@ solved but how near it is, a value function to plan with (`classifier=values` in
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from cola_env.checkpoints import find_checkpoint
 from cola_env.errors import ColaWorldError
+from cola_env.files import write_json
 from cola_env.models.loading import load_model, pick_device
 from cola_env.models.precision import autocast
 from cola_env.scoring.success_classifier import SuccessClassifier
@@ -35,11 +35,11 @@ from cola_env.worlds import find_world
 from cola_train.command import command, cpu_threads
 from cola_train.console import progress_bar
 from cola_train.data.labelled_frames import (
+    JoinedDataset,
     LabelledFrames,
     augment,
     imagine_frames,
     load_labelled_frames,
-    open_dataset,
 )
 from cola_train.run_folder import write_folder
 
@@ -109,7 +109,7 @@ def train_classifier(config: ClassifierConfig) -> dict[str, Measures]:
     """
     if not 0 <= config.discount < 1:
         raise ColaWorldError(f"discount={config.discount} must be in [0, 1).")
-    dataset = open_dataset(config.data)
+    dataset = JoinedDataset(config.data)
     measured = dataset.hold_out(config.held_out, config.seed)
     trained = np.setdiff1d(np.arange(dataset.num_episodes), measured)
     torch.manual_seed(config.seed)
@@ -158,7 +158,7 @@ def save(model: SuccessClassifier, card: dict[str, object], out: Path) -> None:
 
     def write(folder: Path) -> None:
         model.save_pretrained(folder)
-        (folder / MODEL_CARD).write_text(json.dumps(card, indent=1) + "\n")
+        write_json(folder / MODEL_CARD, card)
 
     write_folder(out, write)
 

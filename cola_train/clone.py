@@ -10,7 +10,6 @@ can be judged side by side: `cola policies clone=OUT`. Killed and started again,
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,7 +24,7 @@ from torch.nn.functional import smooth_l1_loss
 
 from cola_env.checkpoints import RECIPE
 from cola_env.errors import ColaWorldError
-from cola_env.files import write_atomically
+from cola_env.files import write_atomically, write_json
 from cola_env.models.loading import pick_device
 from cola_env.models.visual_policy import VisualPolicy, load_policy
 from cola_train.command import command, cpu_threads
@@ -37,7 +36,7 @@ from cola_train.data.demonstrations import (
     demonstrated_tasks,
     load_demonstrations,
 )
-from cola_train.data.labelled_frames import augment, open_dataset
+from cola_train.data.labelled_frames import JoinedDataset, augment
 from cola_train.distributed import make_accelerator
 from cola_train.learner import learning_rate
 from cola_train.preconditions import check_same_run
@@ -176,7 +175,7 @@ class Cloning:
     def _keep(self, stage: str, card: dict[str, Any]) -> None:
         def write(folder: Path) -> None:
             self.policy.save_pretrained(folder)
-            (folder / MODEL_CARD).write_text(json.dumps(card, indent=1) + "\n")
+            write_json(folder / MODEL_CARD, card)
 
         write_folder(self.out / stage, write)
 
@@ -199,7 +198,7 @@ def clone(config: CloneConfig) -> dict[str, dict[str, float]]:
     check_logger(config.logger)
     out = Path(config.out)
     check_same_run(out, recipe)
-    dataset = open_dataset(config.data)
+    dataset = JoinedDataset(config.data)
     tasks = demonstrated_tasks(dataset, config.tasks)
     held_out = dataset.hold_out(config.held_out, config.seed)
     trained = np.setdiff1d(np.arange(dataset.num_episodes), held_out)

@@ -6,14 +6,12 @@ and by token, and what they are worth to its world model.
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
-from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from cola_env.files import write_text
+from cola_env.files import write_json
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.collapse import CollapseConfig, symptom
 from cola_train.command import command, cpu_threads
@@ -30,8 +28,8 @@ def measure(config: DictConfig) -> tuple[ColaWorldModel, dict[str, float]]:
     """
     run = Path(config.run)
     model = coded_model(run, config.device)
-    data: Any = OmegaConf.to_object(config).get("data")  # type: ignore[union-attr]
-    held_out = held_out_of(data_of(run, data, config.fps), model, with_actions=config.adapter)
+    sources = data_of(run, config.data, config.fps)
+    held_out = held_out_of(sources, model, with_actions=config.adapter)
     return model, controllability(model, held_out, config.length, config.adapter, config.clips)
 
 
@@ -68,8 +66,7 @@ def main(config: DictConfig) -> None:
     print(numbers)
     print(f"Verdict: {verdict}.")
     if config.out:
-        text = json.dumps({"verdict": verdict, **measures}, indent=1)
-        write_text(Path(config.out), text + "\n")
+        write_json(Path(config.out), {"verdict": verdict, **measures})
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -66,7 +67,8 @@ def collapsed(measures: Mapping[str, float], config: CollapseConfig) -> str | No
     """How the codebook has collapsed; None: it has not, or there is none."""
     if "lam_entropy" not in measures:
         return None
-    used = min(value for key, value in measures.items() if is_token_utilisation(key))
+    of_tokens = re.compile(r"lam_token_\d+_utilisation")
+    used = min(value for key, value in measures.items() if of_tokens.fullmatch(key))
     share, entropy = measures["lam_max_usage"], measures["lam_entropy"]
     if used < config.utilisation:
         why = f"only {used:.0%} of a token's codes are in use"
@@ -77,10 +79,6 @@ def collapsed(measures: Mapping[str, float], config: CollapseConfig) -> str | No
     else:
         return None
     return f"the codebook has collapsed ({why})"
-
-
-def is_token_utilisation(key: str) -> bool:
-    return key.startswith("lam_token_") and key.endswith("_utilisation")
 
 
 def codebook_remedies(phase: LatentActionPhase) -> list[str]:

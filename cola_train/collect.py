@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, replace
@@ -24,8 +23,8 @@ from numpy.typing import NDArray
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from cola_env.errors import ColaWorldError
-from cola_env.files import write_atomically
-from cola_env.processes import deaths_told, end_with_parent
+from cola_env.files import write_arrays, write_json
+from cola_env.processes import ONE_THREAD, deaths_told, serve
 from cola_env.worlds import find_world
 from cola_train.command import command
 from cola_train.console import GOES_ON, progress_bar
@@ -33,13 +32,13 @@ from cola_train.data.lerobot_files import INFO
 from cola_train.data.lerobot_writer import LeRobotWriter
 from cola_train.recording import (
     EpisodeMixture,
-    RecordingWorld,
+    SimulatedWorld,
     WorldSpec,
     make_world,
     record_episode,
 )
 
-MakeWorld = Callable[[str, str, int], RecordingWorld]
+MakeWorld = Callable[[str, str, int], SimulatedWorld]
 
 PARTS, SETTINGS = "parts", "settings.json"
 
@@ -130,7 +129,7 @@ def _splits(config: CollectConfig) -> dict[str, str]:
 
 def _claim(file: Path, content: dict[str, Any]) -> None:
     if not file.exists():
-        write_atomically(file, lambda target: target.write_text(json.dumps(content, indent=1)))
+        write_json(file, content)
         return
     _check_same(file.parent.parent, json.loads(file.read_text()), content)
 
@@ -172,9 +171,7 @@ def _record(
             _record_part(simulator, *episode)
             yield
         return
-    pool = ProcessPoolExecutor(
-        min(config.workers, len(missing)), get_context("spawn"), _start_worker
-    )
+    pool = ProcessPoolExecutor(min(config.workers, len(missing)), get_context("spawn"), serve)
     try:
         with deaths_told():
             jobs = [pool.submit(_record_in_worker, make, world, *episode) for episode in episodes]
@@ -186,14 +183,9 @@ def _record(
 
 
 def _record_part(
-    world: RecordingWorld, file: Path, mixture: EpisodeMixture, seed: int, number: int
+    world: SimulatedWorld, file: Path, mixture: EpisodeMixture, seed: int, number: int
 ) -> None:
     save_part(file, record_episode(world, mixture, seed, number), world.spec)
-
-
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_parent()
 
 
 def _record_in_worker(make: MakeWorld, world: tuple[str, str, int], *episode: Any) -> None:
@@ -201,7 +193,7 @@ def _record_in_worker(make: MakeWorld, world: tuple[str, str, int], *episode: An
 
 
 @lru_cache(maxsize=1)
-def _simulator(make: MakeWorld, env: str, rendering: str, action_repeat: int) -> RecordingWorld:
+def _simulator(make: MakeWorld, env: str, rendering: str, action_repeat: int) -> SimulatedWorld:
     """A worker process makes it once."""
     return make(env, rendering, action_repeat)
 
@@ -217,12 +209,7 @@ def save_part(file: Path, episode: dict[str, Any], spec: WorldSpec) -> None:
     """Writes what `record_episode` returned and the simulator that it comes from."""
     about = {"plan": episode["plan"], "spec": asdict(spec)}
     arrays = {name: value for name, value in episode.items() if name != "plan"}
-
-    def write(target: Path) -> None:
-        with target.open("wb") as stream:
-            np.savez_compressed(stream, about=np.array(json.dumps(about)), **arrays)
-
-    write_atomically(file, write)
+    write_arrays(file, about=np.array(json.dumps(about)), **arrays)
 
 
 def load_part(file: Path) -> tuple[Part, dict[str, Any], WorldSpec]:
@@ -292,8 +279,7 @@ def _columns(part: Part) -> Part:
 
 @command("collect", GOES_ON)
 def main(config: DictConfig) -> None:
-    for name, value in {"LP_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}.items():
-        os.environ.setdefault(name, value)
+    os.environ.update(ONE_THREAD | os.environ)  # what the user has set stays
     settings = OmegaConf.to_object(config)
     assert isinstance(settings, CollectConfig)
     print(f"The dataset is in {collect(settings)}.")

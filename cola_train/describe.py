@@ -6,7 +6,6 @@ counted on the meta device: no weights are made and nothing is computed.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cola_env.errors import ColaWorldError
-from cola_env.files import write_text
+from cola_env.files import write_json
 from cola_env.models.sizes import MODEL_SIZES
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.command import command
@@ -160,8 +159,7 @@ def main(config: DictConfig) -> None:
     costs = describe(MODEL_SIZES[config.model], config.batch, config.frames)
     print(f"{config.model}: {table(costs, config.batch, config.frames)}")
     if config.out:
-        text = json.dumps({name: asdict(c) for name, c in costs.items()}, indent=1)
-        write_text(Path(config.out), text + "\n")
+        write_json(Path(config.out), {name: asdict(c) for name, c in costs.items()})
 
 
 if __name__ == "__main__":

@@ -7,8 +7,6 @@ collective: all processes call it together.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -65,13 +63,6 @@ def agreed(accelerator: Accelerator, flag: bool) -> bool:
     if accelerator.num_processes == 1:
         return flag
     return bool(broadcast(torch.tensor(int(flag), device=accelerator.device)))
-
-
-@contextmanager
-def one_by_one(accelerator: Accelerator) -> Iterator[None]:
-    """First the main process, then one of every other machine, then all."""
-    with accelerator.main_process_first(), accelerator.local_main_process_first():
-        yield
 
 
 def whole(tree: Any) -> Any:

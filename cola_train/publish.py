@@ -15,6 +15,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from cola_env.checkpoints import RECIPE, finished_phases
+from cola_env.files import write_json
 from cola_env.models.world_model import ColaWorldModel
 from cola_env.worlds import OWN, ROBODESK, WorldInfo, find_world
 from cola_train.command import command, cpu_threads
@@ -88,7 +89,7 @@ def publish(run: Path, data: Any, out: Path, length: int = 8, clips: int = 256) 
         model.half().save_pretrained(folder)
         forget_origin(folder / "config.json")
         (folder / "README.md").write_text(card)
-        (folder / "measures.json").write_text(json.dumps(measures, indent=1) + "\n")
+        write_json(folder / "measures.json", measures)
         OmegaConf.save(shareable(recipe), folder / RECIPE)
 
     write_folder(out, write)
@@ -226,9 +227,8 @@ def commit() -> str:
 def main(config: DictConfig) -> None:
     if config.env is not None:
         find_world(config.env)
-    data: Any = OmegaConf.to_container(config)["data"]  # type: ignore[call-overload, index]
     with cpu_threads(config.threads):
-        measures = publish(Path(config.run), data, Path(config.out))
+        measures = publish(Path(config.run), config.data, Path(config.out))
     print("  ".join(f"{key} {value:.3g}" for key, value in measures.items()))
     print(f"The checkpoint is in {config.out}.")
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cola_env.worlds import WorldInfo, find_world
-from cola_train.controllers import Policy, scripts_of
+from cola_train.controllers import scripts_of
 from cola_train.controllers.planned import Planned
-from cola_train.controllers.policies import SmoothRandom
+from cola_train.controllers.policies import Policy, SmoothRandom
 
 PLAY, RANDOM, UNSTEERED = "play", "random", "unsteered"
 PLANNED = "planned:"
@@ -27,30 +27,10 @@ class WorldSpec:
     tasks: tuple[str, ...]
     """Whose success is recorded after every action."""
     scripted: tuple[str, ...]
-    """Tasks for which `RecordingWorld.policy` has a script."""
+    """Tasks for which `SimulatedWorld.policy` has a script."""
     actions: tuple[str, ...]
     rendering: str
     action_repeat: int
-
-
-class RecordingWorld(Protocol):
-    """What collection needs of a simulator; `policy` also knows "play", "random", "unsteered"
-    and "planned:CHECKPOINT"."""
-
-    @property
-    def spec(self) -> WorldSpec: ...
-
-    def reset(self, seed: int) -> None: ...
-
-    def advance(self, action: NDArray[np.float32]) -> None: ...
-
-    def frame(self) -> NDArray[np.uint8]: ...
-
-    def state(self) -> NDArray[np.float64]: ...
-
-    def successes(self) -> NDArray[np.bool_]: ...
-
-    def policy(self, name: str, noise: float, rng: np.random.Generator) -> Policy: ...
 
 
 @dataclass
@@ -98,7 +78,7 @@ def draw_plan(
 
 
 def record_episode(
-    world: RecordingWorld, mixture: EpisodeMixture, seed: int, number: int
+    world: SimulatedWorld, mixture: EpisodeMixture, seed: int, number: int
 ) -> dict[str, Any]:
     """Runs episode `number`; the same (seed, number) gives the same episode on any worker.
 
@@ -146,7 +126,8 @@ def record_episode(
 
 
 class SimulatedWorld:
-    """A simulator (64 x 64 RGB) with the policies of its controllers."""
+    """A simulator (64 x 64 RGB) with the policies of its controllers; `policy` also knows "play",
+    "random", "unsteered" and "planned:CHECKPOINT"."""
 
     def __init__(self, world: WorldInfo, rendering: str, action_repeat: int) -> None:
         self._world = world
@@ -175,7 +156,7 @@ class SimulatedWorld:
         return self._env.render()
 
     def state(self) -> NDArray[np.float64]:
-        return self._world.to_vector(self._env.snapshot())
+        return self._env.to_vector(self._env.snapshot())
 
     def successes(self) -> NDArray[np.bool_]:
         solved = self._env.successes()
@@ -195,6 +176,6 @@ class SimulatedWorld:
         return policy
 
 
-def make_world(env: str, rendering: str, action_repeat: int) -> RecordingWorld:
+def make_world(env: str, rendering: str, action_repeat: int) -> SimulatedWorld:
     """The simulator called `env`; raises ColaWorldError when there is none."""
     return SimulatedWorld(find_world(env), rendering, action_repeat)

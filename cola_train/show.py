@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from string import Template
-from typing import Any
 
 import torch
 from einops import rearrange
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -48,8 +47,7 @@ def show(config: DictConfig) -> str:
     run = Path(config.run)
     out = Path(config.out or run / "show")
     model = coded_model(run, config.device)
-    data: Any = OmegaConf.to_object(config).get("data")  # type: ignore[union-attr]
-    held_out = data_of(run, data, config.fps).split("test", model.config.image_size)
+    held_out = data_of(run, config.data, config.fps).split("test", model.config.image_size)
     steered = steer(model, held_out, config.clips, config.horizon, config.length)
     clips = held_out.sample(config.measured, config.length, torch.Generator().manual_seed(0))
     codes = read_codes(model, clips.frames.to(model.device)).cpu()

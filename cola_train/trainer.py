@@ -23,7 +23,7 @@ from cola_train.data.batches import batches
 from cola_train.data.clips import ClipBatch, TrainingData
 from cola_train.data.episode_source import Unreadable
 from cola_train.data.latent_cache import encoded
-from cola_train.distributed import agreed, make_accelerator, one_by_one
+from cola_train.distributed import agreed, make_accelerator
 from cola_train.learner import CodebookUsage, Learner, micro_size
 from cola_train.phases.phase import Phase, Prepared
 from cola_train.preconditions import check_components, check_data
@@ -60,7 +60,7 @@ class PhaseData:
         if self.cache is None:
             self._encode(model)
         else:
-            with one_by_one(accelerator):
+            with accelerator.main_process_first(), accelerator.local_main_process_first():
                 self._encode(model)
         self._encoded = True
 

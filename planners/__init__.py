@@ -7,19 +7,17 @@
 and numpy only; `planners.adapters` joins them with other libraries.
 """
 
-from planners.cem import CEM
+from planners.cem import CEM, ICEM
 from planners.chain import Chain
-from planners.cost import Cost, Screened
+from planners.cost import Cost, Proposed, Screened
 from planners.gradient import Gradient
-from planners.icem import ICEM
 from planners.lbfgs import LBFGS
 from planners.mpc import MPC
 from planners.mppi import MPPI
 from planners.noise import AR1Noise, ColoredNoise, Noise, WhiteNoise
 from planners.plan import Iteration, Planner, PlanResult
-from planners.predictive_sampling import PredictiveSampling
-from planners.random_shooting import RandomShooting
 from planners.sampling import SamplingPlanner
+from planners.shooting import PredictiveSampling, RandomShooting
 from planners.vp2_planners import VP2CEM, VP2MPPI
 
 __all__ = [
@@ -38,6 +36,7 @@ __all__ = [
     "PlanResult",
     "Planner",
     "PredictiveSampling",
+    "Proposed",
     "RandomShooting",
     "SamplingPlanner",
     "Screened",

@@ -46,15 +46,31 @@ class Cost(Protocol):
 
 
 @dataclass(frozen=True)
-class Screened:
-    """A cost together with a cheap approximation of it; pass it wherever a cost goes.
-
-    Sampling planners draw `factor` times their candidates and evaluate with `cost` only those
-    that are best by `cheap`, which nothing else depends on. For anybody else's planner this is
-    just `cost`. Both costs live on one device.
-    """
+class CostWith:
+    """A cost and what our planners make use of beside it; pass it wherever a cost goes. For anybody
+    else's planner this is just `cost`."""
 
     cost: Cost
+
+    @property
+    def device(self) -> torch.device:
+        """Where the cost wants its actions."""
+        return device_of(self.cost)
+
+    def __call__(self, actions: Tensor, *, seed: int = 0) -> Any:
+        """The cost itself."""
+        cost: Any = self.cost
+        return cost(actions, seed=seed) if takes_seed(self.cost) else cost(actions)
+
+
+@dataclass(frozen=True)
+class Screened(CostWith):
+    """A cost together with a cheap approximation of it.
+
+    Sampling planners draw `factor` times their candidates and evaluate with `cost` only those
+    that are best by `cheap`, which nothing else depends on. Both costs live on one device.
+    """
+
     cheap: Cost
     factor: int = 4
     """>= 2."""
@@ -63,15 +79,18 @@ class Screened:
         if self.factor < 2:
             raise ValueError(f"factor must be at least 2, not {self.factor}")
 
-    @property
-    def device(self) -> torch.device:
-        """Where the cost wants its actions."""
-        return device_of(self.cost)
 
-    def __call__(self, actions: Tensor, *, seed: int = 0) -> Any:
-        """The true cost."""
-        cost: Any = self.cost
-        return cost(actions, seed=seed) if takes_seed(self.cost) else cost(actions)
+@dataclass(frozen=True)
+class Proposed(CostWith):
+    """A cost, maybe `Screened`, together with plans that look promising at the present state, such
+    as those that a policy makes there.
+
+    Planners evaluate them among the candidates of their first iteration, at most `num_samples`.
+    """
+
+    plans: Tensor
+    """(B, K, h, A), inside the action space or clipped to it; repeats its last action up to the
+    horizon, or is cut to it."""
 
 
 class Evaluator:

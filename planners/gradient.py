@@ -16,9 +16,9 @@ from planners.sampling import Population, SamplingPlanner, Search
 class GradientPlanner(SamplingPlanner):
     """A planner that moves all its candidates along the gradients of their costs.
 
-    The candidates start at the warm start (or the middle of the box), at its elites if it is a
-    PlanResult, and at samples around it, and go their ways independently. The cost must be made of
-    torch operations. The elites are the best points so far.
+    The candidates start at the warm start (or the middle of the box), at what the cost proposes, at
+    the elites of a warm start that is a PlanResult, and at samples around it, and go their ways
+    independently. The cost must be made of torch operations. The elites are the best points so far.
     """
 
     num_samples: int = 8
@@ -30,13 +30,11 @@ class GradientPlanner(SamplingPlanner):
     def sample(self, search: Search) -> Tensor:
         if search.index:
             return search.state.points
-        known = search.bounds.clamp(search.mean).unsqueeze(1)
-        if search.elites is not None:
-            known = torch.cat([known, search.elites], dim=1)
-        known = known[:, : self.num_samples]
-        if known.shape[1] == self.num_samples:
-            return known
-        return torch.cat([known, self.drawn(search, self.num_samples - known.shape[1])], dim=1)
+        return super().sample(search)
+
+    def known(self, search: Search) -> Tensor:
+        known = search.behind_mean(search.proposed)
+        return known if search.elites is None else torch.cat([known, search.elites], dim=1)
 
     def update(self, search: Search, population: Population) -> None:
         points = self.step(search, population)

@@ -59,7 +59,9 @@ class AR1Noise:
 
     def matrix(self, horizon: int) -> Tensor:
         """The Cholesky factor of the correlation that falls by `beta` a step."""
-        matrices = torch.stack([_ar1_matrix(beta, horizon) for beta in self._betas])
+        matrices = torch.stack(
+            [ar1_matrix(beta, horizon, (1 - beta**2) ** 0.5) for beta in self._betas]
+        )
         return matrices if isinstance(self.beta, Sequence) else matrices[0]
 
 
@@ -84,10 +86,11 @@ class ColoredNoise:
 
 
 @lru_cache(maxsize=64)
-def _ar1_matrix(beta: float, horizon: int) -> Tensor:
+def ar1_matrix(beta: float, horizon: int, fresh: float) -> Tensor:
+    """(H, H): x[0] = z[0], x[t] = beta x[t-1] + fresh z[t]."""
     lag = torch.arange(horizon)[:, None] - torch.arange(horizon)
     matrix = (torch.tensor(beta, dtype=torch.float64) ** lag.clamp(min=0)).tril()
-    matrix[:, 1:] *= (1 - beta**2) ** 0.5
+    matrix[:, 1:] *= fresh
     return matrix.float()
 
 

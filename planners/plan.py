@@ -124,27 +124,46 @@ class PlanResult:
 
 def starting_mean(warm_start: Any, bounds: Bounds, batch: int) -> Tensor:
     """(B, H, A): the actions of the warm start, or the middle of the box."""
-    horizon, dims = bounds.low.shape
     if warm_start is None:
-        return bounds.centre.expand(batch, horizon, dims)
+        return bounds.centre.expand(batch, *bounds.low.shape)
     actions = warm_start.actions if isinstance(warm_start, PlanResult) else warm_start
-    if not isinstance(actions, Tensor):
+    return _whole_plans("the warm start", actions, "a PlanResult, or ", bounds, batch)
+
+
+def proposed_plans(plans: Any, bounds: Bounds, batch: int) -> Tensor:
+    """(B, K, H, A): what a cost proposes, inside the box; None: nothing, K is 0."""
+    if plans is None:
+        return bounds.centre.new_empty(batch, 0, *bounds.low.shape)
+    return _whole_plans("what the cost proposes", plans, "", bounds, batch, "K")
+
+
+def _whole_plans(
+    name: str, plans: Any, other: str, bounds: Bounds, batch: int, *between: str
+) -> Tensor:
+    """Plans (B, *between, h, A) from somebody else, as long as the horizon and inside the box.
+
+    Raises TypeError for what are no numbers, ValueError for another shape, NaN and infinity.
+    """
+    horizon, dims = bounds.low.shape
+    letters = ", ".join(["B", *between, "h", "A"])
+    if not isinstance(plans, Tensor):
         try:
-            actions = torch.from_numpy(np.array(actions, np.float32))
+            plans = torch.from_numpy(np.array(plans, np.float32))
         except (TypeError, ValueError):
             raise TypeError(
-                "the warm start must be a PlanResult, or numbers (B, h, A), not "
-                f"{type(actions).__name__}"
+                f"{name} must be {other}numbers ({letters}), not {type(plans).__name__}"
             ) from None
-    actions = actions.to(bounds.low.device, torch.float32)
-    if actions.ndim != 3 or actions.shape[::2] != (batch, dims) or not actions.shape[1]:
+    plans = plans.to(bounds.low.device, torch.float32)
+    fits = plans.ndim == 3 + len(between) and plans.shape[0] == batch and plans.shape[-1] == dims
+    if not fits or not plans.shape[-2]:
+        wanted = ", ".join([str(batch), *between, "h", str(dims)])
         raise ValueError(
-            f"the warm start has shape {tuple(actions.shape)}: it must be (B, h, A) "
-            f"= ({batch}, h, {dims}) with at least one step"
+            f"{name} has shape {tuple(plans.shape)}: it must be ({letters}) = ({wanted}) with at "
+            "least one step"
         )
-    if not bool(actions.isfinite().all()):
-        raise ValueError("the warm start contains NaN or infinite actions")
-    return bounds.clamp(shifted(actions, 0, horizon))
+    if not bool(plans.isfinite().all()):
+        raise ValueError(f"{name} contains NaN or infinite actions")
+    return bounds.clamp(shifted(plans, 0, horizon))
 
 
 def starting_elites(warm_start: Any, bounds: Bounds) -> Tensor | None:

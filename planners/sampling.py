@@ -17,9 +17,27 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from planners.cost import Chunks, Cost, Evaluator, Screen, Screened, all_finite, device_of, rankable
+from planners.cost import (
+    Chunks,
+    Cost,
+    Evaluator,
+    Proposed,
+    Screen,
+    Screened,
+    all_finite,
+    device_of,
+    rankable,
+)
 from planners.noise import AR1Noise, Noise, NoiseStream, problem_seeds
-from planners.plan import ActionSpace, Bounds, Iteration, PlanResult, starting_elites, starting_mean
+from planners.plan import (
+    ActionSpace,
+    Bounds,
+    Iteration,
+    PlanResult,
+    proposed_plans,
+    starting_elites,
+    starting_mean,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,8 +139,19 @@ class SamplingPlanner(ABC):
         return search.bounds.clamp_(search.noise.draw(count, search.std, search.mean))
 
     def sample(self, search: Search) -> Tensor:
-        """The candidates (B, N, H, A) of this iteration. Here: all new."""
-        return self.drawn(search, self.num_samples)
+        """The candidates (B, N, H, A) of this iteration. Here: what is known, and new ones."""
+        known = self.known(search)[:, : self.num_samples]
+        count = self.num_samples - known.shape[1]
+        if not count:
+            return known
+        drawn = self.drawn(search, count)
+        return torch.cat([known, drawn], dim=1) if known.shape[1] else drawn
+
+    def known(self, search: Search) -> Tensor:
+        """Plans (B, K, H, A) that are candidates now whatever is drawn, so that nothing good is
+        thrown away. Here, in the first iteration: the warm start, and what the cost proposes."""
+        starts_there = search.warm and search.index == 0
+        return search.behind_mean(search.proposed) if starts_there else search.proposed
 
     def drawn(self, search: Search, count: int) -> Tensor:
         """`count` candidates of `draw`; of a Screened cost the most promising of many."""
@@ -161,7 +190,8 @@ class SamplingPlanner(ABC):
 
         Args:
             cost: `cost(actions)`, float32 (B, N, H, A) -> (B, N), lower is better. `Cost` tells of
-                devices and common random numbers, `Screened` of costs of two fidelities.
+                devices and common random numbers, `Screened` of costs of two fidelities,
+                `Proposed` of plans to begin with.
             action_space: anything with `low`, `high` and `shape` (A,), e.g. Gymnasium's Box.
             warm_start: where the mean starts, its first action being the next to be done: the
                 previous PlanResult, shifted (`plan.shift(1)` one step later), or a tensor or
@@ -229,6 +259,8 @@ class Search:
     screen: Screen | None
     mean: Tensor  # (B, H, A)
     std: Tensor  # (B, H, A)
+    warm: bool  # whether the mean is the plan of a warm start
+    proposals: Tensor  # (B, K, H, A), of the cost; K is 0 where it makes none
     elites: Tensor | None  # (B, K, H, A), best first: of the last iteration or the warm start
     elite_costs: Tensor | None = None  # (B, K)
     index: int = 0  # of the iteration
@@ -250,6 +282,7 @@ class Search:
         if batch < 1:
             raise ValueError(f"batch must be at least 1, not {batch}")
         device, seeds = device_of(cost), problem_seeds(seed, batch)
+        plans, cost = (cost.plans, cost.cost) if isinstance(cost, Proposed) else (None, cost)
         bounds = Bounds.of(action_space, planner.horizon, device)
         horizon, dims = bounds.low.shape
         fits = getattr(warm_start, "chunk_size", None)
@@ -267,8 +300,19 @@ class Search:
             else None,
             mean=starting_mean(warm_start, bounds, batch),
             std=initial_std(planner, bounds).expand(batch, horizon, dims),
+            warm=warm_start is not None,
+            proposals=proposed_plans(plans, bounds, batch),
             elites=starting_elites(warm_start, bounds),
         )
+
+    @property
+    def proposed(self) -> Tensor:
+        """(B, K, H, A): the proposals in the first iteration, and none later."""
+        return self.proposals[:, :0] if self.index else self.proposals
+
+    def behind_mean(self, plans: Tensor) -> Tensor:
+        """(B, 1 + K, H, A): the mean, clipped, and the plans (B, K, H, A)."""
+        return torch.cat([self.bounds.clamp(self.mean).unsqueeze(1), plans], dim=1)
 
     def evaluated(self, actions: Tensor, num_elites: int) -> Population:
         """The candidates (B, N, H, A), judged and ranked.

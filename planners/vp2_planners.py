@@ -9,22 +9,12 @@ and channels (in benchmarks/vp2.py, `reward=vp2_sums`).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from planners.noise import Noise, WhiteNoise
+from planners.noise import Noise, WhiteNoise, ar1_matrix
 from planners.sampling import Population, SamplingPlanner, Search
-
-
-@lru_cache(maxsize=64)
-def _filter(beta: float, horizon: int) -> Tensor:
-    """(H, H): x[0] = z[0], x[t] = beta x[t-1] + (1 - beta) z[t], which loses variance."""
-    lag = torch.arange(horizon)[:, None] - torch.arange(horizon)
-    matrix = (torch.tensor(beta, dtype=torch.float64) ** lag.clamp(min=0)).tril()
-    matrix[:, 1:] *= 1 - beta
-    return matrix.float()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +25,7 @@ class _VP2Planner(SamplingPlanner):
     """What the benchmark's filter is applied to, after the std."""
     antithetic: bool = False
     beta: float = 0.5
-    """Of the filter x[t] = beta x[t-1] + (1 - beta) std[t] z[t]."""
+    """Of the filter x[t] = beta x[t-1] + (1 - beta) std[t] z[t], which loses variance."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -46,9 +36,12 @@ class _VP2Planner(SamplingPlanner):
         """(B, H, A): what the candidates are drawn with."""
         return search.std
 
+    def known(self, search: Search) -> Tensor:
+        return search.proposed
+
     def draw(self, search: Search, count: int) -> Tensor:
         white = search.noise.draw(count, self.std_of(search))
-        matrix = _filter(self.beta, self.horizon).to(white.device)
+        matrix = ar1_matrix(self.beta, self.horizon, 1 - self.beta).to(white.device)
         noise = torch.einsum("hk,bnka->bnha", matrix, white)
         return search.bounds.clamp_(noise.contiguous().add_(search.mean.unsqueeze(1)))
 

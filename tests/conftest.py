@@ -25,7 +25,7 @@ def vp2_goals_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     h5py = pytest.importorskip("h5py")
     pytest.importorskip("robodesk")
     from cola_env.simulators.robodesk.env import RoboDeskEnv
-    from cola_env.simulators.robodesk.vp2_state import to_vp2_state
+    from tests.vp2_states import to_vp2_state
 
     folder = tmp_path_factory.mktemp("vp2") / "robodesk_push_red"
     folder.mkdir()

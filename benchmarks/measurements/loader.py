@@ -7,7 +7,6 @@ the last column, training never waits. out=FILE.json keeps it, and a table besid
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from benchmarks.harness import command_line, machine
-from cola_env.files import write_text
+from cola_env.files import write_json, write_text
 from cola_env.models.loading import pick_device
 from cola_env.models.precision import autocast
 from cola_env.models.sizes import MODEL_SIZES
@@ -167,7 +166,7 @@ def main(config: DictConfig) -> None:
     results = {"command": command_line("benchmarks.measurements.loader"), **measured}
     print(table(results))
     if config.out:
-        write_text(Path(config.out), json.dumps(results, indent=1) + "\n")
+        write_json(Path(config.out), results)
         write_text(Path(config.out).with_suffix(".md"), table(results))
 
 

@@ -29,7 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.harness import command_line, machine, matmul_peak, peak_resident, plain, timed
 from cola_env.errors import ColaWorldError
-from cola_env.files import write_text
+from cola_env.files import write_json
 from cola_env.models.autoencoders.vae import SCALE, SHIFT, OpenSoraVAE, VAEConfig
 from cola_env.models.loading import pick_device
 from cola_env.models.sizes import PAPER
@@ -247,7 +247,7 @@ def results(settings: PaperSizeConfig) -> Iterator[tuple[str, Result]]:
         if {key: known.get(key) for key in about} != about:
             peak = {"matmul_tflop_per_second": matmul_peak(device) / 1e12}
             done[name] = run_part(name, settings) | about | peak | {"command": command}
-            write_text(out, json.dumps(kept, indent=1) + "\n")
+            write_json(out, kept)
         yield name, done[name]
 
 
@@ -281,7 +281,7 @@ def publish_network(folder: Path, config: STDiTConfig, captions: tuple[int, int]
         "qk_norm": True,
         "input_sq_size": 512,
     }
-    (folder / "config.json").write_text(json.dumps(published, indent=1) + "\n")
+    write_json(folder / "config.json", published)
     return count
 
 
@@ -334,7 +334,7 @@ def save_shards(folder: Path, tensors: Iterable[tuple[str, Tensor]]) -> int:
             write()
     write()
     index = {"metadata": {}, "weight_map": weight_map}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n")
+    write_json(folder / "model.safetensors.index.json", index)
     return count
 
 

@@ -17,7 +17,7 @@ from benchmarks.paper_experiments.verdicts import HealthCurve
 from benchmarks.training_runs import Job, composed, history, opened
 from benchmarks.vp2_protocol.records import fingerprint
 from cola_env.errors import ColaWorldError
-from cola_env.files import write_text
+from cola_env.files import write_json
 from cola_env.models.latent_action.codebook_health import CodebookHealth
 from cola_env.models.loading import load_model
 from cola_train.command import quoted, written
@@ -242,5 +242,5 @@ def cached(path: Path, about: dict[str, Any], measure: Callable[[], Any]) -> Any
         if stored["about"] == about:
             return stored["found"]
     found = measure()
-    write_text(path, json.dumps({"about": about, "found": found}, indent=1) + "\n")
+    write_json(path, {"about": about, "found": found})
     return found

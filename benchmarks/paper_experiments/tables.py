@@ -102,13 +102,12 @@ def _quality(
 def _paper_quality(study: Study, table: str) -> list[list[str]]:
     """The paper's rows; those of its measures that we may not have (LPIPS, FVD) are there too."""
     return [
-        _italic(f"{name}: {' / '.join(QUALITY.values())}", *(_slashes(v) for v in values))
+        _italic(
+            f"{name}: {' / '.join(QUALITY.values())}",
+            *(" / ".join(f"{number:.2f}" for number in of_run) for of_run in values),
+        )
         for name, values in study.config.paper[table].items()
     ]
-
-
-def _slashes(values: Sequence[float]) -> str:
-    return " / ".join(f"{value:.2f}" for value in values)
 
 
 def _italic(*texts: Any) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 from scipy.stats import t
 
 from benchmarks.harness import command_line
-from cola_env.files import write_text
+from cola_env.files import write_json, write_text
 from cola_env.models.latent_action.codebook_health import CodebookHealth
 
 REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE = "reproduced", "not reproduced", "inconclusive"
@@ -159,7 +159,7 @@ def write_result(name: str, result: Result, setting: str, out: Path) -> None:
         "command": command_line("benchmarks.paper"),
         "numbers": result.numbers,
     }
-    write_text(out / f"{name}.json", json.dumps(stored, indent=1) + "\n")
+    write_json(out / f"{name}.json", stored)
 
 
 def markdown(name: str, result: Result, setting: str) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
+import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -20,7 +21,17 @@ from torch import Tensor
 from cola_env.envs.dream_model import choose_mode, matching_classifier, open_model
 from cola_env.envs.starts import Start, Starts
 from cola_env.errors import ColaWorldError
-from cola_env.inputs import as_actions, as_goals, check_count, check_number, real_actions, to_bytes
+from cola_env.inputs import (
+    as_actions,
+    as_goals,
+    check_count,
+    check_number,
+    check_options,
+    check_render_mode,
+    check_step_limit,
+    real_actions,
+    to_bytes,
+)
 from cola_env.models.precision import fast_dtype
 from cola_env.models.sampler import DreamState
 from cola_env.processes import compute_alone_in_a_fork
@@ -30,15 +41,6 @@ from cola_env.worlds import OWN, find_world
 
 if TYPE_CHECKING:
     from cola_env.models.world_model import ColaWorldModel
-from typing import TYPE_CHECKING
-
-import gymnasium as gym
-
-from cola_env.inputs import check_options, check_render_mode, check_step_limit
-
-if TYPE_CHECKING:
-    from cola_env.models.world_model import ColaWorldModel
-
 
 RESET_OPTIONS = ("frame", "goal", "state", "actions", "pair")
 
@@ -137,12 +139,13 @@ class Dream:
         self._model_settings = json.dumps(
             {name: value for name, value in self.config.items() if not name.startswith("_")}
         )
-        classifier = matching_classifier(self.model, folder, self.world, is_judged(reward))
-        self.reward = make_reward(reward, task, classifier)
+        self._judged = is_judged(reward)
+        classifier = matching_classifier(self.model, folder, self.world, self._judged)
         self.success: ClassifierReward | None = None
         if classifier is not None and classifier.discount == 0 and task in classifier.tasks:
             self.success = ClassifierReward(task, classifier)
             self.threshold = classifier.threshold
+        self.reward = make_reward(reward, task, self.success or classifier)
         self._settings: dict[str, Any] = {
             "action_mode": self.action_mode,
             "num_inference_steps": num_inference_steps,
@@ -232,9 +235,10 @@ class Dream:
         codes = self._memory.codes
         images = self.frames.float() / 255
         rewards = self.reward(images, self.goals.float() / 255).float().cpu().numpy()
-        probability = self.success_probability()
-        solved = np.zeros(self.batch, bool)
-        if probability is not None:
+        probability, solved = None, np.zeros(self.batch, bool)
+        if self.success is not None:
+            logit = self.success.last if self._judged else self.success.logit(images)
+            probability = logit.sigmoid().double().cpu().numpy()
             solved = probability > self.threshold
         self.steps += 1
         return Prediction(
@@ -361,11 +365,11 @@ class ColaWorldEnv(gym.Env[Any, Any]):
 
     reset(options=): "frame", uint8 (64, 64, 3) or (C, 64, 64, 3), the past up to now, with
     "actions" (C-1, A) between them for a direct model; "goal", uint8 (64, 64, 3) or floats in
-    [0, 1]; "state", what
-    snapshot() returned, to begin an episode there; "pair", the number of one of the task's shipped
-    pairs of start and goal, in which the twin can begin, too (see `cola_env.make_pair`). What is
-    not given comes from a pair that is drawn with np_random, as is the seed of the diffusion noise.
-    Images that look unlike the model's rendering profile are warned of.
+    [0, 1]; "state", what snapshot() returned, to begin an episode there; "pair", the number of one
+    of the task's shipped pairs of start and goal, in which the twin can begin, too (see
+    `cola_env.make_pair`). What is not given comes from a pair that is drawn with np_random, as is
+    the seed of the diffusion noise. Images that look unlike the model's rendering profile are
+    warned of.
 
     info: "success_probability" (tasks with a classifier of such frames), and after a step
     "latent_codes" (int64, models with latent actions) and "prediction_seconds" (wall-clock).

@@ -36,7 +36,7 @@ class PairReset(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             for name in ("state", "goal"):
                 if name in options:
                     raise ColaWorldError(f"Give options['pair'] or options['{name}'], not both.")
-            options["state"] = own.world.to_snapshot(pair.initial_state)
+            options["state"] = own.to_snapshot(pair.initial_state)
             options["goal"] = pair.goal_frame
         return super().reset(seed=seed, options=options)
 

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 from gymnasium.utils import seeding
@@ -22,9 +22,6 @@ from cola_env.inputs import (
     check_step_limit,
 )
 from cola_env.rollout import Rollout
-
-if TYPE_CHECKING:
-    pass
 
 Array = NDArray[Any]
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cola_env.errors import ColaWorldError, in_short
-from cola_env.files import write_atomically
+from cola_env.files import write_arrays
 from cola_env.worlds import ROBODESK, find_world
 
 OWN = "own"
@@ -26,8 +26,7 @@ FRAME = (64, 64, 3)
 class GoalPair:
     """One planning problem and the scripted solution that proves that it can be solved.
 
-    initial_state, goal_state: simulator state vectors, float64 (D,), see
-        `WorldInfo.to_snapshot`.
+    initial_state, goal_state: float64 (D,), of which the simulator's `to_snapshot` makes snapshots.
     initial_frame, goal_frame: uint8 RGB (64, 64, 3).
     expert_actions: float32 (expert_steps, A); replayed from initial_state they succeed at the
         last step, whose frame is goal_frame.
@@ -118,7 +117,8 @@ class GoalSet:
     def save(self, path: Path) -> None:
         """Write one compressed npz, atomically."""
         frames = [frame for pair in self.pairs for frame in (pair.initial_frame, pair.goal_frame)]
-        content = dict(
+        write_arrays(
+            path,
             rendering=self.rendering,
             action_repeat=self.action_repeat,
             source=self.source,
@@ -133,12 +133,6 @@ class GoalSet:
             images=_encode(frames),
             image_size=frames[0].shape[0],
         )
-
-        def write(target: Path) -> None:
-            with target.open("wb") as file:
-                np.savez_compressed(file, **content)
-
-        write_atomically(path, write)
 
     @classmethod
     def load(cls, path: Path) -> "GoalSet":

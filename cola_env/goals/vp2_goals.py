@@ -16,7 +16,7 @@ from PIL import Image
 from cola_env.errors import ColaWorldError, in_short
 from cola_env.goals.goal_set import GoalPair, GoalSet
 from cola_env.hdf5 import READING, env_args, has, member, names_robodesk, open_file
-from cola_env.simulators.robodesk.env import RoboDeskEnv, state_to_vector
+from cola_env.simulators.robodesk.env import RoboDeskEnv
 from cola_env.worlds import ROBODESK_TASKS
 
 FILE = "goals.hdf5"
@@ -119,9 +119,9 @@ def _pair(demo: Any, index: int, task: str, env: RoboDeskEnv) -> GoalPair:
         )
     return GoalPair(
         task=task,
-        initial_state=state_to_vector(from_vp2_state(env, states[start])),
+        initial_state=env.to_vector(from_vp2_state(env, states[start])),
         initial_frame=_frame(images[start]),
-        goal_state=state_to_vector(from_vp2_state(env, states[-1])),
+        goal_state=env.to_vector(from_vp2_state(env, states[-1])),
         goal_frame=_frame(images[-1]),
         expert_actions=np.asarray(actions[start : len(states) - 1], np.float32),
         start_index=start,

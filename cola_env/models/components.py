@@ -13,10 +13,13 @@ from cola_env.errors import ColaWorldError
 from cola_env.models.autoencoders.autoencoder import Autoencoder, AutoencoderConfig
 from cola_env.models.autoencoders.vae import OpenSoraVAE, VAEConfig
 from cola_env.models.latent_action.adapter import Adapter, AdapterConfig
-from cola_env.models.latent_action.bottleneck import GaussianBottleneck
 from cola_env.models.latent_action.fdm import FDMConfig, ForwardDynamicsModel
 from cola_env.models.latent_action.idm import IDMConfig, InverseDynamicsModel
-from cola_env.models.latent_action.quantizer import QuantizerConfig, VectorQuantizer
+from cola_env.models.latent_action.quantizer import (
+    GaussianBottleneck,
+    QuantizerConfig,
+    VectorQuantizer,
+)
 from cola_env.models.stdit import ActionConditioner, ActionConditionerConfig, STDiT, STDiTConfig
 
 Builders = dict[str, Callable[[], nn.Module]]

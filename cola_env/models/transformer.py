@@ -92,11 +92,13 @@ class TemporalContext:
     mask: Tensor | None
 
 
-def temporal_context(frames: int, seen: Tensor, window: int, head_dim: int) -> TemporalContext:
-    """The context of a fresh clip of ``frames``, of whose rows ``seen`` (B,) frames came before."""
-    positions = torch.arange(frames, device=seen.device)
+def temporal_context(
+    frames: int, window: int, head_dim: int, device: torch.device
+) -> TemporalContext:
+    """The context of a fresh clip of ``frames``."""
+    positions = torch.arange(frames, device=device)
     mask = causal_mask(positions, positions, window) if frames > 1 else None
-    return TemporalContext(rotary_table(seen[:, None] + positions, head_dim), mask)
+    return TemporalContext(rotary_table(positions[None], head_dim), mask)
 
 
 def rotary_frequencies(head_dim: int, device: torch.device | None = None) -> Tensor:

@@ -45,6 +45,7 @@ from cola_env.models.sampler import (
 )
 from cola_env.models.stdit import ActionConditioner, STDiT, STDiTConfig
 from cola_env.models.transformer import KeyValue, SharedPast, TemporalContext, temporal_context
+from cola_env.processes import allow_compiled_graphs
 
 PIXELS_PER_LATENT = 8
 """Of both autoencoders, along each side."""
@@ -194,7 +195,7 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
 
     def compile_repeated_blocks(self, *args: Any, **kwargs: Any) -> None:
         """As of diffusers, with room for a graph for each length of past and future."""
-        torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
+        allow_compiled_graphs(64)
         super().compile_repeated_blocks(*args, **kwargs)
 
     # Frames and latents
@@ -272,7 +273,7 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
             codes = actions.long()
             return self.quantizer.lookup(codes).flatten(-2), codes
         logits = self.adapter(actions.float(), latents)
-        vectors = self.adapter.vectors(logits, self.quantizer.code_vectors)
+        vectors = self.adapter.vectors(logits, self.quantizer.codebook)
         return vectors.flatten(-2), self.adapter.codes(logits)
 
     # Diffusion
@@ -312,8 +313,7 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
 
     def clip_context(self, frames: int) -> TemporalContext:
         """The temporal context of a fresh clip."""
-        start = torch.zeros(1, dtype=torch.long, device=self.device)
-        return temporal_context(frames, start, self.window, self.head_dim)
+        return temporal_context(frames, self.window, self.head_dim, self.device)
 
     def noise_shift(self, frames: int) -> float:
         """The factor by which noise levels of clips of ``frames`` latents are shifted."""

@@ -98,7 +98,10 @@ class ClassifierReward:
     checkpoint: a TaskClassifier (SuccessClassifier, VP2Classifier, ClassifierEnsemble), its
         folder, or a world model's folder (which may hold one under classifiers/); None takes the
         shipped classifiers of the task's world.
+    last: the logits that it gave last.
     """
+
+    last: Tensor
 
     def __init__(self, task: str, checkpoint: TaskClassifier | str | Path | None = None) -> None:
         if checkpoint is None or isinstance(checkpoint, str | Path):
@@ -116,7 +119,8 @@ class ClassifierReward:
         """Success logit (...) of float frames (..., 64, 64, 3) in [0, 1]."""
         if self.classifier.device != frames.device:
             self.classifier.to(frames.device)
-        return self.classifier.logit(frames, self.task)
+        self.last = self.classifier.logit(frames, self.task)
+        return self.last
 
     def success_probability(self, frames: Tensor) -> Tensor:
         """Probability in [0, 1] that each float frame (..., 64, 64, 3) shows success; (...).
@@ -131,6 +135,14 @@ class ClassifierReward:
         return self.logit(frames).sigmoid()
 
 
+Judge = TaskClassifier | ClassifierReward | str | Path | None
+"""What a reward asks for success: see ClassifierReward, or one of these itself."""
+
+
+def _judge(task: str, judge: Judge) -> ClassifierReward:
+    return judge if isinstance(judge, ClassifierReward) else ClassifierReward(task, judge)
+
+
 class VP2Reward:
     """0.5 * (-squared error) + weight * success logit: VP2's reward of one frame.
 
@@ -142,14 +154,14 @@ class VP2Reward:
     def __init__(
         self,
         task: str,
-        checkpoint: TaskClassifier | str | Path | None = None,
+        checkpoint: Judge = None,
         *,
         sums: bool = False,
         mse_weight: float = 0.5,
         classifier_weight: float = 10.0,
     ) -> None:
         self.mse = MSEReward(sums=sums)
-        self.classifier = ClassifierReward(task, checkpoint)
+        self.classifier = _judge(task, checkpoint)
         self.mse_weight = check_number("mse_weight", mse_weight)
         logit_weight = check_number("classifier_weight", classifier_weight)
         self.classifier_weight = logit_weight if sums else logit_weight / VP2_PIXELS
@@ -205,7 +217,7 @@ def is_judged(reward: Reward | RewardName) -> bool:
 def make_reward(
     reward: Reward | RewardName,
     task: str,
-    checkpoint: TaskClassifier | str | Path | None = None,
+    checkpoint: Judge = None,
     *,
     lpips: LPIPS | str | Path | None = None,
 ) -> Reward:
@@ -229,19 +241,14 @@ def make_reward(
     return parts[0][1] if isinstance(reward, str) else WeightedReward(parts)
 
 
-def _named(
-    name: str,
-    task: str,
-    checkpoint: TaskClassifier | str | Path | None,
-    lpips: LPIPS | str | Path | None,
-) -> Reward:
+def _named(name: str, task: str, checkpoint: Judge, lpips: LPIPS | str | Path | None) -> Reward:
     match name:
         case "vp2" | "vp2_sums":
             return VP2Reward(task, checkpoint, sums=name == "vp2_sums")
         case "mse" | "mse_sums":
             return MSEReward(sums=name == "mse_sums")
         case "classifier":
-            return ClassifierReward(task, checkpoint)
+            return _judge(task, checkpoint)
     if lpips is None:
         raise ColaWorldError(
             f"The reward 'lpips' needs torchvision's weights {ALEXNET}: give their file as lpips=, "

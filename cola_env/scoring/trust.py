@@ -6,8 +6,8 @@ it knows its own frames again: they are encoded anew and compared with the laten
 decoded from.
 
 Either comparison is in dB, and a straight line makes of it the PSNR that the imagined frame
-probably has to the real one. The lines are fitted by `python -m benchmarks.measurements.trust`,
-whose results are docs/results/trust.json.
+probably has to the real one. The lines were fitted by benchmarks/measurements/trust.py of commit
+334672c, whose results are docs/results/trust.json.
 """
 
 from __future__ import annotations
@@ -43,10 +43,6 @@ class Line:
         return self.intercept + self.slope * x
 
 
-AGREEMENT = Line(7.82, 0.521)
-RECOGNITION = Line(26.57, 1.156)
-
-
 class TrustSignal(Protocol):
     """Follows B dreams of one model; what it remembers of them is the caller's to keep."""
 
@@ -72,11 +68,10 @@ class TrustSignal(Protocol):
 class Agreement:
     """With a second model, which dreams on beside the first under the same real actions."""
 
-    name = "agreement"
+    name, line = "agreement", Line(7.82, 0.521)
 
-    def __init__(self, second: ColaWorldModel, line: Line = AGREEMENT) -> None:
+    def __init__(self, second: ColaWorldModel) -> None:
         self.second = second
-        self.line = line
 
     def begin(self, frames: Tensor, actions: Tensor | None = None) -> DreamState:
         """The second model's dreams from the same frames."""
@@ -94,11 +89,10 @@ class Agreement:
 class Recognition:
     """Of the model's own frames when they are encoded again, against that of the first real one."""
 
-    name = "recognition"
+    name, line = "recognition", Line(26.57, 1.156)
 
-    def __init__(self, model: ColaWorldModel, line: Line = RECOGNITION) -> None:
+    def __init__(self, model: ColaWorldModel) -> None:
         self.model = model
-        self.line = line
 
     @torch.no_grad()
     def begin(self, frames: Tensor, actions: Tensor | None = None) -> Tensor:

@@ -1,8 +1,6 @@
 """Any Gymnasium environment that draws itself, as the simulator of a world of one's own."""
 
-import atexit
 import importlib
-import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,6 +13,7 @@ from cola_env.errors import ColaWorldError
 from cola_env.inputs import check_count
 from cola_env.simulators.rendering import (
     check_drawing_process,
+    close_at_exit,
     needs_opengl,
     set_headless_defaults,
 )
@@ -38,7 +37,7 @@ class Picture:
             check_drawing_process()
             with needs_opengl():
                 self._env.render()
-            atexit.register(_close, weakref.ref(self._env))
+            close_at_exit(self._env)
         self._has_drawn = True
         picture = np.asarray(self._env.render())
         height, width = picture.shape[:2]
@@ -225,9 +224,3 @@ class GymnasiumSimulator(SimulatorEnv):
                 "get_state and set_state, which snapshots, rollouts and planning problems need."
             )
         return importlib.import_module("mujoco"), model
-
-
-def _close(env: "weakref.ref[gymnasium.Env[Any, Any]]") -> None:
-    """Runs before mujoco's own exit handler, after which contexts cannot be freed any more."""
-    if (alive := env()) is not None:
-        alive.close()

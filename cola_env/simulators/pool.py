@@ -6,7 +6,6 @@ process runs which step, and a batch of episodes or of an oracle's candidates sp
 
 import multiprocessing
 import os
-import signal
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cola_env.errors import ColaWorldError
-from cola_env.processes import WORKER_ENDED, end_with_parent
+from cola_env.processes import ONE_THREAD, WORKER_ENDED, serve
 from cola_env.simulators.robodesk.env import RoboDeskEnv
 from cola_env.simulators.robodesk.vp2_state import vp2_success
 from cola_env.simulators.simulator_env import SimulatorEnv
@@ -26,8 +25,6 @@ Frames = NDArray[np.uint8]
 
 Profile = tuple[WorldInfo, str, int]
 """World, rendering profile and action repeat."""
-
-ONE_THREAD = {"LP_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
 @dataclass(frozen=True)
@@ -73,8 +70,7 @@ class SimulatorPool:
         self.workers = workers
         self.judge = judge
         self.profile = (find_world(world), rendering, action_repeat)
-        for name, value in ONE_THREAD.items():
-            os.environ.setdefault(name, value)
+        os.environ.update(ONE_THREAD | os.environ)  # what the user has set stays
         context = multiprocessing.get_context("spawn")
         self._executor = ProcessPoolExecutor(
             workers, mp_context=context, initializer=_serve, initargs=(tasks,)
@@ -121,11 +117,9 @@ _kept = 1
 
 
 def _serve(kept: int) -> None:
-    """Leave Ctrl-C to the main process, and end with it, however it ends."""
     global _kept
     _kept = kept
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_parent()
+    serve()
 
 
 def _environment(profile: Profile, task: str) -> SimulatorEnv:
@@ -146,9 +140,8 @@ def _check(profile: Profile) -> None:
 def _advance(
     profile: Profile, judge: str, task: str, state: State, actions: NDArray[np.float32]
 ) -> Outcome:
-    world = profile[0]
     env = _environment(profile, task)
-    env.restore(world.to_snapshot(state))
+    env.restore(env.to_snapshot(state))
     frames = []
     success = False
     for action in actions:
@@ -158,11 +151,11 @@ def _advance(
             success = vp2_success(env)
         if success:
             break
-    return Outcome(np.stack(frames), world.to_vector(env.snapshot()), bool(success))
+    return Outcome(np.stack(frames), env.to_vector(env.snapshot()), bool(success))
 
 
 def _roll_out(profile: Profile, task: str, state: State, actions: NDArray[np.float32]) -> Trial:
     env = _environment(profile, task)
-    env.restore(profile[0].to_snapshot(state))
+    env.restore(env.to_snapshot(state))
     rollout = env.rollout(actions)
     return Trial(rollout.frames.numpy(), rollout.rewards.numpy() > 0)

@@ -5,15 +5,18 @@ A profile decides the pixels, so a model, its data, its goals and its simulator 
 as if another one had drawn them.
 """
 
+import atexit
 import importlib
 import importlib.util
 import os
 import sys
 import warnings
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,6 +123,17 @@ def check_drawing_process() -> None:
     _first_drawing_process = _first_drawing_process or os.getpid()
     if _first_drawing_process != os.getpid():
         raise RuntimeError(FORKED)
+
+
+def close_at_exit(drawing: Any) -> None:
+    """Closes it, if it still lives, before mujoco's own exit handler: after that no context can be
+    freed."""
+    atexit.register(_close, weakref.ref(drawing))
+
+
+def _close(drawing: "weakref.ref[Any]") -> None:
+    if (alive := drawing()) is not None:
+        alive.close()
 
 
 UNLIKE = 16

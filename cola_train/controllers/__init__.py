@@ -16,26 +16,7 @@ import numpy as np
 from cola_env.simulators.gymnasium_simulator import GymnasiumSimulator
 from cola_env.worlds import WorldInfo
 from cola_train.controllers.own_scripts import OwnScripts
-from cola_train.controllers.policies import (
-    UP,
-    CorrelatedNoise,
-    Policy,
-    Scripted,
-    SmoothRandom,
-    Vector,
-    Workspace,
-)
-
-__all__ = [
-    "UP",
-    "CorrelatedNoise",
-    "Policy",
-    "Scripts",
-    "SmoothRandom",
-    "Vector",
-    "Workspace",
-    "scripts_of",
-]
+from cola_train.controllers.policies import Policy, Scripted, Workspace
 
 
 class Scripts(Protocol):

@@ -3,7 +3,6 @@
 import argparse
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 from tqdm import tqdm
@@ -13,47 +12,25 @@ from cola_env.simulators.simulator_env import SimulatorEnv
 from cola_env.worlds import find_world
 from cola_train.console import progress_bar
 from cola_train.controllers import Scripts, scripts_of
-from cola_train.controllers.policies import Scripted
-
-
-@dataclass(frozen=True)
-class Score:
-    """Actions until success of each solved episode, and how many episodes there were."""
-
-    steps: tuple[int, ...]
-    episodes: int
-
-    @property
-    def median_steps(self) -> float:
-        """NaN without a success."""
-        return float(np.median(self.steps)) if self.steps else float("nan")
-
-
-def steps_to_success(env: SimulatorEnv, controller: Scripted, limit: int) -> int | None:
-    """Actions until `env.task` is solved from the present state on; None after `limit` of them."""
-    for step in range(1, limit + 1):
-        if env.advance(controller.act()):
-            return step
-    return None
 
 
 def score(
     env: SimulatorEnv, policies: Scripts, seeds: Iterable[int], noise: float, limit: int
-) -> Score:
-    """Runs an episode of `env.task` a seed; no frame is drawn after the reset.
+) -> list[int | None]:
+    """Actions until `env.task` is solved in an episode a seed, None where `limit` are too few; no
+    frame is drawn after the reset.
 
     Args:
         policies: the package of the world's controllers.
         noise: standard deviation of the noise on the actions.
-        limit: actions of an episode.
     """
     found = []
     for seed in seeds:
         env.reset(seed=seed)
-        rng = np.random.default_rng(seed)
-        controller = policies.make_controller(env.task, env, rng, noise)
-        found.append(steps_to_success(env, controller, limit))
-    return Score(tuple(steps for steps in found if steps is not None), len(found))
+        controller = policies.make_controller(env.task, env, np.random.default_rng(seed), noise)
+        solved = (step for step in range(1, limit + 1) if env.advance(controller.act()))
+        found.append(next(solved, None))
+    return found
 
 
 DESK_EPISODE = 35
@@ -86,12 +63,11 @@ def main() -> None:
         seeds = range(args.first_seed, args.first_seed + args.episodes)
         attempts = progress_bar(seeds, task, leave=False)
         limit = args.limit or env.max_episode_steps or DESK_EPISODE
-        result = score(env, policies, attempts, args.noise, limit)
+        found = score(env, policies, attempts, args.noise, limit)
         env.close()
-        tqdm.write(
-            f"{len(result.steps):3}/{result.episodes}  median {result.median_steps:5.1f} actions"
-            f"  {task}"
-        )
+        steps = [each for each in found if each is not None]
+        median = float(np.median(steps)) if steps else float("nan")
+        tqdm.write(f"{len(steps):3}/{len(found)}  median {median:5.1f} actions  {task}")
 
 
 if __name__ == "__main__":

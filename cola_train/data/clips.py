@@ -107,8 +107,7 @@ class Clips:
         """The same clips with the latents of all frames."""
         latents = None
         for i, episode in enumerate(self.frames):
-            with torch.no_grad(), autocast(model.device):
-                encoded = model.encode(episode.to(model.device))
+            encoded = encode(model, episode)
             if latents is None:
                 latents = torch.empty(self.episodes, *encoded.shape, dtype=torch.float16)
             latents[i] = encoded
@@ -156,9 +155,14 @@ class ClipBatch:
         if self.latents.numel():
             return self
         at_once = max(1, ENCODED_PIXELS // self.frames[0, ..., 0].numel())
-        with torch.no_grad(), autocast(model.device):
-            parts = [model.encode(frames) for frames in self.frames.split(at_once)]
+        parts = [encode(model, frames) for frames in self.frames.split(at_once)]
         return replace(self, latents=torch.cat(parts))
+
+
+def encode(model: ColaWorldModel, frames: Tensor) -> Tensor:
+    """The latents of frames, on the model's device."""
+    with torch.no_grad(), autocast(model.device):
+        return model.encode(frames.to(model.device))
 
 
 def fixed_batch(

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from cola_env.files import write_text
 from cola_train.console import progress_bar
 from cola_train.data.episode_source import DamagedFile, DamageReport, Entry
 
@@ -88,12 +89,8 @@ class FileIndex:
             return {}
 
     def _save(self, files: dict[str, Any]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        partial = self.file.with_suffix(f".{os.getpid()}.tmp")
-        partial.write_text(
-            json.dumps({"version": VERSION, "root": str(self.root), "files": files}) + "\n"
-        )
-        os.replace(partial, self.file)
+        index = {"version": VERSION, "root": str(self.root), "files": files}
+        write_text(self.file, json.dumps(index) + "\n")
 
 
 def _stamp(file: Path) -> list[int]:

@@ -26,13 +26,13 @@ from cola_train.data.lerobot import LeRobotDataset, RecordedEpisode
 
 
 class JoinedDataset:
-    """The episodes of several LeRobot folders, one folder after the other.
+    """The episodes of a LeRobot folder, or of several, one folder after the other.
 
     Raises ColaWorldError for folders of different rendering profiles, tasks or action repeats.
     """
 
-    def __init__(self, paths: Sequence[str]) -> None:
-        self.parts = [LeRobotDataset(path) for path in paths]
+    def __init__(self, data: str | Sequence[str]) -> None:
+        self.parts = [LeRobotDataset(path) for path in ([data] if isinstance(data, str) else data)]
         self.path = ", ".join(str(part.path) for part in self.parts)
         self.info: dict[str, Any] = self.parts[0].info
         for part in self.parts[1:]:
@@ -82,11 +82,6 @@ class JoinedDataset:
             for start, part in zip(self._starts, self.parts, strict=False)
             for index in part.split(name)
         ]
-
-
-def open_dataset(data: str | Sequence[str]) -> JoinedDataset:
-    """One dataset from a folder or a list of folders."""
-    return JoinedDataset([data] if isinstance(data, str) else list(data))
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from cola_env.errors import ColaWorldError
-from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.console import progress_bar
-from cola_train.data.clips import Clips, TrainingData
+from cola_train.data.clips import Clips, TrainingData, encode
 from cola_train.data.episode_source import DamagedFile, Unreadable
 from cola_train.data.mixture import Mixture
 from cola_train.data.stream import Stream
@@ -137,11 +136,6 @@ def _create(file: Path, shape: tuple[int, ...]) -> None:
         header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(stored, header)
         stored.truncate(stored.tell() + prod(shape) * dtype.itemsize)
-
-
-def encode(model: ColaWorldModel, frames: Tensor) -> Tensor:
-    with torch.no_grad(), autocast(model.device):
-        return model.encode(frames.to(model.device)).cpu()
 
 
 def fingerprint(coder: nn.Module, frames: Tensor) -> str:

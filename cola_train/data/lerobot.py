@@ -55,12 +55,13 @@ from cola_train.data.lerobot_files import (
     read_info,
     read_tasks,
 )
-from cola_train.data.video import SLACK, VideoClock, decode_image, read_clips, video_clock
+from cola_train.data.video import SLACK, VideoClock, decode_image, read_clip, video_clock
 
 FIELD = re.compile(r"\{\w+(:\d{1,2}d?)?\}")
 """In a path of info.json: a name or number, filled up with zeros."""
 LONGEST_NAME = 255
 """Of a file or folder."""
+ACTION = "action"
 LABELS = ("task_index", "next.reward", "next.success", "next.successes", "observation.state")
 
 
@@ -84,25 +85,20 @@ class RecordedEpisode:
 class LeRobotDataset:
     """A dataset folder in the LeRobot layout v3, v2.1 or v2.0, read lazily.
 
-    `camera` is the one to read (see `choose_camera`), `action` the action feature; a dataset
-    without it gives episodes whose `actions` is None.
+    `camera` is the one to read, see `choose_camera`. Without actions, those of an episode are None.
     Raises ColaWorldError for a missing folder, another layout, an unknown camera, a damaged file,
     a path that leads out of the folder. Methods that read an episode raise DamagedFile where its
     content is not what the metadata say: see `check`.
     """
 
-    def __init__(
-        self, path: str | Path, *, camera: str | None = None, action: str = "action"
-    ) -> None:
+    def __init__(self, path: str | Path, *, camera: str | None = None) -> None:
         self.path = Path(path)
         self.info = read_info(self.path)
         self.features: dict[str, dict[str, Any]] = self.info["features"]
         self.fps = float(self.info["fps"])
         cameras = [name for name, feature in self.features.items() if is_camera(feature)]
         self.image = choose_camera(cameras, camera, str(self.path))
-        self.action = action
-        labels = (action, *LABELS)
-        self._labels = tuple(name for name in labels if name in self.features)
+        self._labels = tuple(name for name in LABELS if name in self.features)
         self.episodes = read_episodes(self.path, self.info, self.image)
         self.tasks = read_tasks(self.path, self.info)
         self._data = [self._file("data_path", row, "data") for row in self.episodes]
@@ -131,7 +127,7 @@ class LeRobotDataset:
 
     @property
     def action_dim(self) -> int | None:
-        feature = self.features.get(self.action)
+        feature = self.features.get(ACTION)
         return None if feature is None else math.prod(feature["shape"])
 
     @property
@@ -175,7 +171,7 @@ class LeRobotDataset:
         self._right.add(index)
 
     def _fault_of_rows(self, index: int) -> str:
-        rows = self._rows(index, *(() if self.action_dim is None else (self.action,)))
+        rows = self._rows(index, *(() if self.action_dim is None else (ACTION,)))
         length, steps = len(rows["index"]), np.arange(len(rows["index"]))
         first = self.episodes[index].get("dataset_from_index", rows["index"][0])
         if not np.array_equal(rows["frame_index"], steps):
@@ -186,7 +182,7 @@ class LeRobotDataset:
             return f"its timestamps are not those of {self.fps:g} frames a second"
         if self.action_dim is None:
             return ""
-        actions = _as_rows(rows[self.action])
+        actions = _as_rows(rows[ACTION])
         if actions.shape[1] != self.action_dim or actions.dtype.kind not in "fiub":
             return f"its actions are {actions.dtype} {actions.shape}, not {self.action_dim} numbers"
         if not np.isfinite(actions[:-1].astype(np.float32)).all():
@@ -271,7 +267,7 @@ class LeRobotDataset:
         self.check(index)
         if (video := self._videos[index]) is not None:
             first = self._start(index) + start / self.fps
-            return read_clips(video, [(first, stop - start)], self.fps)[0]
+            return read_clip(video, first, stop - start, self.fps)
         images = self._rows(index, self.image)[self.image][start:stop]
         try:
             return np.stack([decode_image(image["bytes"]) for image in images])
@@ -282,15 +278,11 @@ class LeRobotDataset:
     def actions(self, index: int) -> NDArray[np.float32]:
         """The actions (T + 1, A) of one episode that has some; the last leads to no frame."""
         self.check(index)
-        return _as_rows(self._rows(index, self.action)[self.action]).astype(np.float32)
+        return _as_rows(self._rows(index, ACTION)[ACTION]).astype(np.float32)
 
     def frames_file(self, index: int) -> Path:
         """The file that holds the frames of an episode."""
         return self._videos[index] or self._data[index]
-
-    def load_frames(self) -> Frames:
-        """The frames of all episodes, uint8 RGB (frames of all episodes, H, W, 3)."""
-        return np.concatenate([self.frames(index) for index in range(self.num_episodes)])
 
     def _start(self, index: int) -> float:
         """The second of its video at which an episode begins."""

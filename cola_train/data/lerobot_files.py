@@ -10,6 +10,8 @@ The layouts v2.0 and v2.1 are read as v3.0; they differ in
 
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -145,10 +147,8 @@ def read_tasks(path: Path, info: dict[str, Any]) -> dict[int, str]:
     if is_v2(info):
         return _read_v2_tasks(path)
     rows = read_table(path / TASKS).to_pylist()
-    try:
+    with _damage_told(path / TASKS, KeyError, IndexError, TypeError):
         return {row.pop("task_index"): str([*row.values()][0]) for row in rows}
-    except (KeyError, IndexError, TypeError) as error:
-        raise damaged(path / TASKS, error) from error
 
 
 V2_EPISODES, V2_TASKS = "meta/episodes.jsonl", "meta/tasks.jsonl"
@@ -167,33 +167,28 @@ def _read_v2_episodes(path: Path, info: dict[str, Any]) -> list[dict[str, Any]]:
     """
     rows = _lines(path / V2_EPISODES)
     cameras = [name for name, feature in info["features"].items() if feature["dtype"] == "video"]
-    try:
+    with _damage_told(path / V2_EPISODES, KeyError, TypeError, ValueError, ZeroDivisionError):
         for row in rows:
             number = int(row["episode_index"])
             row |= {f"videos/{camera}/from_timestamp": 0.0 for camera in cameras}
             for place in ("data", *(f"videos/{camera}" for camera in cameras)):
                 row[f"{place}/chunk_index"] = number // int(info.get("chunks_size", V2_CHUNK))
                 row[f"{place}/file_index"] = number
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise damaged(path / V2_EPISODES, error) from error
     return rows
 
 
 def _read_v2_tasks(path: Path) -> dict[int, str]:
     """The text of each task by its number."""
-    try:
-        return {int(row["task_index"]): str(row["task"]) for row in _lines(path / V2_TASKS)}
-    except (KeyError, TypeError, ValueError) as error:
-        raise damaged(path / V2_TASKS, error) from error
+    rows = _lines(path / V2_TASKS)
+    with _damage_told(path / V2_TASKS, KeyError, TypeError, ValueError):
+        return {int(row["task_index"]): str(row["task"]) for row in rows}
 
 
 def _lines(file: Path) -> list[dict[str, Any]]:
-    try:
+    if not file.is_file():
+        raise ColaWorldError(f"The file {file} is missing: fetch the dataset again.")
+    with _damage_told(file, OSError, ValueError):
         return [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
-    except FileNotFoundError as error:
-        raise ColaWorldError(f"The file {file} is missing: fetch the dataset again.") from error
-    except (OSError, ValueError) as error:
-        raise damaged(file, error) from error
 
 
 PLACES = ("index", "episode_index", "frame_index", "timestamp")
@@ -214,39 +209,39 @@ def column_names(file: Path) -> list[str]:
 def _columns(file: Path, modified: int, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
     there = column_names(file)
     if missing := [name for name in names if name not in there]:
-        raise damaged(file, ValueError(f"it lacks the columns {missing}"))
+        raise DamagedFile(file, f"it lacks the columns {missing}: fetch the dataset again")
     table = read_table(file, [*names])
-    try:
+    with _damage_told(file, ValueError):
         columns = {name: _to_numpy(table.column(name)) for name in names}
         for name in PLACES:
             if columns[name].ndim != 1 or columns[name].dtype.kind not in "iuf":
                 raise ValueError(f"its column {name!r} is not of one number a row")
-    except ValueError as error:
-        raise damaged(file, error) from error
     return columns
 
 
 def read_table(file: Path, columns: list[str] | None = None) -> pa.Table:
     """Raises DamagedFile."""
-    try:
-        return _parquet(file).read(columns)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise damaged(file, error) from error
+    parquet = _parquet(file)
+    with _damage_told(file, pa.ArrowException, OSError, ValueError):
+        return parquet.read(columns)
 
 
 def _parquet(file: Path) -> pq.ParquetFile:
     if not file.is_file():
         raise DamagedFile(file, "it is missing: fetch the dataset again")
-    try:
+    with _damage_told(file, pa.ArrowException, OSError, ValueError):
         return pq.ParquetFile(file)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise damaged(file, error) from error
 
 
-def damaged(file: Path, error: Exception) -> DamagedFile:
-    told = (str(error).splitlines() or [type(error).__name__])[0]
-    fault = f"it lacks {told}" if isinstance(error, KeyError) else told
-    return DamagedFile(file, f"{fault}: fetch the dataset again")
+@contextmanager
+def _damage_told(file: Path, *kinds: type[Exception]) -> Iterator[None]:
+    """What of these ``kinds`` goes wrong is damage of the file."""
+    try:
+        yield
+    except kinds as error:
+        told = (str(error).splitlines() or [type(error).__name__])[0]
+        fault = f"it lacks {told}" if isinstance(error, KeyError) else told
+        raise DamagedFile(file, f"{fault}: fetch the dataset again") from error
 
 
 def _to_numpy(column: pa.ChunkedArray) -> NDArray[Any]:

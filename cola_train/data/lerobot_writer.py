@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cola_env.errors import ColaWorldError
+from cola_env.files import write_json
 from cola_train.data.episode_source import Frames
 from cola_train.data.lerobot_files import (
     DATA_PATH,
@@ -146,7 +147,7 @@ class LeRobotWriter:
             for key in self._stats[0]
             if (parts := [episode[key] for episode in self._stats])
         }
-        (self._root / STATS).write_text(json.dumps(stats, indent=1))
+        write_json(self._root / STATS, stats)
         info = {
             "codebase_version": VERSION,
             "robot_type": self._robot_type,
@@ -163,7 +164,7 @@ class LeRobotWriter:
             "features": {k: self._describe(k, f) for k, f in self._features.items()},
             **extra,
         }
-        (self._root / INFO).write_text(json.dumps(info, indent=1))
+        write_json(self._root / INFO, info)
         for name in ("data", "videos", "meta"):
             if (self._root / name).exists():
                 shutil.rmtree(self.path / name, ignore_errors=True)

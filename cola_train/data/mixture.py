@@ -59,10 +59,9 @@ class Mixture:
         return replace(self, parts=[part.first(episodes) for part in self.parts])
 
     def sample(self, count: int, length: int, generator: torch.Generator) -> ClipBatch:
-        def draw(part: TrainingData, share: int) -> ClipBatch:
-            return part.sample(share, length, generator)
-
-        rows, drawn = self._shared(count, draw, generator)
+        rows, drawn = self._shared(
+            count, lambda part, share: part.sample(share, length, generator), generator
+        )
         frames = torch.cat([batch.frames for batch in drawn])[rows]
         latents, actions = torch.empty(count, 0), torch.zeros(count, length - 1, 0)
         if all(batch.latents.numel() for batch in drawn):
@@ -72,10 +71,9 @@ class Mixture:
         return ClipBatch(frames, latents, actions)
 
     def sample_frames(self, count: int, generator: torch.Generator) -> Tensor:
-        def draw(part: TrainingData, share: int) -> Tensor:
-            return part.sample_frames(share, generator)
-
-        rows, drawn = self._shared(count, draw, generator)
+        rows, drawn = self._shared(
+            count, lambda part, share: part.sample_frames(share, generator), generator
+        )
         return torch.cat(drawn)[rows]
 
     def _shared(

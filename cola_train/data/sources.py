@@ -272,7 +272,7 @@ def open_source(
     if found := _with(files, HDF5_SUFFIXES):
         source = DemoFiles(path, found, folder, damage_report, camera=camera)
     elif found := _with(files, VIDEO_SUFFIXES):
-        source = VideoFolder(path, found, folder, damage_report, camera=camera)
+        source = VideoFolder(path, found, folder, damage_report)
     elif any(".tfrecord" in name or name == "features.json" for name in names):
         raise ColaWorldError(CONVERT.format(path=path, format="RLDS"))
     else:

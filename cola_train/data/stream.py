@@ -104,8 +104,8 @@ class Stream:
     def identity(self) -> str:
         """What the frames depend on: the files, which of their frames, at which size, and how they
         are decoded."""
-        files = {self.entry(span).file for span in self.spans}
-        stamps = {f: (s.st_size, s.st_mtime_ns) for f in files if (s := _status(f))}
+        files = {file for span in self.spans if os.path.exists(file := self.entry(span).file)}
+        stamps = {f: (s.st_size, s.st_mtime_ns) for f in files for s in [os.stat(f)]}
         entries = [(self.entry(span), span) for span in self.spans]
         return repr([DECODING, self.size, entries, sorted(stamps.items())])
 
@@ -209,7 +209,3 @@ class Stream:
             lengths = torch.tensor([len(span) for span in self.spans], dtype=torch.long)
             self._counts[length] = (lengths - length + 1).clamp_min(0)
         return self._counts[length]
-
-
-def _status(file: str) -> os.stat_result | None:
-    return os.stat(file) if os.path.exists(file) else None

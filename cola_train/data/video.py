@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -84,49 +85,43 @@ class VideoWriter:
         self.close()
 
 
-def read_clips(path: Path, clips: Sequence[tuple[float, int]], fps: float) -> list[Frames]:
-    """Clips of a video: `clips` holds (start in seconds, number of frames), sorted and disjoint.
-
-    Returns one uint8 RGB array (count, H, W, 3) a clip. One pass from the first clip's key frame.
-    Raises ColaWorldError, naming the file, when it is missing, damaged or shorter than asked.
-    """
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+    """A file and its video, whose times can be told. ColaWorldError, which names the file, where it
+    is missing, or something in it cannot be read."""
     if not path.is_file():
         raise ColaWorldError(f"The video {path} is missing: fetch the dataset again.")
-    frames: list[list[Frames]] = [[] for _ in clips]
     try:
-        _decode(path, clips, fps, frames)
-    except (av.error.FFmpegError, OSError, ValueError) as error:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            stream.codec_context.options = {"err_detect": "explode"}
+            if stream.time_base is None:
+                raise ValueError("its stream has no time base")
+            yield container, stream
+    except (av.error.FFmpegError, OSError, ValueError, IndexError) as error:
         raise ColaWorldError(
             f"The video {path} is damaged ({error}): fetch or make the dataset again."
         ) from error
-    for (start, count), found in zip(clips, frames, strict=True):
-        if len(found) != count:
-            raise ColaWorldError(
-                f"The video {path} is damaged: {len(found)} of the {count} frames from second "
-                f"{start:.2f} on are in it; fetch or make the dataset again."
-            )
-    return [np.stack(found) for found in frames]
 
 
-def _decode(
-    path: Path, clips: Sequence[tuple[float, int]], fps: float, frames: list[list[Frames]]
-) -> None:
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        stream.codec_context.options = {"err_detect": "explode"}
-        if stream.time_base is None:
-            raise ValueError("its stream has no time base")
-        container.seek(int(clips[0][0] / stream.time_base), stream=stream)
-        current = 0
+def read_clip(path: Path, start: float, count: int, fps: float) -> Frames:
+    """`count` frames of a video from second `start` on: uint8 RGB (count, H, W, 3).
+
+    Raises ColaWorldError, naming the file, when it is missing, damaged or shorter than asked.
+    """
+    found: list[Frames] = []
+    with _opened(path) as (container, stream):
+        container.seek(int(start / stream.time_base), stream=stream)
         for frame in container.decode(stream):
-            start, count = clips[current]
             if frame.time is None or frame.time < start - 0.5 / fps:
                 continue
-            frames[current].append(_array(frame))
-            if len(frames[current]) == count:
-                current += 1
-                if current == len(clips):
-                    return
+            found.append(_array(frame))
+            if len(found) == count:
+                return np.stack(found)
+    raise ColaWorldError(
+        f"The video {path} is damaged: {len(found)} of the {count} frames from second {start:.2f} "
+        "on are in it; fetch or make the dataset again."
+    )
 
 
 def read_frames(path: Path, wanted: range, fps: float) -> Frames:
@@ -137,30 +132,23 @@ def read_frames(path: Path, wanted: range, fps: float) -> Frames:
     frame before the first on. Raises ColaWorldError when the file is damaged or shorter than asked.
     """
     shown: list[Frames] = []
-    try:
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            stream.codec_context.options = {"err_detect": "explode"}
-            if stream.time_base is None:
-                raise ValueError("its stream has no time base")
-            begin = float((stream.start_time or 0) * stream.time_base)
-            times = [begin + number / fps for number in wanted]
-            container.seek(int(times[0] / stream.time_base), stream=stream)
-            last = None
-            for frame in container.decode(stream):
-                if frame.time is None:
-                    continue
-                while last is not None and frame.time > times[len(shown)] + 0.5 / fps:
-                    shown.append(_rgb(last))
-                    if len(shown) == len(times):
-                        return np.stack(shown)
-                last = frame
-            while last is not None and last.time > times[len(shown)] - 1.5 / fps:
+    with _opened(path) as (container, stream):
+        begin = float((stream.start_time or 0) * stream.time_base)
+        times = [begin + number / fps for number in wanted]
+        container.seek(int(times[0] / stream.time_base), stream=stream)
+        last = None
+        for frame in container.decode(stream):
+            if frame.time is None:
+                continue
+            while last is not None and frame.time > times[len(shown)] + 0.5 / fps:
                 shown.append(_rgb(last))
                 if len(shown) == len(times):
                     return np.stack(shown)
-    except (av.error.FFmpegError, OSError, ValueError, IndexError) as error:
-        raise ColaWorldError(f"The video {path} is damaged ({error}).") from error
+            last = frame
+        while last is not None and last.time > times[len(shown)] - 1.5 / fps:
+            shown.append(_rgb(last))
+            if len(shown) == len(times):
+                return np.stack(shown)
     raise ColaWorldError(
         f"The video {path} is damaged: it ends before its frame {wanted[len(shown)]}."
     )
@@ -225,22 +213,14 @@ def presentation_times(path: Path) -> NDArray[np.float64]:
 
     Raises ColaWorldError, naming the file, when it is missing or damaged.
     """
-    if not path.is_file():
-        raise ColaWorldError(f"The video {path} is missing: fetch the dataset again.")
-    try:
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            shown = [
-                float(packet.pts * packet.time_base)
-                for packet in container.demux(stream)
-                if packet.pts is not None and packet.time_base and not packet.is_discard
-            ]
-            if not shown:
-                raise ValueError("it holds no frames")
-    except (av.error.FFmpegError, OSError, ValueError, IndexError) as error:
-        raise ColaWorldError(
-            f"The video {path} is damaged ({error}): fetch or make the dataset again."
-        ) from error
+    with _opened(path) as (container, stream):
+        shown = [
+            float(packet.pts * packet.time_base)
+            for packet in container.demux(stream)
+            if packet.pts is not None and packet.time_base and not packet.is_discard
+        ]
+        if not shown:
+            raise ValueError("it holds no frames")
     return np.sort(np.array(shown, np.float64))
 
 
@@ -274,19 +254,15 @@ def describe_video(path: Path) -> tuple[int, float, int, int]:
     Raises ColaWorldError, naming the file, when it is missing, damaged or no video.
     """
     times = presentation_times(path)
-    try:
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            told = float(stream.average_rate or stream.guessed_rate or 0)
-            height, width = stream.codec_context.height, stream.codec_context.width
+    with _opened(path) as (_, stream):
+        told = float(stream.average_rate or stream.guessed_rate or 0)
+        height, width = stream.codec_context.height, stream.codec_context.width
         fps = frame_rate(times, told)
         frames = round((times[-1] - times[0]) * fps) + 1
         if not (fps > 0 and height and width):
             raise ValueError("it says nothing of its frames")
         if frames > MOST_STEPS_A_FRAME * len(times):
             raise ValueError(f"its {len(times)} frames are said to take {times[-1]:.0f} seconds")
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise ColaWorldError(f"The video {path} is damaged ({error}).") from error
     return frames, fps, height, width
 
 
@@ -315,7 +291,6 @@ class VideoFolder:
         files: Sequence[Path],
         index: Path,
         damage_report: DamageReport,
-        camera: str | None = None,
     ) -> None:
         self.path = path
         self.entries = FileIndex(path, scan_video, index, damage_report).entries(files)

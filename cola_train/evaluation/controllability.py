@@ -45,7 +45,7 @@ def condition_vectors(
     vectors, codes = {"own": own.vectors.flatten(-2)}, {"lam": own.codes}
     if adapter:
         logits = model.adapter(actions, latents[:, :-1])
-        vectors["adapter"] = model.adapter.vectors(logits, model.quantizer.code_vectors).flatten(-2)
+        vectors["adapter"] = model.adapter.vectors(logits, model.quantizer.codebook).flatten(-2)
         codes["adapter"] = model.adapter.codes(logits)
     return vectors, codes
 

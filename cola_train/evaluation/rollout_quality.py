@@ -32,14 +32,9 @@ AT_ONCE = 32
 
 
 def multi_step_psnr(
-    model: ColaWorldModel,
-    clips: TrainingData,
-    horizon: int = 10,
-    context: int = CONTEXT,
-    count: int = 128,
-    clip: int = 8,
+    model: ColaWorldModel, clips: TrainingData, horizon: int = 10, count: int = 128, clip: int = 8
 ) -> dict[str, list[float]]:
-    """PSNR (dB) of imagined frames 1 to ``horizon`` after ``context`` true ones.
+    """PSNR (dB) of imagined frames 1 to ``horizon`` after ``CONTEXT`` true ones.
 
     Measured where the true frame differs from the last context frame. ``copy`` repeats that frame;
     ``own`` acts by the IDM's codes of the true clip (a "direct" model: by its real actions), and
@@ -48,21 +43,26 @@ def multi_step_psnr(
 
     Raises ColaWorldError when the clips are too short.
     """
-    check_length(clips, context + horizon)
-    batch = fixed_batch(clips, model, count, context + horizon)
-    truth = batch.frames.float() / 255
-    last, future = truth[:, context - 1 : context], truth[:, context:]
-    moving = moving_pixels(last, future)
+    videos, truth, moving = _beside_truth(model, clips, horizon, count, clip)
 
     def score(frames: Tensor) -> list[float]:
-        error = (frames - future).square().mean(-1)
-        steps = range(horizon)
-        return [float(psnr(error[:, t][moving[:, t]].mean())) for t in steps]
+        error = (frames - truth).square().mean(-1)
+        return [float(psnr(error[:, t][moving[:, t]].mean())) for t in range(horizon)]
 
-    results = {"copy": score(last.expand_as(future))}
-    for name, frames in imagined(model, batch, context, clip).items():
-        results[name] = score(frames)
-    return results
+    return {name: score(frames) for name, frames in videos.items()}
+
+
+def _beside_truth(
+    model: ColaWorldModel, clips: TrainingData, horizon: int, count: int, clip: int
+) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """Videos of frames 1 to ``horizon`` (B, H, S, S, 3) by kind of action, and "copy"; the true
+    ones; and where these differ from the last context frame, (B, H, S, S) bool."""
+    check_length(clips, CONTEXT + horizon)
+    batch = fixed_batch(clips, model, count, CONTEXT + horizon)
+    truth = batch.frames.float() / 255
+    last, future = truth[:, CONTEXT - 1 : CONTEXT], truth[:, CONTEXT:]
+    videos = {"copy": last.expand_as(future), **imagined(model, batch, clip)}
+    return videos, future, moving_pixels(last, future)
 
 
 def rollout_picture(
@@ -70,7 +70,6 @@ def rollout_picture(
     clips: TrainingData,
     path: Path,
     horizon: int = 10,
-    context: int = CONTEXT,
     count: int = 4,
     clip: int = 8,
 ) -> None:
@@ -78,43 +77,41 @@ def rollout_picture(
 
     Raises ColaWorldError when the clips are too short.
     """
-    check_length(clips, context + horizon)
-    batch = fixed_batch(clips, model, count, context + horizon, seed=1)
-    rows = [batch.frames[:, context - 1 :].cpu().float() / 255]
+    check_length(clips, CONTEXT + horizon)
+    batch = fixed_batch(clips, model, count, CONTEXT + horizon, seed=1)
+    rows = [batch.frames[:, CONTEXT - 1 :].cpu().float() / 255]
     rows += [
         torch.cat([rows[0][:, :1], frames.cpu()], dim=1)
-        for frames in imagined(model, batch, context, clip).values()
+        for frames in imagined(model, batch, clip).values()
     ]
     grid = rearrange(torch.stack(rows, dim=1), "n k t h w c -> (n k h) (t w) c")
     image = Image.fromarray((grid * 255).round().to(torch.uint8).numpy())
     image.resize((image.width * 2, image.height * 2), Image.Resampling.NEAREST).save(path)
 
 
-def imagined(model: ColaWorldModel, batch: ClipBatch, context: int, clip: int) -> dict[str, Tensor]:
-    """Frames (B, horizon, S, S, 3) in [0, 1] after ``context`` true ones, by kind of action."""
+def imagined(model: ColaWorldModel, batch: ClipBatch, clip: int) -> dict[str, Tensor]:
+    """Frames (B, horizon, S, S, 3) in [0, 1] after ``CONTEXT`` true ones, by kind of action."""
     results = {}
-    for name, (mode, actions) in _actions(model, batch, context, clip).items():
+    for name, (mode, actions) in _actions(model, batch, clip).items():
         shape = (actions.shape[1], *batch.latents[:, 0].shape)
         generator = torch.Generator(model.device).manual_seed(0)
         noise = torch.randn(shape, generator=generator, device=model.device)
         parts = []
         for rows in torch.arange(len(actions), device=model.device).split(AT_ONCE):
-            start = model.begin(batch.frames[rows, :context], batch.actions[rows, : context - 1])
+            start = model.begin(batch.frames[rows, :CONTEXT], batch.actions[rows, : CONTEXT - 1])
             plans = actions[rows, None]
             parts.append(model.rollout(start, plans, noise=noise[:, rows], action_mode=mode)[:, 0])
         results[name] = torch.cat(parts)
     return results
 
 
-def _actions(
-    model: ColaWorldModel, batch: ClipBatch, context: int, clip: int
-) -> dict[str, tuple[str, Tensor]]:
+def _actions(model: ColaWorldModel, batch: ClipBatch, clip: int) -> dict[str, tuple[str, Tensor]]:
     """Mode and actions (B, horizon, ...) of every kind that the model takes."""
-    real = batch.actions[:, context - 1 :]
+    real = batch.actions[:, CONTEXT - 1 :]
     if model.config.conditioning == "direct":
         return {"own": ("direct", real)}
     codes = inferred_codes(model, batch.frames, batch.latents, clip)
-    return {"own": ("latent", codes[:, context - 1 :]), "adapter": ("real", real)}
+    return {"own": ("latent", codes[:, CONTEXT - 1 :]), "adapter": ("real", real)}
 
 
 @torch.no_grad()
@@ -150,11 +147,10 @@ def video_quality(
     clips: TrainingData,
     horizon: int,
     networks: Networks,
-    context: int = CONTEXT,
     count: int = 240,
     clip: int = 8,
 ) -> dict[str, dict[str, float]]:
-    """Measures of imagined frames 1 to ``horizon`` after ``context`` true ones.
+    """Measures of imagined frames 1 to ``horizon`` after ``CONTEXT`` true ones.
 
     By kind of action as in ``multi_step_psnr``: ``own`` (IDM codes), ``adapter`` (real actions
     through it), and ``copy``, which repeats the last context frame. PSNR in dB, SSIM and LPIPS
@@ -163,14 +159,9 @@ def video_quality(
 
     Raises ColaWorldError when the clips are too short.
     """
-    check_length(clips, context + horizon)
-    batch = fixed_batch(clips, model, count, context + horizon)
-    truth = batch.frames.float() / 255
-    last, future = truth[:, context - 1 : context], truth[:, context:]
-    videos = {"copy": last.expand_as(future), **imagined(model, batch, context, clip)}
-    moving = moving_pixels(last, future)
+    videos, truth, moving = _beside_truth(model, clips, horizon, count, clip)
     return {
-        name: measures(frames, future, moving, networks) | {"clips": float(len(frames))}
+        name: measures(frames, truth, moving, networks) | {"clips": float(len(frames))}
         for name, frames in videos.items()
     }
 

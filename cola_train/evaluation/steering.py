@@ -38,28 +38,23 @@ class Steered:
 
 
 def steer(
-    model: ColaWorldModel,
-    clips: TrainingData,
-    count: int,
-    horizon: int,
-    clip: int = 8,
-    context: int = CONTEXT,
+    model: ColaWorldModel, clips: TrainingData, count: int, horizon: int, clip: int = 8
 ) -> Steered:
-    """``count`` clips that look different, of ``horizon`` imagined frames after ``context`` true
+    """``count`` clips that look different, of ``horizon`` imagined frames after ``CONTEXT`` true
     ones; ``clip`` is the training length, which the IDM is not shown more of.
 
     Raises ColaWorldError when the clips are too short.
     """
-    check_length(clips, context + horizon)
-    batch = clips.sample(POOL * count, context + horizon, torch.Generator().manual_seed(1))
+    check_length(clips, CONTEXT + horizon)
+    batch = clips.sample(POOL * count, CONTEXT + horizon, torch.Generator().manual_seed(1))
     rows = unlike(batch.frames[:, 0], count)
     batch = ClipBatch(*(part[rows] for part in (batch.frames, batch.latents, batch.actions)))
     batch = batch.to(model.device).encoded(model)
-    codes = inferred_codes(model, batch.frames, batch.latents, clip)[:, context - 1 :]
-    past = batch.frames[:, :context]
+    codes = inferred_codes(model, batch.frames, batch.latents, clip)[:, CONTEXT - 1 :]
+    past = batch.frames[:, :CONTEXT]
     candidates = torch.stack([codes, codes.roll(-1, 0)], dim=1)
     future = model.rollout(model.begin(past), candidates, seed=0, action_mode="latent")
-    true = batch.frames[:, context - 1 :].float() / 255
+    true = batch.frames[:, CONTEXT - 1 :].float() / 255
     own, other = (torch.cat([true[:, :1], imagined], dim=1) for imagined in future.unbind(1))
     return Steered(true.cpu(), own.cpu(), other.cpu(), past.cpu())
 

@@ -97,12 +97,11 @@ class VideoFeatures:
         ColaWorldError: no such file, another hash, or no TorchScript.
     """
 
-    def __init__(self, path: str | Path, sha256: str | None = None, device: str = "cpu") -> None:
+    def __init__(self, path: str | Path, sha256: str | None = None) -> None:
         what = "FVD needs the I3D network of StyleGAN-V (i3d_torchscript.pt)"
         file = find_user_file(path, what, sha256)
-        self.device = torch.device(device)
         try:
-            self.network = torch.jit.load(str(file), map_location=self.device).eval()
+            self.network = torch.jit.load(str(file), map_location="cpu").eval()
         except RuntimeError as error:
             raise ColaWorldError(
                 f"{file} is no TorchScript ({str(error).splitlines()[0]}): download it again."
@@ -114,7 +113,7 @@ class VideoFeatures:
         return torch.cat([self._features(part) for part in clips.split(batch)])
 
     def _features(self, clips: Tensor) -> Tensor:
-        images = clips.flatten(0, 1).movedim(-1, 1).to(self.device)
+        images = clips.flatten(0, 1).movedim(-1, 1).cpu()
         images = interpolate(images, (I3D_SIZE, I3D_SIZE), mode="bilinear", align_corners=False)
         video = images.unflatten(0, clips.shape[:2]).transpose(1, 2) * 2 - 1
         features = self.network(video, rescale=False, resize=False, return_features=True)

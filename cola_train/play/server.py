@@ -6,14 +6,16 @@ import asyncio
 import json
 import secrets
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any, TypeVar
 
 from cola_env.errors import ColaWorldError
 from cola_train.play.messages import LONGEST, parse
-from cola_train.play.one_thread import OneThread
 from cola_train.play.session import PlayConfig, Session, View
 
 try:
@@ -34,15 +36,37 @@ HEADERS = {
 Result = TypeVar("Result")
 
 
+class OneThread:
+    """Runs calls one after the other in a thread that an OpenGL context can belong to; unlike a
+    ThreadPoolExecutor also at Python's exit."""
+
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        Thread(target=self._run, daemon=True).start()
+
+    def submit(self, function: Callable[..., Result], *arguments: Any) -> Future[Result]:
+        future: Future[Result] = Future()
+
+        def call() -> None:
+            try:
+                future.set_result(function(*arguments))
+            except BaseException as error:
+                future.set_exception(error)
+
+        self._calls.put(call)
+        return future
+
+    def _run(self) -> None:
+        while True:
+            self._calls.get()()
+
+
 class PlayServer:
-    """One session, for all pages that know the token; they see the same.
+    """One session, for all pages that know the token of the address; they see the same."""
 
-    token: of the address; None: a random one.
-    """
-
-    def __init__(self, config: PlayConfig, token: str | None = None) -> None:
+    def __init__(self, config: PlayConfig) -> None:
         self.config = config
-        self.token = token or secrets.token_urlsafe(24)
+        self.token = secrets.token_urlsafe(24)
         self.session: Session
         self._thread = OneThread()
         self._pages: set[web.WebSocketResponse] = set()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import time
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from cola_env.checkpoints import SHIPPED
 from cola_env.errors import ColaWorldError
@@ -29,7 +32,6 @@ from cola_train.play.messages import (
     Twin,
     Wake,
 )
-from cola_train.play.pictures import data_url
 from cola_train.play.recording import Recorder, Source
 from cola_train.play.stage import Choice, Shot, Stage
 
@@ -345,6 +347,13 @@ class Session:
             note=note,
             ghosts=None if ghosts is None else _pictures(ghosts),
         )
+
+
+def data_url(frame: NDArray[np.uint8]) -> str:
+    """A lossless PNG of a uint8 RGB frame (H, W, 3)."""
+    buffer = io.BytesIO()
+    Image.fromarray(frame).save(buffer, "png", compress_level=1)
+    return "data:image/png;base64," + b64encode(buffer.getvalue()).decode()
 
 
 def _pictures(ghosts: Ghosts) -> tuple[tuple[str, ...], ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -65,3 +66,26 @@ class PlanRequest:
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(self.seed)
             yield
+
+
+class ForeignPlanner(ABC):
+    """Somebody else's planner as `plan`."""
+
+    horizon: int
+
+    def plan(
+        self,
+        cost: Cost,
+        action_space: Any,
+        *,
+        warm_start: Any = None,
+        seed: int | Sequence[int] | torch.Generator = 0,
+        batch: int = 1,
+    ) -> PlanResult:
+        """As `Planner.plan`: all problems share one generator."""
+        request = PlanRequest(cost, action_space, self.horizon, warm_start, seed, batch)
+        return request.result(self.solve(request))
+
+    @abstractmethod
+    def solve(self, request: PlanRequest) -> Tensor:
+        """The actions (B, H, A)."""

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from planners.adapters.foreign import PlanRequest
-from planners.cost import Cost
-from planners.plan import PlanResult
+from planners.adapters.foreign import ForeignPlanner, PlanRequest
 
 
-class PytorchMPPIPlanner:
+class PytorchMPPIPlanner(ForeignPlanner):
     """MPPI, SMPPI or KMPPI as `plan`.
 
         PytorchMPPIPlanner(KMPPI, horizon=15, num_samples=512, lambda_=1.0, iterations=5)
@@ -31,19 +29,9 @@ class PytorchMPPIPlanner:
         self.controller, self.horizon, self.iterations = controller, horizon, iterations
         self.settings = settings
 
-    def plan(
-        self,
-        cost: Cost,
-        action_space: Any,
-        *,
-        warm_start: Any = None,
-        seed: int | Sequence[int] | torch.Generator = 0,
-        batch: int = 1,
-    ) -> PlanResult:
-        """As `Planner.plan`: all problems share one generator."""
-        request = PlanRequest(cost, action_space, self.horizon, warm_start, seed, batch)
+    def solve(self, request: PlanRequest) -> Tensor:
         with torch.no_grad(), request.seeded():
-            return request.result(torch.stack([self._plan(request, b) for b in range(batch)]))
+            return torch.stack([self._plan(request, b) for b in range(request.batch)])
 
     def _plan(self, request: PlanRequest, row: int) -> Tensor:
         """(H, A), the plan of one problem."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,9 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from planners.adapters.foreign import OnDevice, PlanRequest
-from planners.cost import Cost
-from planners.plan import Bounds, Planner, PlanResult
+from planners.adapters.foreign import ForeignPlanner, OnDevice, PlanRequest
+from planners.plan import Bounds, Planner
 
 
 class PlannerSolver:
@@ -135,7 +134,7 @@ def _repeated(value: Any, count: int) -> Any:
     return value
 
 
-class SolverPlanner:
+class SolverPlanner(ForeignPlanner):
     """A solver of stable-worldmodel as `plan`.
 
         SolverPlanner(CEMSolver, horizon=10, num_samples=300, n_steps=30, topk=30)
@@ -147,19 +146,10 @@ class SolverPlanner:
     def __init__(self, solver: Callable[..., Any], horizon: int, **settings: Any) -> None:
         self.solver, self.horizon, self.settings = solver, horizon, settings
 
-    def plan(
-        self,
-        cost: Cost,
-        action_space: Any,
-        *,
-        warm_start: Any = None,
-        seed: int | Sequence[int] | torch.Generator = 0,
-        batch: int = 1,
-    ) -> PlanResult:
-        """As `Planner.plan`: all problems in one batch, which share one generator."""
+    def solve(self, request: PlanRequest) -> Tensor:
         from gymnasium.spaces import Box
 
-        request = PlanRequest(cost, action_space, self.horizon, warm_start, seed, batch)
+        batch = request.batch
         model = SimpleNamespace(get_cost=lambda info, actions: request.cost(actions))
         solver = self.solver(
             model, batch_size=batch, device=str(request.device), seed=request.seed, **self.settings
@@ -175,4 +165,4 @@ class SolverPlanner:
             solver.configure(action_space=Box(low, high), n_envs=batch, config=config)
             info = {"problem": torch.arange(batch).unsqueeze(1)}
             solved = solver.solve(info, init_action=request.start.clone())
-        return request.result(solved["actions"])
+        return solved["actions"]

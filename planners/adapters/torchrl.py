@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,8 +13,7 @@ from torchrl.data import Bounded, Composite, Unbounded
 from torchrl.envs import EnvBase
 from torchrl.modules import MPCPlannerBase
 
-from planners.adapters.foreign import OnDevice, PlanRequest
-from planners.cost import Cost
+from planners.adapters.foreign import ForeignPlanner, OnDevice, PlanRequest
 from planners.plan import Planner, PlanResult
 
 
@@ -110,7 +109,7 @@ class CostEnv(EnvBase):
         pass
 
 
-class TorchRLPlanner:
+class TorchRLPlanner(ForeignPlanner):
     """A planner module of TorchRL as `plan`.
 
         TorchRLPlanner(CEMPlanner, horizon=10, optim_steps=10, num_candidates=500, top_k=25)
@@ -123,19 +122,9 @@ class TorchRLPlanner:
     def __init__(self, planner: Callable[..., Any], horizon: int, **settings: Any) -> None:
         self.planner, self.horizon, self.settings = planner, horizon, settings
 
-    def plan(
-        self,
-        cost: Cost,
-        action_space: Any,
-        *,
-        warm_start: Any = None,
-        seed: int | Sequence[int] | torch.Generator = 0,
-        batch: int = 1,
-    ) -> PlanResult:
-        """As `Planner.plan`: all problems in one batch, which share one generator."""
-        request = PlanRequest(cost, action_space, self.horizon, warm_start, seed, batch)
+    def solve(self, request: PlanRequest) -> Tensor:
         planner = self.planner(CostEnv(request), planning_horizon=1, **self.settings)
-        start = TensorDict({"problem": torch.zeros(batch, 1)}, [batch], device=request.device)
+        problems = torch.zeros(request.batch, 1)
+        start = TensorDict({"problem": problems}, [request.batch], device=request.device)
         with torch.no_grad(), request.seeded():
-            flat = planner.planning(start)
-        return request.result(flat.view(request.start.shape))
+            return planner.planning(start).view(request.start.shape)

@@ -37,7 +37,7 @@ def test_a_problem_begins_with_the_bowl_in_the_hand(libero_assets: Path) -> None
     env = LIBERO.make(TASK, rendering="fast", action_repeat=LIBERO.action_repeat)
     env.reset(seed=pair.seed)
     on_the_table = Scene(env).object("akita_black_bowl_1")[2]
-    env.restore(LIBERO.to_snapshot(pair.initial_state))
+    env.restore(env.to_snapshot(pair.initial_state))
     scene = Scene(env)
     assert scene.object("akita_black_bowl_1")[2] > on_the_table + 0.05
     assert np.linalg.norm(scene.object("akita_black_bowl_1") - scene.tip) < 0.1

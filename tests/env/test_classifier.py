@@ -16,11 +16,11 @@ from cola_train.classifier import (
 )
 from cola_train.data.labelled_frames import (
     IMAGINED_STEPS,
+    JoinedDataset,
     LabelledFrames,
     augment,
     imagine_frames,
     label,
-    open_dataset,
 )
 from tests.env.labelled import write_dataset
 
@@ -160,7 +160,7 @@ class Clock:
 
 
 def test_imagined_frames_have_the_labels_of_what_truly_happened(dataset):
-    joined = open_dataset(str(dataset))
+    joined = JoinedDataset(str(dataset))
     episodes = np.array([3, 11, 12])
     made = imagine_frames(Clock(), joined, episodes, VP2_TASKS, 0.5, seed=0)
     assert made.frames.shape == (9 * IMAGINED_STEPS, 64, 64, 3) and made.frames.dtype == torch.uint8
@@ -175,7 +175,7 @@ def test_imagined_frames_have_the_labels_of_what_truly_happened(dataset):
 
 
 def test_held_out_episodes_are_a_share_of_every_policys(dataset):
-    dataset = open_dataset(str(dataset))
+    dataset = JoinedDataset(str(dataset))
     numbers = dataset.hold_out(0.34, seed=0)
     assert len(numbers) == len(set(numbers)) == 14
     policies = [dataset.episodes[i]["tasks"][0] for i in numbers]

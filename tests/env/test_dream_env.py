@@ -111,6 +111,22 @@ def test_a_task_without_classifier_never_terminates(make, image, checkpoints):
         env.reset(seed=0)
 
 
+@pytest.mark.parametrize("reward", ["vp2", "classifier", {"mse": 1.0, "vp2": 2.0}, "mse"])
+def test_a_step_asks_the_classifier_once(make, monkeypatch, reward):
+    env, looks, forward = make(reward=reward), [], SuccessClassifier.forward
+    _, before = env.reset(seed=0)
+
+    def looked(self, frames):
+        looks.append(frames)
+        return forward(self, frames)
+
+    monkeypatch.setattr(SuccessClassifier, "forward", looked)
+    *_, info = env.step(np.zeros(5, np.float32))
+    assert len(looks) == 1
+    assert info["success_probability"] == env.dream.success_probability()[0]
+    assert info["success_probability"] != before["success_probability"]
+
+
 def test_minus_one_is_no_step_limit(make):
     env = make(max_episode_steps=-1)
     env.reset(seed=0)

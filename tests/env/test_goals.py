@@ -107,7 +107,7 @@ def test_shipped_goals_are_thirty_solvable_problems_a_task():
         assert max(pair.expert_steps for pair in pairs) <= 12
         env = robodesk.RoboDeskEnv(task, rendering="fast", action_repeat=goals.action_repeat)
         for pair in pairs[::10]:
-            env.restore(robodesk.vector_to_state(pair.initial_state))
+            env.restore(robodesk.RoboDeskEnv.to_snapshot(pair.initial_state))
             successes = [env.advance(action) for action in pair.expert_actions]
             solved.append(successes == [False] * (pair.expert_steps - 1) + [True])
         env.close()

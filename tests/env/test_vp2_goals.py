@@ -10,8 +10,9 @@ import pytest
 from cola_env.errors import ColaWorldError
 from cola_env.goals.goal_set import GoalSet
 from cola_env.goals.loading import load_goals
-from cola_env.simulators.robodesk.env import RoboDeskEnv, vector_to_state
-from cola_env.simulators.robodesk.vp2_state import PARTS, from_vp2_state, to_vp2_state, vp2_success
+from cola_env.simulators.robodesk.env import RoboDeskEnv
+from cola_env.simulators.robodesk.vp2_state import PARTS, from_vp2_state, vp2_success
+from tests.vp2_states import to_vp2_state
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def test_states_make_the_round_trip_through_the_real_simulator(vp2_goals_folder,
     goals = load_goals("vp2", vp2_goals_folder)
     for pair, demo in zip(goals.pairs, demos, strict=True):
         for vector, index in ((pair.initial_state, pair.start_index), (pair.goal_state, -1)):
-            env.restore(vector_to_state(vector))
+            env.restore(RoboDeskEnv.to_snapshot(vector))
             np.testing.assert_allclose(to_vp2_state(env), demo["states"][index], atol=1e-12)
             difference = env.render().astype(int) - demo["images"][index]
             assert np.abs(difference).max() <= 1
@@ -55,7 +56,7 @@ def test_states_make_the_round_trip_through_the_real_simulator(vp2_goals_folder,
 
 def test_the_recorded_actions_lead_from_start_to_goal(vp2_goals_folder, demos, env):
     pair = load_goals("vp2", vp2_goals_folder).pairs[1]
-    env.restore(vector_to_state(pair.initial_state))
+    env.restore(RoboDeskEnv.to_snapshot(pair.initial_state))
     for action in pair.expert_actions:
         env.advance(action)
     reached, goal = to_vp2_state(env), demos[1]["states"][-1]

@@ -7,8 +7,8 @@ import torch
 
 from cola_env.errors import ColaWorldError
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.data.clips import Clips
-from cola_train.data.latent_cache import cached_latents, cached_stream, encode
+from cola_train.data.clips import Clips, encode
+from cola_train.data.latent_cache import cached_latents, cached_stream
 from cola_train.data.sources import DataSources, LoadingConfig
 from cola_train.data.stream import Stream
 from tests.train.conftest import write_videos

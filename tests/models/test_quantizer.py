@@ -6,9 +6,16 @@ import pytest
 import torch
 
 from cola_env.errors import ColaWorldError
-from cola_env.models.latent_action.bottleneck import GaussianBottleneck
-from cola_env.models.latent_action.codebook_health import codebook_health, joint_index
-from cola_env.models.latent_action.quantizer import QuantizerConfig, VectorQuantizer
+from cola_env.models.latent_action.codebook_health import (
+    code_counts,
+    health_of_counts,
+    joint_index,
+)
+from cola_env.models.latent_action.quantizer import (
+    GaussianBottleneck,
+    QuantizerConfig,
+    VectorQuantizer,
+)
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -79,10 +86,10 @@ def test_a_shared_codebook_serves_all_tokens() -> None:
 def test_health_of_a_uniform_and_of_a_collapsed_codebook() -> None:
     grid = torch.cartesian_prod(torch.arange(32), torch.arange(32))
     assert joint_index(grid, 32).tolist() == list(range(1024))
-    healthy = codebook_health(grid, 32)
+    healthy = health_of_counts(code_counts(grid, 32))
     assert healthy.utilisation == 1
     assert healthy.entropy == pytest.approx(math.log(1024))
-    collapsed = codebook_health(torch.zeros(100, 2, dtype=torch.long), 32)
+    collapsed = health_of_counts(code_counts(torch.zeros(100, 2, dtype=torch.long), 32))
     assert (collapsed.max_usage, collapsed.entropy) == (1, 0)
 
 
@@ -117,7 +124,7 @@ def test_the_gaussian_bottleneck_is_drawn_from_only_where_the_idm_learns() -> No
     still = bottleneck(tokens)
     assert still.codes.shape == (4000, 0)
     torch.testing.assert_close(still.vectors, bottleneck.normalize(tokens))
-    assert codebook_health(still.codes, 32).entropy == 0
+    assert health_of_counts(code_counts(still.codes, 32)).entropy == 0
     mean, log_variance = bottleneck.moments(tokens).double().chunk(2, -1)
     posterior = torch.distributions.Normal(mean, (0.5 * log_variance).exp())
     prior = torch.distributions.Normal(0.0, 1.0)

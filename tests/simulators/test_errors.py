@@ -15,7 +15,7 @@ import pytest
 
 from cola_env.errors import ColaWorldError
 from cola_env.simulators.rendering import import_dm_control
-from cola_env.simulators.robodesk.env import RoboDeskEnv, vector_to_state
+from cola_env.simulators.robodesk.env import RoboDeskEnv
 
 Make = Callable[..., Any]
 
@@ -128,7 +128,7 @@ def test_wrong_rollout_shape(env: Any) -> None:
 
 def test_foreign_snapshot(env: Any) -> None:
     flat = env.snapshot() | {"original_positions": np.zeros((3, 2))}
-    for state in ({"qpos": np.zeros(3)}, vector_to_state(np.zeros(40)), flat):
+    for state in ({"qpos": np.zeros(3)}, RoboDeskEnv.to_snapshot(np.zeros(40)), flat):
         with pytest.raises(ColaWorldError, match="no snapshot of RoboDesk"):
             env.restore(state)
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 import cola_env  # noqa: F401
 from cola_env.errors import ColaWorldError
-from cola_env.simulators.libero.env import LiberoEnv, state_to_vector, vector_to_state
+from cola_env.simulators.libero.env import LiberoEnv
 from cola_env.simulators.libero.package import find_task
 
 pytestmark = pytest.mark.usefixtures("libero_assets")
@@ -110,9 +110,9 @@ def test_same_seed_gives_identical_episodes_and_leaves_numpys_global_state(
     for env in (first, second):
         frames = [env.reset(seed=11)[0]]
         frames += [env.step(action)[0] for action in actions[:3]]
-        states = [state_to_vector(env.snapshot())]
+        states = [LiberoEnv.to_vector(env.snapshot())]
         frames += [env.reset()[0]]
-        states += [state_to_vector(env.snapshot())]
+        states += [LiberoEnv.to_vector(env.snapshot())]
         runs.append((np.stack(frames), np.stack(states)))
     for one, other in zip(*runs, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -163,15 +163,17 @@ def test_snapshot_continues_exactly_here_and_in_another_instance(
         first.advance(action)
     saved, shown = first.snapshot(), first.render()
     expected = [first.step(action)[0] for action in actions[5:9]]
-    end = state_to_vector(first.snapshot())
+    end = LiberoEnv.to_vector(first.snapshot())
     second.reset(seed=2)
     second.advance(actions[9])
     for env in (first, second):
-        env.restore(vector_to_state(state_to_vector(saved)))
-        np.testing.assert_array_equal(state_to_vector(env.snapshot()), state_to_vector(saved))
+        env.restore(LiberoEnv.to_snapshot(LiberoEnv.to_vector(saved)))
+        np.testing.assert_array_equal(
+            LiberoEnv.to_vector(env.snapshot()), LiberoEnv.to_vector(saved)
+        )
         np.testing.assert_array_equal(env.render(), shown)
         np.testing.assert_array_equal([env.step(a)[0] for a in actions[5:9]], expected)
-        np.testing.assert_array_equal(state_to_vector(env.snapshot()), end)
+        np.testing.assert_array_equal(LiberoEnv.to_vector(env.snapshot()), end)
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
@@ -204,9 +206,9 @@ def test_rollout_equals_stepping_and_changes_nothing(
     for each in (env, twin):
         each.reset(seed=5)
         each.advance(actions[0])
-    before = state_to_vector(env.snapshot())
+    before = LiberoEnv.to_vector(env.snapshot())
     rollout = env.rollout(torch.from_numpy(actions[1:7].reshape(2, 3, 7)))
-    np.testing.assert_array_equal(state_to_vector(env.snapshot()), before)
+    np.testing.assert_array_equal(LiberoEnv.to_vector(env.snapshot()), before)
     assert rollout.frames.shape == (2, 3, 64, 64, 3) and rollout.frames.dtype == torch.uint8
     assert rollout.rewards.shape == (2, 3) and rollout.rewards.dtype == torch.float32
     for h, action in enumerate(actions[1:4]):
@@ -314,7 +316,7 @@ def test_a_snapshot_of_numbers_that_no_episode_has_changes_nothing(
         wrong.flat[-1] = value
         with pytest.raises(ColaWorldError, match=f"no snapshot of LIBERO.*{name} holds numbers"):
             env.restore(before | {name: wrong})
-    np.testing.assert_array_equal(state_to_vector(env.snapshot()), state_to_vector(before))
+    np.testing.assert_array_equal(LiberoEnv.to_vector(env.snapshot()), LiberoEnv.to_vector(before))
 
 
 def test_a_simulation_that_diverges_is_told_of_and_can_be_restored(make_libero: Make) -> None:
@@ -328,7 +330,7 @@ def test_a_simulation_that_diverges_is_told_of_and_can_be_restored(make_libero: 
         with pytest.raises(ColaWorldError, match="diverged.*reset"):
             env.step(STILL)
     env.restore(before)
-    np.testing.assert_array_equal(state_to_vector(env.snapshot()), state_to_vector(before))
+    np.testing.assert_array_equal(LiberoEnv.to_vector(env.snapshot()), LiberoEnv.to_vector(before))
     env.step(STILL)
 
 

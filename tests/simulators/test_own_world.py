@@ -178,9 +178,9 @@ def test_a_documented_world_is_found_by_its_module_and_known_to_gymnasium(reach:
             if success:
                 break
     assert solved >= 6
-    state = reach.to_vector(env.snapshot())
+    state = env.to_vector(env.snapshot())
     after = env.step(HALF)[0]
-    env.restore(reach.to_snapshot(state))
+    env.restore(env.to_snapshot(state))
     np.testing.assert_array_equal(env.step(HALF)[0], after)
     assert len(np.unique(after.reshape(-1, 3), axis=0)) > 20
 

@@ -15,7 +15,7 @@ from gymnasium.wrappers import RecordVideo
 from numpy.typing import NDArray
 
 import cola_env  # noqa: F401
-from cola_env.simulators.robodesk.env import state_to_vector, vector_to_state
+from cola_env.simulators.robodesk.env import RoboDeskEnv
 from cola_env.worlds import ROBODESK_TASKS
 from tests.env.dream_cases import elsewhere
 from tests.pictures import read_video
@@ -78,24 +78,26 @@ def test_snapshot_continues_exactly_here_and_in_another_instance(
         first.advance(action)
     saved = first.snapshot()
     expected = [first.step(action)[0] for action in actions[4:7]]
-    end = state_to_vector(first.snapshot())
+    end = RoboDeskEnv.to_vector(first.snapshot())
     second.reset(seed=2)
     for env in (first, second):
-        env.restore(vector_to_state(state_to_vector(saved)))
-        np.testing.assert_array_equal(state_to_vector(env.snapshot()), state_to_vector(saved))
+        env.restore(RoboDeskEnv.to_snapshot(RoboDeskEnv.to_vector(saved)))
+        np.testing.assert_array_equal(
+            RoboDeskEnv.to_vector(env.snapshot()), RoboDeskEnv.to_vector(saved)
+        )
         np.testing.assert_array_equal([env.step(a)[0] for a in actions[4:7]], expected)
-        np.testing.assert_array_equal(state_to_vector(env.snapshot()), end)
+        np.testing.assert_array_equal(RoboDeskEnv.to_vector(env.snapshot()), end)
 
 
 OTHER_PROCESS = """
 import sys
 import numpy as np
-from cola_env.simulators.robodesk.env import RoboDeskEnv, state_to_vector, vector_to_state
+from cola_env.simulators.robodesk.env import RoboDeskEnv
 given = np.load(sys.argv[1])
 env = RoboDeskEnv("push_red", rendering="fast")
-env.restore(vector_to_state(given["state"]))
+env.restore(RoboDeskEnv.to_snapshot(given["state"]))
 frames = [env.step(action)[0] for action in given["actions"]]
-np.savez(sys.argv[2], frames=frames, state=state_to_vector(env.snapshot()))
+np.savez(sys.argv[2], frames=frames, state=RoboDeskEnv.to_vector(env.snapshot()))
 """
 
 
@@ -106,12 +108,12 @@ def test_snapshot_continues_exactly_in_another_process(
     env.reset(seed=4)
     env.advance(actions[0])
     given, result = tmp_path / "given.npz", tmp_path / "result.npz"
-    np.savez(given, state=state_to_vector(env.snapshot()), actions=actions[1:4])
+    np.savez(given, state=RoboDeskEnv.to_vector(env.snapshot()), actions=actions[1:4])
     frames = [env.step(action)[0] for action in actions[1:4]]
     subprocess.run([sys.executable, "-c", OTHER_PROCESS, given, result], check=True, timeout=120)
     with np.load(result) as other:
         np.testing.assert_array_equal(other["frames"], frames)
-        np.testing.assert_array_equal(other["state"], state_to_vector(env.snapshot()))
+        np.testing.assert_array_equal(other["state"], RoboDeskEnv.to_vector(env.snapshot()))
 
 
 def test_rollout_equals_stepping_and_changes_nothing(
@@ -121,19 +123,21 @@ def test_rollout_equals_stepping_and_changes_nothing(
     for each in (env, twin):
         each.reset(seed=5)
         each.advance(actions[0])
-    before = state_to_vector(env.snapshot())
+    before = RoboDeskEnv.to_vector(env.snapshot())
     rollout = env.rollout(torch.from_numpy(actions[1:7].reshape(2, 3, 5)))
-    np.testing.assert_array_equal(state_to_vector(env.snapshot()), before)
+    np.testing.assert_array_equal(RoboDeskEnv.to_vector(env.snapshot()), before)
     assert rollout.frames.shape == (2, 3, 64, 64, 3) and rollout.frames.dtype == torch.uint8
     assert rollout.rewards.shape == (2, 3) and rollout.rewards.dtype == torch.float32
     for h, action in enumerate(actions[1:4]):
         frame, reward, *_ = twin.step(action)
         np.testing.assert_array_equal(rollout.frames[0, h], frame)
         assert rollout.rewards[0, h] == np.float32(reward)
-    twin.restore(vector_to_state(before))
+    twin.restore(RoboDeskEnv.to_snapshot(before))
     for each in (env, twin):
         each.advance(actions[7])
-    np.testing.assert_array_equal(state_to_vector(env.snapshot()), state_to_vector(twin.snapshot()))
+    np.testing.assert_array_equal(
+        RoboDeskEnv.to_vector(env.snapshot()), RoboDeskEnv.to_vector(twin.snapshot())
+    )
 
 
 def opened_slide(env: Any) -> dict[str, NDArray[np.float64]]:
@@ -251,5 +255,5 @@ def test_actions_are_clipped_to_the_action_space(make_env: Make) -> None:
     for scale in (1, 50):
         env.restore(start)
         env.advance(np.array([scale, 0, -scale, 0, 0], np.float32))
-        ends.append(state_to_vector(env.snapshot()))
+        ends.append(RoboDeskEnv.to_vector(env.snapshot()))
     np.testing.assert_array_equal(*ends)

@@ -16,7 +16,7 @@ from cola_env.worlds import ROBODESK_TASKS
 from cola_train.clone import CloneConfig, Cloning, clone, table
 from cola_train.data.action_scale import ActionScale
 from cola_train.data.demonstrations import demonstrated_tasks, load_demonstrations
-from cola_train.data.labelled_frames import open_dataset
+from cola_train.data.labelled_frames import JoinedDataset
 from cola_train.data.lerobot_writer import LeRobotWriter
 from tests.train.small import Killed
 
@@ -74,7 +74,7 @@ def config(data: Path, out: Path, **settings: object) -> CloneConfig:
 
 
 def test_what_solves_its_task_is_learned_from_up_to_its_success(data: Path) -> None:
-    dataset = open_dataset(str(data))
+    dataset = JoinedDataset(str(data))
     tasks = demonstrated_tasks(dataset, None)
     assert tasks == ("open_slide", "push_red"), "in the world's order, without play"
     found = load_demonstrations(dataset, np.arange(36), tasks, 64, ActionScale())
@@ -102,7 +102,7 @@ def test_all_of_an_episode_is_learned_from_where_nothing_tells_success(tmp_path:
             }
             writer.add_episode(task, columns)
         writer.close()
-    dataset = open_dataset(str(tmp_path))
+    dataset = JoinedDataset(str(tmp_path))
     tasks = demonstrated_tasks(dataset, None)
     assert tasks == ("sweep", "wipe")
     with pytest.raises(ColaWorldError, match="action_range"):

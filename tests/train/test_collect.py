@@ -252,6 +252,6 @@ def test_a_simulated_episode_is_reproducible_and_its_states_restore(name, reques
     assert first["successes"].shape == (3, len(world.spec.tasks))
 
     env = info.make(info.goal_tasks[0], rendering="fast", action_repeat=info.action_repeat)
-    env.restore(info.to_snapshot(first["states"][1]))
+    env.restore(env.to_snapshot(first["states"][1]))
     env.advance(first["actions"][1])
     np.testing.assert_array_equal(env.render(), first["frames"][2])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cola_env.worlds import ROBODESK
-from cola_train.controllers import CorrelatedNoise, SmoothRandom
 from cola_train.controllers.planned import Planned
+from cola_train.controllers.policies import CorrelatedNoise, SmoothRandom
 from cola_train.controllers.robodesk_arm import WORKSPACE_HIGH, WORKSPACE_LOW, Controller, Scene
 from cola_train.controllers.robodesk_scripts import SCRIPTED_TASKS, Play, make_controller
 

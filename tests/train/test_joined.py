@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cola_env.errors import ColaWorldError
-from cola_train.data.labelled_frames import open_dataset
+from cola_train.data.labelled_frames import JoinedDataset
 from cola_train.data.lerobot_writer import LeRobotWriter
 
 FEATURES = {
@@ -26,7 +26,9 @@ def write(folder: Path, values: list[float], rendering: str = "fast") -> str:
 
 
 def test_episodes_and_splits_of_all_folders_follow_one_another(tmp_path: Path) -> None:
-    both = open_dataset([write(tmp_path / "a", [0.1, 0.2]), write(tmp_path / "b", [0.3, 0.4, 0.5])])
+    both = JoinedDataset(
+        [write(tmp_path / "a", [0.1, 0.2]), write(tmp_path / "b", [0.3, 0.4, 0.5])]
+    )
     assert both.num_episodes == 5
     values = [both.episode(i).actions[0, 0] for i in range(5)]
     assert values == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
@@ -37,4 +39,4 @@ def test_episodes_and_splits_of_all_folders_follow_one_another(tmp_path: Path) -
 def test_rendering_profiles_do_not_mix(tmp_path: Path) -> None:
     folders = [write(tmp_path / "a", [0, 0]), write(tmp_path / "b", [0, 0], rendering="vp2")]
     with pytest.raises(ColaWorldError, match="cannot be mixed"):
-        open_dataset(folders)
+        JoinedDataset(folders)

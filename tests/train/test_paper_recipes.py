@@ -62,7 +62,7 @@ def data(monkeypatch: pytest.MonkeyPatch) -> None:
         rendering="fast", action_dim=5, has_actions=True, damage_report=DamageReport(),
         split=lambda name, size: clips, check_actions=lambda: None,
     )  # fmt: skip
-    monkeypatch.setattr(cli, "open_data", lambda cfg: sources)
+    monkeypatch.setattr(cli, "DataSources", lambda *_: sources)
 
 
 @pytest.mark.parametrize(

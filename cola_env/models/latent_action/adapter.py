@@ -67,7 +67,10 @@ class Adapter(nn.Module):
         return self.out(self.blocks(hidden)).unflatten(-1, self.code_shape)
 
     def vectors(self, logits: Tensor, codes: Tensor) -> Tensor:
-        """logits (..., tokens, K), codes (tokens, K, D) -> action vectors (..., tokens, D)."""
+        """logits (..., tokens, K) -> action vectors (..., tokens, D).
+
+        codes: the codebook, (tokens, K, D), or (1, K, D) where one serves all tokens.
+        """
         if self.config.soft:
             return torch.einsum("...tk,tkd->...td", logits.softmax(-1).to(codes.dtype), codes)
         return codes[torch.arange(len(codes), device=codes.device), logits.argmax(-1)]

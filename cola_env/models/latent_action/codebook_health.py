@@ -44,11 +44,6 @@ def health_of_counts(counts: Tensor) -> CodebookHealth:
     )
 
 
-def codebook_health(codes: Tensor, num_codes: int) -> CodebookHealth:
-    """Health of the joint codes (N, tokens) of many actions."""
-    return health_of_counts(code_counts(codes, num_codes))
-
-
 def count_measures(counts: Tensor, prefix: str = "") -> dict[str, float]:
     """The health of joint codes, counted as by ``code_counts``, and of the codes of each token."""
     parts = {prefix: counts}

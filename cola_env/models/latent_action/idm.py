@@ -83,13 +83,8 @@ class InverseDynamicsModel(Checkpointed):
         x = rearrange(clip, "b t c (h p) (w q) -> b t (h w) (c p q)", p=p, q=p)
         x = self.embed(x.to(self.embed.weight.dtype))
         x = x + self.pos_embed.to(x.dtype)
-        frames = clip.shape[1]
-        time = temporal_context(
-            frames,
-            torch.zeros(1, dtype=torch.long, device=clip.device),
-            window=frames,
-            head_dim=self.config.hidden_size // self.config.num_heads,
-        )
+        frames, head_dim = clip.shape[1], self.config.hidden_size // self.config.num_heads
+        time = temporal_context(frames, frames, head_dim, clip.device)
         for block in self.blocks:
             x = self.run_block(block, x, time)
         return self.readout(self.reduce(x[:, 1:]).flatten(2)).unflatten(-1, self.token_shape)

@@ -1,15 +1,19 @@
 """How a LIBERO scene is drawn: the benchmark's camera in front of the robot."""
 
-import atexit
 import importlib
-import weakref
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cola_env.simulators.rendering import RenderingProfile, check_drawing_process, needs_opengl
+from cola_env.simulators.rendering import (
+    RenderingProfile,
+    check_drawing_process,
+    close_at_exit,
+    needs_opengl,
+)
 
+CAMERA = "agentview"
 COLLISION_GEOMS, VISIBLE_GEOMS = 0, 1
 """Geom groups of robosuite's models."""
 
@@ -20,19 +24,11 @@ class SceneCamera:
     The OpenGL context is made at the first frame and kept between frames.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        data: Any,
-        profile: RenderingProfile,
-        image_size: int,
-        name: str = "agentview",
-    ) -> None:
+    def __init__(self, model: Any, data: Any, profile: RenderingProfile, image_size: int) -> None:
         self._model = model
         self._data = data
         self._profile = profile
         self._image_size = image_size
-        self._name = name
         self._mujoco = importlib.import_module("mujoco")
         self._renderer: Any = None
         self._look = self._mujoco.MjvOption()
@@ -48,7 +44,7 @@ class SceneCamera:
         """
         if self._renderer is None:
             self._renderer = self._make_renderer()
-        self._renderer.update_scene(self._data, camera=self._name, scene_option=self._look)
+        self._renderer.update_scene(self._data, camera=CAMERA, scene_option=self._look)
         flags = self._mujoco.mjtRndFlag
         self._renderer.scene.flags[flags.mjRND_SHADOW] = self._profile.shadows
         self._renderer.scene.flags[flags.mjRND_REFLECTION] = self._profile.reflections
@@ -65,11 +61,5 @@ class SceneCamera:
         check_drawing_process()
         with needs_opengl():
             renderer = self._mujoco.Renderer(self._model, self._image_size, self._image_size)
-        atexit.register(_close, weakref.ref(renderer))
+        close_at_exit(renderer)
         return renderer
-
-
-def _close(renderer: "weakref.ref[Any]") -> None:
-    """Runs before mujoco's own exit handler, after which contexts cannot be freed any more."""
-    if (alive := renderer()) is not None:
-        alive.close()

@@ -29,25 +29,6 @@ CONTROL_HERTZ = 20
 EPISODE, CONTROLLER, POSE = 2, 21, 7
 
 
-def state_to_vector(state: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
-    """A snapshot with F fixtures as one float64 vector (24 + 7 F + S,); the first number is F."""
-    keys = ("episode", "controller", "fixtures", "simulation")
-    return np.concatenate([[len(state["fixtures"])], *(np.ravel(state[key]) for key in keys)])
-
-
-def vector_to_state(vector: NDArray[np.float64]) -> Snapshot:
-    """The snapshot that `state_to_vector` flattened."""
-    vector = np.array(vector, dtype=np.float64)
-    ends = np.cumsum((1, EPISODE, CONTROLLER, POSE * int(vector[0])))
-    _, episode, controller, fixtures, simulation = np.split(vector, ends)
-    return {
-        "episode": episode,
-        "controller": controller,
-        "fixtures": fixtures.reshape(-1, POSE),
-        "simulation": simulation,
-    }
-
-
 class LiberoEnv(SimulatorEnv):
     """A Franka arm in a household scene, seen through LIBERO's camera in front of it.
 
@@ -150,8 +131,24 @@ class LiberoEnv(SimulatorEnv):
         self._scene.set_state(state)
         self._scene.success = bool(state["episode"][1])
 
-    to_vector = staticmethod(state_to_vector)
-    to_snapshot = staticmethod(vector_to_state)
+    @staticmethod
+    def to_vector(state: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+        """A snapshot with F fixtures as one float64 vector (24 + 7 F + S,), F its first number."""
+        keys = ("episode", "controller", "fixtures", "simulation")
+        return np.concatenate([[len(state["fixtures"])], *(np.ravel(state[key]) for key in keys)])
+
+    @staticmethod
+    def to_snapshot(vector: NDArray[np.float64]) -> Snapshot:
+        """The snapshot that `to_vector` flattened."""
+        vector = np.array(vector, dtype=np.float64)
+        ends = np.cumsum((1, EPISODE, CONTROLLER, POSE * int(vector[0])))
+        _, episode, controller, fixtures, simulation = np.split(vector, ends)
+        return {
+            "episode": episode,
+            "controller": controller,
+            "fixtures": fixtures.reshape(-1, POSE),
+            "simulation": simulation,
+        }
 
     def close(self) -> None:
         """Frees the simulation and its OpenGL context."""

@@ -25,23 +25,6 @@ SIMULATOR_REWARDS = ("success", "sparse", "dense")
 OBJECTS = ("ball", "upright_block", "flat_block")
 
 
-def state_to_vector(state: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
-    """A snapshot as one float64 vector (11 + S,)."""
-    keys = ("episode", "original_positions", "simulation")
-    return np.concatenate([np.ravel(state[key]) for key in keys])
-
-
-def vector_to_state(vector: NDArray[np.float64]) -> Snapshot:
-    """The snapshot that `state_to_vector` flattened."""
-    vector = np.array(vector, dtype=np.float64)
-    episode, original, simulation = np.split(vector, (2, 11))
-    return {
-        "episode": episode,
-        "original_positions": original.reshape(3, 3),
-        "simulation": simulation,
-    }
-
-
 class RoboDeskEnv(SimulatorEnv):
     """A Franka arm at a desk, seen through VP2's camera.
 
@@ -133,8 +116,22 @@ class RoboDeskEnv(SimulatorEnv):
         self._frame = None
         return self.snapshot()
 
-    to_vector = staticmethod(state_to_vector)
-    to_snapshot = staticmethod(vector_to_state)
+    @staticmethod
+    def to_vector(state: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+        """A snapshot as one float64 vector (11 + S,)."""
+        keys = ("episode", "original_positions", "simulation")
+        return np.concatenate([np.ravel(state[key]) for key in keys])
+
+    @staticmethod
+    def to_snapshot(vector: NDArray[np.float64]) -> Snapshot:
+        """The snapshot that `to_vector` flattened."""
+        vector = np.array(vector, dtype=np.float64)
+        episode, original, simulation = np.split(vector, (2, 11))
+        return {
+            "episode": episode,
+            "original_positions": original.reshape(3, 3),
+            "simulation": simulation,
+        }
 
     def close(self) -> None:
         """Frees the simulation and its OpenGL context."""

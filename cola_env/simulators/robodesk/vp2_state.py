@@ -1,4 +1,4 @@
-"""VP2's simulator states of RoboDesk, read and written.
+"""VP2's simulator states of RoboDesk, read.
 
 Source: Tian et al., "A Control-Centric Benchmark for Video Prediction" (ICLR 2023), repository
 s-tian/vp2. Its state vector holds positions and velocities alone; resetting to one clears all the
@@ -47,14 +47,6 @@ def from_vp2_state(env: RoboDeskEnv, state: ArrayLike) -> Snapshot:
             "it; its parts are in another order, or it comes from another robot."
         )
     return snapshot
-
-
-def to_vp2_state(env: RoboDeskEnv) -> NDArray[np.float64]:
-    """The present state in VP2's layout, float64 (76,)."""
-    data = env.desk.simulation.data
-    robot, objects = np.split(data.qpos, [PARTS["qpos_robot"]])
-    robot_speed, speed = np.split(data.qvel, [PARTS["qvel_robot"]])
-    return np.r_[robot, robot_speed, objects, speed, hand_of(env.desk)]
 
 
 def hand_of(desk: "Desk") -> NDArray[np.float64]:

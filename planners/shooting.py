@@ -1,4 +1,4 @@
-"""Random shooting, the baseline."""
+"""The best of many candidates: random shooting, the baseline, and predictive sampling."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from planners.sampling import Population, SamplingPlanner, Search
 class RandomShooting(SamplingPlanner):
     """The best of `iterations` x `num_samples` candidates, uniform in the action space.
 
-    `noise` correlates them over time; `std` and the warm start have no effect.
+    `noise` correlates them over time; `std` has no effect, and the warm start is one candidate more
+    of theirs.
     """
 
     iterations: int = 1
@@ -36,3 +37,24 @@ class RandomShooting(SamplingPlanner):
 
     def update(self, search: Search, population: Population) -> None:
         search.mean = search.best()[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictiveSampling(SamplingPlanner):
+    """The best of the plan so far and noisy variations of it.
+
+    Howell et al. 2022, Predictive Sampling: Real-time Behaviour Synthesis with MuJoCo (MJPC). The
+    plan so far, which is the warm start, is a candidate too, so that a plan never gets worse.
+    The std stays; smooth candidates, which the paper makes with splines, come from `noise`.
+    """
+
+    iterations: int = 1
+    returns: Literal["mean", "best", "finalist"] = "best"
+
+    def known(self, search: Search) -> Tensor:
+        return search.behind_mean(
+            search.proposals if search.index == 0 else search.proposals[:, :0]
+        )
+
+    def update(self, search: Search, population: Population) -> None:
+        search.mean = population.elites[:, 0]
