@@ -317,7 +317,7 @@ def summary(scored: Sequence[PlanScores]) -> dict[str, float]:
         "rank": _mean(_rank_correlation(f.imagined, f.real) for f in scored),
         "regret": _mean(f.regret for f in scored),
         "overrated": _mean(f.overrated for f in scored),
-        **({"calibration": _distance(bins)} if bins else {}),
+        **({"calibration": calibration_error(bins)} if bins else {}),
         "auc": _mean(_auc(f.imagined, f.successes) for f in mixed),
         "auc_real": _mean(_auc(f.real, f.successes) for f in mixed),
         "chosen": _mean(float(f.successes[f.imagined.argmax()]) for f in scored),
@@ -340,12 +340,19 @@ class Bin:
 
 
 def calibration(scored: Sequence[PlanScores], bins: int = 5) -> list[Bin]:
-    """Bins of equal width from 0 to 1, those that are not empty; none without a judge."""
+    """`reliability` of all candidates; none without a judge."""
     judged = [f for f in scored if f.probability is not None]
     if not judged:
         return []
     chances = np.concatenate([f.probability for f in judged])
-    successes = np.concatenate([f.successes for f in judged])
+    return reliability(chances, np.concatenate([f.successes for f in judged]), bins)
+
+
+def reliability(
+    chances: NDArray[np.float64], successes: NDArray[np.bool_], bins: int = 5
+) -> list[Bin]:
+    """Probabilities (n,) beside what came of them (n,), in bins of equal width from 0 to 1, those
+    that are not empty."""
     where = (chances * bins).astype(int).clip(max=bins - 1)
     return [
         Bin(float(chances[here].mean()), float(successes[here].mean()), int(here.sum()))
@@ -358,7 +365,7 @@ def _mean(values: Iterable[float]) -> float:
     return float(np.mean(list(values)))
 
 
-def _distance(bins: Sequence[Bin]) -> float:
+def calibration_error(bins: Sequence[Bin]) -> float:
     """The expected calibration error (Guo et al. 2017)."""
     total = sum(each.count for each in bins)
     return sum(each.count * abs(each.probability - each.rate) for each in bins) / total

@@ -2,8 +2,9 @@
 
 By floors, each of which may import those below it and `cola_env`:
 
-- commands: `__main__` (train), `collect`, `classifier`, `codebook`, `show`, `describe`, `publish`,
-  with their settings in `conf/`, and `trained_models`, what they ask of a finished training;
+- commands: `__main__` (train), `collect`, `classifier`, `clone`, `codebook`, `show`, `describe`,
+  `publish`, with their settings in `conf/`, and `trained_models`, what they ask of a finished
+  training;
 - `trainer`, `learner`, `distributed`, `run_folder`, `preconditions`, `collapse`: a training;
 - `phases`: what learns, by which loss;
 - `evaluation`: what a model is judged by;

@@ -102,14 +102,6 @@ def fit(model: SuccessClassifier, data: LabelledFrames, config: ClassifierConfig
     model.eval()
 
 
-def hold_out(dataset: JoinedDataset, share: float, seed: int) -> NDArray[np.int64]:
-    """Numbers of the episodes to measure on: the same share of the episodes of each policy."""
-    shuffled = np.random.default_rng(seed).permutation(dataset.num_episodes)
-    order = sorted(shuffled, key=lambda i: str(dataset.episodes[i].get("tasks")))
-    quota = np.floor(np.arange(len(order) + 1) * share + 0.5)
-    return np.sort(np.array(order, np.int64)[np.diff(quota) > 0])
-
-
 def train_classifier(config: ClassifierConfig) -> dict[str, Measures]:
     """Train on a dataset folder, write the model and its card to `config.out`; the measures.
 
@@ -118,13 +110,8 @@ def train_classifier(config: ClassifierConfig) -> dict[str, Measures]:
     if not 0 <= config.discount < 1:
         raise ColaWorldError(f"discount={config.discount} must be in [0, 1).")
     dataset = JoinedDataset(config.data)
-    measured = hold_out(dataset, config.held_out, config.seed)
+    measured = dataset.hold_out(config.held_out, config.seed)
     trained = np.setdiff1d(np.arange(dataset.num_episodes), measured)
-    if not (len(measured) and len(trained)):
-        raise ColaWorldError(
-            f"held_out={config.held_out} of {dataset.num_episodes} episodes leaves none to measure "
-            "on or none to train on; choose a share between 0 and 1 that leaves some for both."
-        )
     torch.manual_seed(config.seed)
     world = find_world(config.env or str(dataset.info["robot_type"]))
     tasks = world.goal_tasks

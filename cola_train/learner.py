@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -298,7 +298,20 @@ def action_tokens(model: ColaWorldModel, batch: ClipBatch) -> Tensor:
     return model.action_tokens(batch.frames, batch.latents).flatten(0, -3)
 
 
-def learning_rate(step: int, phase: Phase) -> float:
+class Schedule(Protocol):
+    """Settings of a learning rate, see `Phase`."""
+
+    @property
+    def steps(self) -> int: ...
+
+    @property
+    def lr_warmup(self) -> int: ...
+
+    @property
+    def lr_end(self) -> float: ...
+
+
+def learning_rate(step: int, phase: Schedule) -> float:
     """Factor on the learning rate: linear warm-up, then a cosine to ``lr_end``."""
     if step < phase.lr_warmup:
         return (step + 1) / phase.lr_warmup

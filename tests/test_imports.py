@@ -28,7 +28,8 @@ ALLOWED = {
     | SIMULATORS
     | {"lpips", "matplotlib", "scipy", "planners", "cola_env", "cola_train"},
 }
-ADAPTED = {"gymnasium", "tensordict", "torchrl"}  # by planners/adapters, which nothing imports
+ADAPTED = {"gymnasium", "tensordict", "torchrl", "stable_baselines3"}
+"""By the folders `adapters`, which nothing imports."""
 OPTIONAL = SIMULATORS | {
     "av",
     "h5py",

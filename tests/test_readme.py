@@ -23,7 +23,10 @@ PAGES = sorted(
     for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"))
     if "```python\n" in page.read_text(encoding="utf-8")
 )
-ELSEWHERE = {"docs/own_world.md": "tests/benchmarks/test_own_world.py runs all of it, as commands"}
+ELSEWHERE = {
+    "docs/own_world.md": "tests/benchmarks/test_own_world.py runs all of it, as commands",
+    "docs/policies.md": "tests/env/test_rl_libraries.py runs it where Stable-Baselines3 is",
+}
 """Pages whose Python another test runs."""
 Given = dict[str, Any]
 """What the blocks of a page find defined before the first."""

@@ -267,6 +267,9 @@ class EpisodeBatch:
                 episode.spent[name] += spent / len(self.live)
         return self._move_on(count)
 
+    def _problem(self) -> PlanningProblem:
+        return moment(self.live, self.rules, self._first, self._step)
+
     def _stand_still(self) -> Decision:
         size = self.live[0].pair.expert_actions.shape[-1]
         return Decision(torch.zeros(len(self.live), 1, size))
@@ -279,24 +282,6 @@ class EpisodeBatch:
         if over and self.live:
             self.agent.select(torch.tensor(stay))
         return over
-
-    def _problem(self) -> PlanningProblem:
-        context = min(self.rules.context, len(self.live[0].frames))
-        frames = np.stack([np.stack(e.frames[-context:]) for e in self.live])
-        goals = np.stack([e.pair.goal_frame for e in self.live])
-        size = self.live[0].pair.expert_actions.shape[-1]
-        past = [
-            np.reshape(e.actions[len(e.actions) - context + 1 :], (-1, size)) for e in self.live
-        ]
-        key = (self.rules.seed, zlib.crc32(self.task.encode()), self._first, self._step)
-        return PlanningProblem(
-            task=self.task,
-            frames=torch.from_numpy(frames),
-            actions=torch.from_numpy(np.stack(past).astype(np.float32)),
-            states=np.stack([e.state for e in self.live]),
-            goals=torch.from_numpy(goals).float() / 255,
-            seed=int(np.random.SeedSequence(key).generate_state(1)[0]),
-        )
 
 
 @dataclass
@@ -328,6 +313,23 @@ class LiveEpisode:
         if not errors:
             return None
         return round(float(-10 * np.log10(max(np.mean(errors), 1e-10))), 2)
+
+
+def moment(live: Sequence[LiveEpisode], rules: Rules, first: int, step: int) -> PlanningProblem:
+    """What the episodes of a batch, whose first pair is `first`, show who decides in a `step`."""
+    context = min(rules.context, len(live[0].frames))
+    size = live[0].pair.expert_actions.shape[-1]
+    task = live[0].pair.task
+    past = [np.reshape(e.actions[len(e.actions) - context + 1 :], (-1, size)) for e in live]
+    key = (rules.seed, zlib.crc32(task.encode()), first, step)
+    return PlanningProblem(
+        task=task,
+        frames=torch.from_numpy(np.stack([np.stack(e.frames[-context:]) for e in live])),
+        actions=torch.from_numpy(np.stack(past).astype(np.float32)),
+        states=np.stack([e.state for e in live]),
+        goals=torch.from_numpy(np.stack([e.pair.goal_frame for e in live])).float() / 255,
+        seed=int(np.random.SeedSequence(key).generate_state(1)[0]),
+    )
 
 
 def play(batches: Iterable[EpisodeBatch], at_once: int) -> Iterator[LiveEpisode]:

@@ -2,5 +2,6 @@
 
 `world_model.py` is the one class that everything else uses, `sampler.py` how it imagines,
 `stdit.py` on `transformer.py` its network, `components.py` what it is made of, `loading.py` how it
-is found. May import: checkpoints, inputs and what is below them.
+is found. `visual_policy.py` is a policy, and `image_trunk.py` what it shares with the success
+classifiers. May import: checkpoints, inputs and what is below them.
 """

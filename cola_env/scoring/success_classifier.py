@@ -10,6 +10,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from cola_env.errors import ColaWorldError
+from cola_env.models.image_trunk import TRUNK_FEATURES, image_trunk, trunk_input
 from cola_env.models.precision import autocast
 from cola_env.scoring.vp2_classifier import (
     IMAGE_SIZE,
@@ -79,8 +80,7 @@ def check_frames(classifier: TaskClassifier, rendering: str, image_size: int) ->
 class SuccessClassifier(ModelMixin, ConfigMixin):
     """One shared trunk, one success logit a task, on 64 x 64 RGB.
 
-    The role of VP2's per-task cost classifiers (s-tian/vp2), a fiftieth of their size. The last
-    feature map is flattened, not pooled: success is about where things are.
+    The role of VP2's per-task cost classifiers (s-tian/vp2), a fiftieth of their size.
 
     tasks: names of the logits, in order.
     rendering: profile of the frames it was trained on ("fast" or "vp2").
@@ -99,20 +99,8 @@ class SuccessClassifier(ModelMixin, ConfigMixin):
         threshold: float = 0.5,
     ) -> None:
         super().__init__()
-        self.trunk = nn.Sequential(
-            nn.Conv2d(3, width, 5, stride=2, padding=2),
-            nn.ReLU(),
-            nn.Conv2d(width, width + width // 2, 3, stride=2, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(width + width // 2, 2 * width, 3, stride=2, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(2 * width, width, 3, padding=1),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Linear(64 * width, 3 * width),
-            nn.ReLU(),
-        )
-        self.heads = nn.Linear(3 * width, len(tasks))
+        self.trunk = image_trunk(width)
+        self.heads = nn.Linear(TRUNK_FEATURES * width, len(tasks))
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -149,10 +137,7 @@ class SuccessClassifier(ModelMixin, ConfigMixin):
         """Logits (..., tasks) of float frames (..., 64, 64, 3) in [0, 1], `chunk` at a time: on a
         CPU so few that their features stay in its cache."""
         images = frames.reshape(-1, *frames.shape[-3:]).to(self.dtype)
-        logits = [
-            self.heads(self.trunk((2 * part - 1).permute(0, 3, 1, 2)))
-            for part in images.split(chunk)
-        ]
+        logits = [self.heads(self.trunk(trunk_input(part))) for part in images.split(chunk)]
         return torch.cat(logits).reshape(*frames.shape[:-3], -1)
 
 

@@ -54,6 +54,27 @@ class JoinedDataset:
         part = bisect_right(self._starts, index) - 1
         return self.parts[part].episode(index - self._starts[part])
 
+    def task(self, index: int) -> str:
+        """What an episode shows, in words."""
+        part = bisect_right(self._starts, index) - 1
+        return self.parts[part].task(index - self._starts[part])
+
+    def hold_out(self, share: float, seed: int) -> NDArray[np.int64]:
+        """Numbers of the episodes to measure on: the same share of the episodes of each policy.
+
+        Raises ColaWorldError where that leaves none for it, or none to train on.
+        """
+        shuffled = np.random.default_rng(seed).permutation(self.num_episodes)
+        order = sorted(shuffled, key=lambda i: str(self.episodes[i].get("tasks")))
+        quota = np.floor(np.arange(len(order) + 1) * share + 0.5)
+        chosen = np.sort(np.array(order, np.int64)[np.diff(quota) > 0])
+        if not 0 < len(chosen) < self.num_episodes:
+            raise ColaWorldError(
+                f"held_out={share} of {self.num_episodes} episodes leaves none to measure on or "
+                "none to train on; choose a share between 0 and 1 that leaves some for both."
+            )
+        return chosen
+
     def split(self, name: str) -> list[int]:
         """The episodes of a split ("train", "test") in all folders."""
         return [

@@ -253,6 +253,11 @@ class LeRobotDataset:
             task=self._task(index, columns),
         )
 
+    def task(self, index: int) -> str:
+        """What one episode shows, in words; nothing is decoded for it."""
+        named = "task_index" in self.features and not self.episodes[index].get("tasks")
+        return self._task(index, self._rows(index, "task_index") if named else {})
+
     def frames(self, index: int) -> Frames:
         """All frames of one episode, uint8 RGB (T + 1, H, W, 3)."""
         return self.clip(index, 0, int(self.episodes[index]["length"]))

@@ -12,7 +12,6 @@ from cola_train.classifier import (
     ClassifierConfig,
     area_under_curve,
     fit,
-    hold_out,
     train_classifier,
 )
 from cola_train.data.labelled_frames import (
@@ -23,7 +22,6 @@ from cola_train.data.labelled_frames import (
     imagine_frames,
     label,
 )
-from cola_train.data.lerobot import LeRobotDataset
 from tests.env.labelled import write_dataset
 
 
@@ -177,12 +175,12 @@ def test_imagined_frames_have_the_labels_of_what_truly_happened(dataset):
 
 
 def test_held_out_episodes_are_a_share_of_every_policys(dataset):
-    dataset = LeRobotDataset(dataset)
-    numbers = hold_out(dataset, 0.34, seed=0)
+    dataset = JoinedDataset(str(dataset))
+    numbers = dataset.hold_out(0.34, seed=0)
     assert len(numbers) == len(set(numbers)) == 14
     policies = [dataset.episodes[i]["tasks"][0] for i in numbers]
     assert all(policies.count(task) >= 1 for task in VP2_TASKS)
-    assert (hold_out(dataset, 0.34, seed=1) != numbers).any()
+    assert (dataset.hold_out(0.34, seed=1) != numbers).any()
 
 
 def test_bad_settings(dataset, tmp_path):

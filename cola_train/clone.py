@@ -1,0 +1,288 @@
+"""Clones the behaviour of demonstrations: `cola clone data=FOLDER out=FOLDER`.
+
+One policy for all tasks: a small network sees a frame and gives the action of each task. It learns
+from the episodes that solve their own task, up to the action that does, where the data says which
+do. Frames are blurred, shifted and relit at random, as imagined ones are.
+
+The policy is kept at several stages, OUT/early, OUT/middle and OUT/late, so that good and bad ones
+can be judged side by side: `cola policies clone=OUT`. Killed and started again, it goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+from torch.nn.functional import smooth_l1_loss
+
+from cola_env.checkpoints import RECIPE
+from cola_env.errors import ColaWorldError
+from cola_env.files import write_atomically
+from cola_env.models.loading import pick_device
+from cola_env.models.visual_policy import VisualPolicy, load_policy
+from cola_train.command import command, cpu_threads
+from cola_train.console import GOES_ON, progress_bar
+from cola_train.data.action_scale import ActionScale
+from cola_train.data.batches import step_generator
+from cola_train.data.demonstrations import (
+    Demonstrations,
+    demonstrated_tasks,
+    load_demonstrations,
+)
+from cola_train.data.labelled_frames import JoinedDataset, augment
+from cola_train.distributed import make_accelerator
+from cola_train.learner import learning_rate
+from cola_train.preconditions import check_same_run
+from cola_train.run_folder import History, TrainingCheckpoints, check_logger, write_folder
+
+MODEL_CARD = "model_card.json"
+IMAGE_SIZE = 64
+
+
+@dataclass
+class CloneConfig:
+    data: Any = MISSING
+    """A LeRobot folder with actions, or a list of them."""
+    out: str = MISSING
+    tasks: Any = None
+    """Names, as the episodes have them; None: all."""
+    action_range: Any = None
+    """[low, high], the values of the files' actions that become -1 and 1; None: they are so."""
+    steps: int = 3000
+    stages: dict[str, float] = field(
+        default_factory=lambda: {"early": 0.02, "middle": 0.15, "late": 1.0}
+    )
+    """After which share of the steps a policy is kept."""
+    batch: int = 128
+    lr: float = 1e-3
+    lr_warmup: int = 50
+    lr_end: float = 0.02
+    weight_decay: float = 0.01
+    max_gradient_norm: float = 1.0
+    width: int = 32
+    held_out: float = 0.1
+    """Share of the episodes that only measures."""
+    log_every: int = 20
+    save_seconds: float = 60.0
+    """Between checkpoints to go on from."""
+    logger: str = "none"
+    """tensorboard, wandb or none, beside history.jsonl."""
+    device: str = "auto"
+    threads: int = 1
+    seed: int = 0
+
+    def ends(self) -> dict[str, int]:
+        """The step after which each stage is kept, in order.
+
+        Raises ColaWorldError for shares that do not rise to 1, and stages without a step.
+        """
+        ends = {name: round(share * self.steps) for name, share in self.stages.items()}
+        steps = list(ends.values())
+        if steps != sorted({*steps}) or min(steps, default=0) < 1 or steps[-1] != self.steps:
+            raise ColaWorldError(
+                f"stages={dict(self.stages)} of steps={self.steps} must be shares that rise to 1, "
+                "each with a step more than the one before."
+            )
+        return ends
+
+
+ConfigStore.instance().store(name="clone_config", node=CloneConfig)
+
+
+class Cloning:
+    """A training of `policy` under way in the folder `config.out`.
+
+    What it learns depends on the settings and the data alone, also after a restart. The stages
+    are to its folder what phases are to that of a world model.
+    """
+
+    def __init__(self, policy: VisualPolicy, config: CloneConfig, accelerator: Accelerator) -> None:
+        self.policy = policy.to(accelerator.device)
+        self.config, self.accelerator = config, accelerator
+        self.out, self.ends = Path(config.out), config.ends()
+        self.optimizer = torch.optim.AdamW(
+            policy.parameters(), config.lr, weight_decay=config.weight_decay
+        )
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda step: learning_rate(step, config)
+        )
+        self.checkpoints = TrainingCheckpoints(self.out / "checkpoints", list(self.ends))
+        self.history = History(accelerator, self.out, config.logger)
+
+    def run(self, train: Demonstrations, card: dict[str, Any]) -> None:
+        """Train to the end, from the newest checkpoint; every stage is kept with `card`."""
+        begun = self._begin()
+        chances = train.probabilities()
+        bar = progress_bar(None, "cloning", total=self.config.steps, initial=begun)
+        saved, losses = time.monotonic(), []
+        self.policy.train()
+        for step in range(begun + 1, self.config.steps + 1):
+            losses.append(self._learn(step, train, chances))
+            bar.update()
+            stage = self._stage(step)
+            if step % self.config.log_every == 0 or step == self.ends[stage]:
+                values = {"loss": float(torch.stack(losses).mean())}
+                losses.clear()
+                self.history.write(stage, step, step, values)
+                bar.set_postfix(loss=f"{values['loss']:.4f}", refresh=False)
+            if step == self.ends[stage]:
+                self._keep(stage, card | {"stage": stage, "steps": step})
+            if step == self.ends[stage] or time.monotonic() - saved > self.config.save_seconds:
+                self._save(stage, step)
+                saved = time.monotonic()
+        bar.close()
+        self.history.end()
+
+    def _begin(self) -> int:
+        """How many steps are done."""
+        saved = self.checkpoints.newest()
+        if saved is None:
+            self.history.begin(0, 0)
+            return 0
+        self.policy.load_state_dict(saved["policy"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.schedule.load_state_dict(saved["schedule"])
+        self.history.begin(saved["history"], saved["step"])
+        print(f"Going on from step {saved['step']:,}.")
+        return int(saved["step"])
+
+    def _stage(self, step: int) -> str:
+        return next(name for name, end in self.ends.items() if step <= end)
+
+    def _learn(self, step: int, train: Demonstrations, chances: torch.Tensor) -> torch.Tensor:
+        generator = step_generator(self.config.seed, "clone", step, "data")
+        rows = torch.multinomial(chances, self.config.batch, True, generator=generator)
+        device = self.accelerator.device
+        images = augment(train.frames[rows].float() / 255, generator).to(device)
+        heads, actions = train.heads[rows].to(device), train.actions[rows].to(device)
+        with self.accelerator.autocast():
+            given = self.policy(images).float()
+        loss = smooth_l1_loss(given[torch.arange(len(rows), device=device), heads], actions)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.accelerator.backward(loss)
+        self.accelerator.clip_grad_norm_(self.policy.parameters(), self.config.max_gradient_norm)
+        self.optimizer.step()
+        self.schedule.step()
+        return loss.detach()
+
+    def _keep(self, stage: str, card: dict[str, Any]) -> None:
+        def write(folder: Path) -> None:
+            self.policy.save_pretrained(folder)
+            (folder / MODEL_CARD).write_text(json.dumps(card, indent=1) + "\n")
+
+        write_folder(self.out / stage, write)
+
+    def _save(self, stage: str, step: int) -> None:
+        state = {
+            "policy": self.policy.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "history": self.history.size,
+        }
+        self.checkpoints.save(stage, step, state)
+
+
+def clone(config: CloneConfig) -> dict[str, dict[str, float]]:
+    """Train on `config.data`; the held-out error of every stage, see `errors`.
+
+    Raises ColaWorldError for settings and data that do not fit, or a folder of other settings.
+    """
+    recipe = _recipe(config)
+    check_logger(config.logger)
+    out = Path(config.out)
+    check_same_run(out, recipe)
+    dataset = JoinedDataset(config.data)
+    tasks = demonstrated_tasks(dataset, config.tasks)
+    held_out = dataset.hold_out(config.held_out, config.seed)
+    trained = np.setdiff1d(np.arange(dataset.num_episodes), held_out)
+    sizes = {part.action_dim for part in dataset.parts if part.action_dim}
+    if len(sizes) != 1:
+        raise ColaWorldError(f"{dataset.path} must have actions of one size to clone.")
+    scale = ActionScale.of(config.action_range, sizes)
+    train = load_demonstrations(dataset, trained, tasks, IMAGE_SIZE, scale)
+    counts = train.heads.bincount(minlength=len(tasks)).tolist()
+    if unshown := [task for task, count in zip(tasks, counts, strict=True) if not count]:
+        raise ColaWorldError(
+            f"No episode of {dataset.path} that may be learned from solves {', '.join(unshown)}: "
+            "collect more, or leave out these tasks by tasks=[...]."
+        )
+    measured = load_demonstrations(dataset, held_out, tasks, IMAGE_SIZE, scale)
+    write_atomically(out / RECIPE, lambda target: OmegaConf.save(recipe, target))
+    torch.manual_seed(config.seed)
+    rendering = str(dataset.info.get("rendering", "video"))
+    policy = VisualPolicy(tasks, sizes.pop(), rendering, config.width)
+    card = {
+        "model": "an action a task on 64 x 64 RGB",
+        "parameters": policy.num_parameters(),
+        "data": {
+            "name": [part.path.name for part in dataset.parts],
+            "rendering": rendering,
+            "episodes": len(train.episodes.unique()),
+            "actions": dict(zip(tasks, counts, strict=True)),
+        },
+        "training": {k: v for k, v in asdict(config).items() if k not in ("data", "out")},
+    }
+    device = pick_device(config.device)
+    Cloning(policy, config, make_accelerator(device, out, config.logger, 1)).run(train, card)
+    return {name: errors(load_policy(out / name, device), measured) for name in config.stages}
+
+
+def _recipe(config: CloneConfig) -> dict[str, Any]:
+    """The settings as the recipe of a training, whose phases are the stages."""
+    settings = asdict(config)
+    ends = config.ends()
+    for name in ("stages", "log_every", "save_seconds", "logger", "max_gradient_norm"):
+        del settings[name]
+    return {
+        **settings,
+        "order": list(ends),
+        "start": None,
+        "phases": {name: {"steps": end} for name, end in ends.items()},
+        "trainer": {"max_gradient_norm": config.max_gradient_norm},
+    }
+
+
+def errors(policy: VisualPolicy, demonstrations: Demonstrations) -> dict[str, float]:
+    """Mean absolute error of the actions on unchanged frames, by task."""
+    found = {}
+    for head, task in enumerate(policy.tasks):
+        rows = demonstrations.heads == head
+        if rows.any():
+            frames, actions = demonstrations.frames[rows], demonstrations.actions[rows]
+            given = torch.cat([policy.act(part, task).cpu() for part in frames.split(512)])
+            found[task] = float((given - actions).abs().mean())
+    return found
+
+
+def table(found: dict[str, dict[str, float]]) -> str:
+    """Held-out errors as text, a line a task, a column a stage."""
+    tasks = list(dict.fromkeys(task for by_task in found.values() for task in by_task))
+    width = max(len(task) for task in (*tasks, "held-out error")) + 2
+    lines = [f"{'held-out error':<{width}}" + "".join(f"{name:>10}" for name in found)]
+    for task in tasks:
+        cells = (f"{by_task[task]:>10.3f}" for by_task in found.values())
+        lines.append(f"{task:<{width}}" + "".join(cells))
+    return "\n".join(lines)
+
+
+@command("clone", GOES_ON)
+def main(config: DictConfig) -> None:
+    settings = OmegaConf.to_object(config)
+    assert isinstance(settings, CloneConfig)
+    with cpu_threads(settings.threads):
+        print(table(clone(settings)))
+    print(
+        f"The policies are in {settings.out}: judge them by 'cola policies clone={settings.out}'."
+    )
+
+
+if __name__ == "__main__":
+    main()

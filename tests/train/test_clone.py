@@ -1,0 +1,183 @@
+"""Behaviour is cloned from episodes that solve their task, at several stages, and goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cola_env.checkpoints import finished_phases
+from cola_env.errors import ColaWorldError
+from cola_env.models.visual_policy import VisualPolicy, load_policy
+from cola_env.worlds import ROBODESK_TASKS
+from cola_train.clone import CloneConfig, Cloning, clone, table
+from cola_train.data.action_scale import ActionScale
+from cola_train.data.demonstrations import demonstrated_tasks, load_demonstrations
+from cola_train.data.labelled_frames import JoinedDataset
+from cola_train.data.lerobot_writer import LeRobotWriter
+from tests.train.small import Killed
+
+STEPS = 6
+SOLVED_AFTER = 4
+"""Actions of an episode that solves its task."""
+
+
+def square_at(x: int) -> np.ndarray:
+    frame = np.full((64, 64, 3), 40, np.uint8)
+    frame[24:40, x : x + 16] = [230, 160, 30]
+    return frame
+
+
+def write_demonstrations(folder: Path, episodes: int = 36) -> Path:
+    """A square, to be met by an action towards it: to its place in push_red, away in open_slide.
+
+    A third of the episodes fail, with other actions, and some are play.
+    """
+    rng = np.random.default_rng(0)
+    features = {
+        "observation.image": {"dtype": "video", "shape": [64, 64, 3]},
+        "action": {"dtype": "float32", "shape": [2]},
+        "next.successes": {"dtype": "bool", "shape": [len(ROBODESK_TASKS)]},
+    }
+    with LeRobotWriter(folder, features=features, fps=10, robot_type="robodesk") as writer:
+        for episode in range(episodes):
+            task = ("push_red", "open_slide", "play")[episode % 3]
+            places = rng.integers(0, 49, STEPS + 1)
+            wanted = (places / 24 - 1)[:, None] * (1 if task == "push_red" else -1)
+            fails = episode % 9 > 5
+            actions = np.full((STEPS + 1, 2), 0.9) if fails else np.hstack([wanted, 0 * wanted])
+            actions[SOLVED_AFTER:] = -0.9
+            successes = np.zeros((STEPS + 1, len(ROBODESK_TASKS)), bool)
+            if task != "play":
+                successes[SOLVED_AFTER - 1 :, ROBODESK_TASKS.index(task)] = not fails
+            columns = {
+                "observation.image": np.stack([square_at(x) for x in places]),
+                "action": actions.astype(np.float32),
+                "next.successes": successes,
+            }
+            writer.add_episode(task, columns)
+        writer.close(tasks=list(ROBODESK_TASKS), rendering="fast")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_demonstrations(tmp_path_factory.mktemp("demonstrations"))
+
+
+def config(data: Path, out: Path, **settings: object) -> CloneConfig:
+    given = {"steps": 80, "batch": 32, "width": 8, "lr": 3e-3, "lr_warmup": 5, "log_every": 10}
+    return CloneConfig(str(data), str(out), **(given | settings))  # type: ignore[arg-type]
+
+
+def test_what_solves_its_task_is_learned_from_up_to_its_success(data: Path) -> None:
+    dataset = JoinedDataset(str(data))
+    tasks = demonstrated_tasks(dataset, None)
+    assert tasks == ("open_slide", "push_red"), "in the world's order, without play"
+    found = load_demonstrations(dataset, np.arange(36), tasks, 64, ActionScale())
+    solving = [i for i in range(36) if i % 3 != 2 and i % 9 <= 5]
+    assert found.episodes.unique().tolist() == solving
+    assert (found.episodes.bincount()[solving] == SOLVED_AFTER).all()
+    assert not found.actions[:, 1].any(), "no action of a failure, or after a success"
+    place = (found.frames[:, 32, :, 0] > 150).float().argmax(1) / 24 - 1
+    signs = torch.where(found.heads == tasks.index("push_red"), 1, -1)
+    assert (found.actions[:, 0] * signs - place).abs().max() < 0.1
+    chances = found.probabilities()
+    assert float(chances[found.heads == 0].sum()) == pytest.approx(0.5)
+
+
+def test_all_of_an_episode_is_learned_from_where_nothing_tells_success(tmp_path: Path) -> None:
+    features = {
+        "observation.image": {"dtype": "video", "shape": [48, 64, 3]},
+        "action": {"dtype": "float32", "shape": [2]},
+    }
+    with LeRobotWriter(tmp_path, features=features, fps=10, robot_type="mine") as writer:
+        for task in ("sweep", "wipe"):
+            columns = {
+                "observation.image": np.zeros((4, 48, 64, 3), np.uint8),
+                "action": np.full((4, 2), 3, np.float32),
+            }
+            writer.add_episode(task, columns)
+        writer.close()
+    dataset = JoinedDataset(str(tmp_path))
+    tasks = demonstrated_tasks(dataset, None)
+    assert tasks == ("sweep", "wipe")
+    with pytest.raises(ColaWorldError, match="action_range"):
+        load_demonstrations(dataset, np.arange(2), tasks, 64, ActionScale())
+    scale = ActionScale.of([-6, 6], {2})
+    found = load_demonstrations(dataset, np.arange(2), tasks, 64, scale)
+    assert found.frames.shape == (6, 64, 64, 3) and (found.actions == 0.5).all()
+    assert demonstrated_tasks(dataset, ["wipe"]) == ("wipe",)
+    with pytest.raises(ColaWorldError, match="is of \\['fold'\\].*sweep, wipe"):
+        demonstrated_tasks(dataset, ["fold"])
+
+
+def test_a_policy_learns_and_is_kept_at_three_stages(data: Path, tmp_path: Path) -> None:
+    found = clone(config(data, tmp_path, steps=120))
+    assert list(found) == ["early", "middle", "late"] == finished_phases(tmp_path)
+    for task in ("push_red", "open_slide"):
+        assert found["late"][task] < 0.5 * found["early"][task]
+    policy = load_policy(tmp_path, "cpu")
+    frames = torch.from_numpy(np.stack([square_at(0), square_at(48)]))
+    left, right = policy.act(frames, "push_red")[:, 0].tolist()
+    assert left < -0.5 and right > 0.5
+    assert policy.act(frames, "open_slide")[0, 0] > 0.5
+    with pytest.raises(ColaWorldError, match="does not know the task 'stack'"):
+        policy.act(frames, "stack")
+    card = json.loads((tmp_path / "early" / "model_card.json").read_text())
+    assert card["stage"] == "early" and card["data"]["actions"].keys() == set(policy.tasks)
+    assert table(found).count("\n") == 2
+    logs = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    assert [log["step"] for log in logs if log["phase"] == "late"][-1] == 120
+    assert logs[-1]["loss"] < logs[0]["loss"]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return VisualPolicy.from_pretrained(folder).state_dict()
+
+
+def test_a_killed_cloning_ends_with_the_same_weights_and_logs(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = {"steps": 12, "log_every": 4, "stages": {"first": 0.5, "last": 1.0}}
+    clone(config(data, tmp_path / "whole", **short))
+    learn = Cloning._learn
+
+    def killed(self: Cloning, step: int, *rest: object) -> torch.Tensor:
+        if step == 10:
+            raise Killed
+        return learn(self, step, *rest)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Cloning, "_learn", killed)
+        clone(config(data, tmp_path / "killed", **short))
+    assert finished_phases(tmp_path / "killed") == ["first"]
+    with pytest.raises(ColaWorldError, match="other settings .*lr: 0.003 there, 1.0 here"):
+        clone(config(data, tmp_path / "killed", **short, lr=1.0))
+    clone(config(data, tmp_path / "killed", **short))
+    for stage in ("first", "last"):
+        one, other = (weights(tmp_path / name / stage) for name in ("whole", "killed"))
+        assert all(torch.equal(one[key], other[key]) for key in one)
+    logs = [(tmp_path / name / "history.jsonl").read_text() for name in ("whole", "killed")]
+    assert [json.loads(line)["step"] for line in logs[0].splitlines()] == [4, 6, 8, 12]
+    assert [json.loads(line)["step"] for line in logs[1].splitlines()] == [4, 6, 8, 12]
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"stages": {"a": 0.5}}, "shares that rise to 1"),
+        ({"stages": {"a": 0.001, "b": 1.0}}, "shares that rise to 1"),
+        ({"tasks": ["stack"]}, r"is of \['stack'\].*push_red, open_slide, play"),
+        ({"logger": "paper"}, "logger"),
+    ],
+)
+def test_settings_that_do_not_fit_are_told_early(
+    settings: dict[str, object], told: str, data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ColaWorldError, match=told):
+        clone(config(data, tmp_path, **settings))
+    assert not list(tmp_path.glob("*/config.json"))
