@@ -24,7 +24,7 @@ from cola_env.scoring.success_classifier import TaskClassifier, load_classifier
 from cola_env.worlds import find_world
 from cola_train.command import command
 from cola_train.console import progress_bar
-from cola_train.data.labelled_frames import JoinedDataset, find_tasks, open_dataset
+from cola_train.data.labelled_frames import JoinedDataset, find_tasks
 from cola_train.data.lerobot import RecordedEpisode
 
 STEPS = 6
@@ -83,7 +83,7 @@ def measure(config: DictConfig) -> dict[str, Any]:
     names = plain(config.model)
     models = {name: load_model(find_checkpoint(name, world), "cpu") for name in names}
     classifier = load_classifier(config.classifier, world)
-    found = clips_of(open_dataset(plain(config.data)), classifier.tasks, config.clips)
+    found = clips_of(JoinedDataset(plain(config.data)), classifier.tasks, config.clips)
     results: dict[str, Any] = {}
     for name, model in {"true frames": None, **models}.items():
         results[name] = {}
