@@ -11,7 +11,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from cola_env.errors import ColaWorldError
-from cola_env.models.convolution import ResidualBlock
+from cola_env.models.autoencoders.autoencoder import ResidualBlock
 from cola_env.models.transformer import (
     Attention,
     Checkpointed,
@@ -165,14 +165,12 @@ class LatentConvolutions(nn.Module):
         self.before = nn.Sequential(
             nn.Conv2d(config.seen_channels, channels, 3, padding=1), ResidualBlock(channels)
         )
+        last = nn.Conv2d(channels, config.out_channels, 3, padding=1)
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
         self.after = nn.Sequential(
-            ResidualBlock(channels),
-            nn.GroupNorm(8, channels),
-            nn.SiLU(),
-            nn.Conv2d(channels, config.out_channels, 3, padding=1),
+            ResidualBlock(channels), nn.GroupNorm(8, channels), nn.SiLU(), last
         )
-        nn.init.zeros_(self.after[-1].weight)
-        nn.init.zeros_(self.after[-1].bias)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def features(self, latents: Tensor) -> Tensor:
@@ -185,7 +183,7 @@ class LatentConvolutions(nn.Module):
 
     def _frame_by_frame(self, layers: nn.Module, x: Tensor) -> Tensor:
         images = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        out: Tensor = layers(images.to(self.before[0].weight.dtype))
+        out: Tensor = layers(images.to(next(self.parameters()).dtype))
         return out.unflatten(0, x.shape[:2])
 
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cola_env.models.convolution import ResidualBlock
-
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
@@ -21,6 +19,24 @@ class AutoencoderConfig:
     latent_channels: int = 16
     channels: tuple[int, int, int] = (32, 64, 96)
     decoder_blocks: int = 2
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions over 3 x 3 beside the identity, (B, channels, h, w) to the same shape."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.GroupNorm(8, channels),
+            nn.SiLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.GroupNorm(8, channels),
+            nn.SiLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
 
 
 class Autoencoder(nn.Module):
