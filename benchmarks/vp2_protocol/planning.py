@@ -26,9 +26,10 @@ from cola_env.models.precision import autocast
 from cola_env.scoring.ensembles import Combination
 from cola_env.scoring.rewards import MSEReward, Reward
 from cola_env.simulators.pool import SimulatorPool
-from planners import MPC, Planner, PlanResult, Screened
+from planners import MPC, Planner, PlanResult, Proposed, Screened
 
 if TYPE_CHECKING:
+    from cola_env.models.sampler import DreamState
     from cola_env.models.world_model import ColaWorldModel
 
 Imagination = Callable[[slice, Tensor], Tensor]
@@ -122,6 +123,7 @@ class PlanningAgent(MPCAgent):
     sequences: about how many candidates are imagined at once, those of one problem at least, which
         bounds the memory; on a CPU few are also faster than many.
     screen: None: every candidate is judged by the reward.
+    propose: plans (B, K, H, A) that the search begins with.
     """
 
     def __init__(
@@ -134,6 +136,7 @@ class PlanningAgent(MPCAgent):
         sequences: int = 128,
         combine: Combination | None = None,
         screen: LatentScreen | None = None,
+        propose: Callable[[PlanningProblem], Tensor] | None = None,
     ) -> None:
         super().__init__(planner, action_space, rules)
         self.dynamics = dynamics
@@ -141,6 +144,7 @@ class PlanningAgent(MPCAgent):
         self.sequences = sequences
         self.combine = combine or Combination()
         self.screen = screen
+        self.propose = propose
 
     @torch.no_grad()
     def decide(self, problem: PlanningProblem) -> Decision:
@@ -160,8 +164,13 @@ class PlanningAgent(MPCAgent):
             return found[0] if len(found) == 1 else self.combine(torch.stack(found))
 
         cost = self._in_groups(scores, batch)
-        screened = self.screen and self._screened(self.screen, cost, problem, watch)
-        plan = self._plan(screened or cost, problem)
+        asked: Cost = cost
+        if self.screen is not None:
+            asked = self._screened(self.screen, cost, problem, watch)
+        if self.propose is not None:
+            with watch("proposals"):
+                asked = Proposed(asked, self.propose(problem))
+        plan = self._plan(asked, problem)
         with watch("imagination"):
             shown = plan.actions[:, None, : self.rules.executed]
             frames = imaginations[0](slice(0, batch), shown)[:, 0]
@@ -281,15 +290,29 @@ class WorldModelDynamics:
         self.num_inference_steps = num_inference_steps
         self.guidance_scale = guidance_scale
 
+    def begin(self, problem: PlanningProblem) -> DreamState:
+        """The dreams of its episodes, behind their last real frames."""
+        actions = problem.actions.to(self.device)
+        return self.model.begin(
+            problem.frames.to(self.device), actions if actions.shape[1] else None
+        )
+
+    def step(self, state: DreamState, actions: Tensor, noise: Tensor) -> DreamState:
+        """One step of every dream, as `ColaWorldModel.step`."""
+        return self.model.step(
+            state,
+            actions,
+            noise=noise,
+            num_inference_steps=self.num_inference_steps,
+            guidance_scale=self.guidance_scale,
+        )
+
     def imagine(self, problem: PlanningProblem) -> Imagination:
         return self.rollouts(problem)
 
     def rollouts(self, problem: PlanningProblem, decoded: bool = True) -> Imagination:
         """Of frames, or of latents (b, N, H, C, h, w) which cost no decoder."""
-        actions = problem.actions.to(self.device)
-        start = self.model.begin(
-            problem.frames.to(self.device), actions if actions.shape[1] else None
-        )
+        start = self.begin(problem)
 
         def noise(horizon: int) -> Tensor:
             generator = torch.Generator(self.device).manual_seed(problem.seed)

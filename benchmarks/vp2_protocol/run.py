@@ -43,6 +43,7 @@ from benchmarks.vp2_protocol.planning import (
     RandomActions,
     Stopwatch,
 )
+from benchmarks.vp2_protocol.proposals import Policy, PolicyProposals
 from benchmarks.vp2_protocol.records import (
     EpisodeRecord,
     Frame,
@@ -97,6 +98,9 @@ class Run:
                 f"planner_by_task names '{task}', which is no task of {self.world.simulator}; "
                 f"choose some of {', '.join(sorted(known))}."
             )
+        self.policy, self.proposing = Policy.of(
+            config, self.tasks, self.goals.rendering, self.device
+        )
         self.lpips = LPIPS(config.lpips) if config.lpips else None
         methods = [
             method
@@ -169,6 +173,7 @@ class Run:
             random = RandomActions(self.rules.steps, **plain(self.config.random))
             return MPCAgent(random, space, self.rules)
         dynamics = method.make_dynamics(pool)
+        proposals = PolicyProposals.of(self.policy, dynamics[0], method.planners[task])
         return PlanningAgent(
             method.planners[task],
             dynamics,
@@ -178,6 +183,7 @@ class Run:
             sequences=128 if self.device.type == "cpu" else 4096,
             combine=self.combine,
             screen=LatentScreen.of(dynamics[0], self.screen_factor),
+            propose=None if proposals is None else proposals.plans,
         )
 
     def _save(self, label: str, episode: LiveEpisode) -> EpisodeRecord:
@@ -209,6 +215,7 @@ class Run:
             "action_repeat": self.goals.action_repeat,
             "goals": fingerprint(*files),
             **protocol_identity(self.config, self.goals.source),
+            **self.proposing,
             "device": self.device.type,
         }
 
