@@ -51,7 +51,7 @@ class ScriptedTwin:
 
     def play(self, contestant: Contestant, index: int, pair: GoalPair, rules: Rules) -> Played:
         """All steps, as a dream that does not see success goes on, too."""
-        self._env.restore(self.world.to_snapshot(pair.initial_state))
+        self._env.restore(self._env.to_snapshot(pair.initial_state))
         rng = np.random.default_rng([rules.seed, index])
         script = self._make(pair.task, self._env, rng, contestant.noise)
         frames, actions, successes = [pair.initial_frame], [], []
