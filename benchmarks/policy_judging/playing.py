@@ -43,15 +43,15 @@ class ScriptedTwin:
     """The simulator of one task, in this process, for scripts: they read its state."""
 
     def __init__(self, task: str, goals: GoalSet) -> None:
-        self.world = find_world(goals.world)
-        self._env: Any = self.world.make(
+        world = find_world(goals.world)
+        self._env: Any = world.make(
             task, rendering=goals.rendering, action_repeat=goals.action_repeat
         )
-        self._make = scripts_of(self.world).make_controller
+        self._make = scripts_of(world).make_controller
 
     def play(self, contestant: Contestant, index: int, pair: GoalPair, rules: Rules) -> Played:
         """All steps, as a dream that does not see success goes on, too."""
-        self._env.restore(self.world.to_snapshot(pair.initial_state))
+        self._env.restore(self._env.to_snapshot(pair.initial_state))
         rng = np.random.default_rng([rules.seed, index])
         script = self._make(pair.task, self._env, rng, contestant.noise)
         frames, actions, successes = [pair.initial_frame], [], []
