@@ -11,6 +11,7 @@ import gymnasium
 import numpy as np
 import pytest
 
+from benchmarks.cli import COMMANDS
 from cola_env.worlds import WORLDS
 from tests.own_world import MODULE, commands, write_module
 from tests.train.small import SMALL
@@ -21,7 +22,7 @@ PHASES = ("autoencoder", "pretrain", "warm_up", "end_to_end", "adapter", "finetu
 
 
 def toy() -> dict[str, list[str]]:
-    """What makes each command quick, by module."""
+    """What makes each command quick, by name."""
     parts = [
         (f"++model.{name}.{key}", value) for name, c in SMALL.items() for key, value in c.items()
     ]
@@ -36,11 +37,11 @@ def toy() -> dict[str, list[str]]:
         f"{key}={list(v) if isinstance(v, tuple) else v}".replace(" ", "") for key, v in parts
     ]
     return {
-        "cola_train.collect": ["episodes=6", "workers=0", "mixture.steps=8", "held_out=0.34"],
-        "cola_train": training,
-        "cola_train.classifier": ["steps=2", "batch=8", "width=8", "held_out=0.34"],
-        "benchmarks.make_goals": ["--pairs", "2", "--workers", "1"],
-        "benchmarks.vp2": [
+        "collect": ["episodes=6", "workers=0", "mixture.steps=8", "held_out=0.34"],
+        "train": training,
+        "classifier": ["steps=2", "batch=8", "width=8", "held_out=0.34"],
+        "goals": ["--pairs", "2", "--workers", "1"],
+        "vp2": [
             "episodes=1",
             "steps=3",
             "planner.num_samples=4",
@@ -67,16 +68,15 @@ def test_the_documented_commands_lead_from_a_class_to_a_plan(
 ) -> None:
     ran = []
     for command in commands():
-        python, option, module, *given = shlex.split(command)
-        assert (python, option) == ("python", "-m")
-        monkeypatch.setattr(sys, "argv", [module, *given, *toy().get(module, [])])
-        main = f"{module}.__main__" if module == "cola_train" else module
+        cola, name, *given = shlex.split(command)
+        assert cola == "cola"
+        monkeypatch.setattr(sys, "argv", [name, *given, *toy().get(name, [])])
         try:
-            runpy.run_module(main, run_name="__main__", alter_sys=True)
+            runpy.run_module(COMMANDS[name], run_name="__main__", alter_sys=True)
         except SystemExit as ended:
             assert not ended.code, command
-        ran.append(module)
-    assert ran[0] == "cola_train.collect" and ran[-1] == "benchmarks.vp2"
+        ran.append(name)
+    assert ran[0] == "collect" and ran[-1] == "vp2"
 
     told = json.loads((started_there / "runs/vp2/results.json").read_text())
     rows = told if isinstance(told, list) else told["rows"]
