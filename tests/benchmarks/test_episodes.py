@@ -13,6 +13,7 @@ from cola_env.goals.goal_set import GoalPair
 from cola_env.scoring.rewards import MSEReward
 from cola_env.simulators.pool import Outcome
 from planners import CEM, ICEM, MPPI, Chain, Gradient, PlanResult
+from tests.marks import needs_memory_peaks
 
 
 def pair(target: float) -> GoalPair:
@@ -230,7 +231,7 @@ def test_icem_is_given_the_elites_that_it_kept_shifted():
     "planner",
     [
         CEM(horizon=4, num_samples=20, max_seconds=9.0, chunk_size=7),
-        CEM(horizon=4, num_samples=20, max_memory_gb=1.0),
+        pytest.param(CEM(horizon=4, num_samples=20, max_memory_gb=1.0), marks=needs_memory_peaks),
         MPPI(horizon=4, num_samples=20, evaluate_plan=False),
         Chain([CEM(horizon=4, num_samples=20), Gradient(horizon=4, iterations=2)]),
     ],
@@ -244,6 +245,7 @@ def test_planners_with_budgets_and_chains_play_episodes_that_end_at_different_ti
     assert all(np.isfinite(cost) for episode in episodes for cost in episode.costs)
 
 
+@needs_memory_peaks
 def test_the_memory_budget_goes_on_from_one_decision_to_the_next():
     class Remembering(CEM):
         def plan(self, cost, action_space, *, warm_start=None, **others):

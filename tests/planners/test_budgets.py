@@ -8,11 +8,8 @@ import pytest
 import torch
 
 from planners import CEM, ICEM, LBFGS, MPPI, Gradient
-from planners.cost import Chunks, MemoryMeter, sees_peaks
-
-needs_proc = pytest.mark.skipif(
-    not sees_peaks(), reason="this system does not tell the peak of a process's memory"
-)
+from planners.cost import Chunks, MemoryMeter
+from tests.marks import needs_memory_peaks
 
 
 class FullGPU:
@@ -80,7 +77,7 @@ def test_a_candidate_that_does_not_fit_alone_is_an_error(box, tracking, targets)
         CEM(horizon=6).plan(FullGPU(tracking(targets), limit=0), box(2), batch=3)
 
 
-@needs_proc
+@needs_memory_peaks
 def test_the_meter_sees_the_peak_of_what_it_measures():
     with MemoryMeter(torch.device("cpu")) as memory:
         torch.ones(75_000_000).sum()  # 300 MB
@@ -102,7 +99,7 @@ class Hungry:
         return self.cost(actions) + 0 * work.sum()
 
 
-@needs_proc
+@needs_memory_peaks
 @pytest.mark.parametrize("planner", [CEM(horizon=6), LBFGS(horizon=6, num_samples=200)])
 def test_a_memory_budget_is_kept(planner, box, tracking, targets):
     planner = dataclasses.replace(planner, iterations=2, max_memory_gb=0.2)
@@ -119,7 +116,7 @@ def test_a_memory_budget_is_kept(planner, box, tracking, targets):
     assert again.sizes[0] == plan.chunk_size, "the next plan knows what fits"
 
 
-@needs_proc
+@needs_memory_peaks
 def test_a_budget_smaller_than_one_candidate_is_told(box, tracking, targets):
     cost = Hungry(tracking(targets[:1]), megabytes=80)
     planner = CEM(horizon=6, num_samples=4, iterations=1, max_memory_gb=0.01)
@@ -128,7 +125,7 @@ def test_a_budget_smaller_than_one_candidate_is_told(box, tracking, targets):
     assert set(cost.sizes) == {1}
 
 
-@needs_proc
+@needs_memory_peaks
 def test_a_cheap_cost_is_soon_evaluated_at_once(box, tracking, targets):
     sizes = []
 
