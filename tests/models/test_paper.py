@@ -9,6 +9,7 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 
+from benchmarks.gpu_checks.sizes import TINY_PAPER
 from cola_env.checkpoints import INDEX
 from cola_env.errors import ColaWorldError
 from cola_env.models.loading import load_model
@@ -17,28 +18,7 @@ from cola_env.models.sizes import PAPER, PAPER_TWO_STAGE
 from cola_env.models.transformer import attend, causal_mask, dispatched_attention
 from cola_env.models.world_model import ColaWorldModel
 
-# Every switch of the paper's config, on small sizes.
-SMALL = {
-    "image_size": 32,
-    "num_inference_steps": 2,
-    "guidance_scale": 4.0,
-    "timestep_shift": True,
-    "vae_config": {
-        "spatial": {
-            "block_out_channels": (4, 4, 4, 4),
-            "layers_per_block": 1,
-            "norm_num_groups": 2,
-        },
-        "temporal": {"filters": 4, "num_res_blocks": 1, "num_groups": 2},
-    },
-    "stdit_config": PAPER["stdit_config"]
-    | {"input_size": 4, "hidden_size": 32, "depth": 2, "num_heads": 2, "window": 5},
-    "conditioner_config": {"hidden_size": 32, "num_layers": 1, "num_heads": 2},
-    "idm_config": PAPER["idm_config"]
-    | {"input_size": 28, "hidden_size": 32, "depth": 1, "num_heads": 2},
-    "quantizer_config": PAPER["quantizer_config"],
-    "adapter_config": PAPER["adapter_config"] | {"hidden_size": 16},
-}
+SMALL = TINY_PAPER | {"stdit_config": TINY_PAPER["stdit_config"] | {"window": 5}}
 
 
 def small(**settings: object) -> ColaWorldModel:
