@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from cola_env.checkpoints import RECIPE
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_atomically
-from cola_env.models.loading import pick_device
+from cola_env.models.loading import load_model, pick_device
 from cola_env.models.sizes import MODEL_SIZES
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.collapse import CollapseConfig
@@ -22,7 +22,7 @@ from cola_train.data.clips import TrainingData
 from cola_train.data.sources import DataSources, LoadingConfig
 from cola_train.phases import Distillation, Phase
 from cola_train.preconditions import check_same_run, phases_to_run, require_actions
-from cola_train.trained_models import has_codes, start_from
+from cola_train.trained_models import has_codes, settings_to_start_from, start_from
 from cola_train.trainer import Trainer, TrainerConfig
 
 COUNTED = {"steps", "lr_warmup", "continuous_steps", "restart_steps"}
@@ -41,6 +41,9 @@ def build_model(
     if cfg.size not in MODEL_SIZES:
         raise ColaWorldError(f"size must be one of {', '.join(MODEL_SIZES)}, not {cfg.size}.")
     size = MODEL_SIZES[cfg.size]
+    source = load_model(cfg.init, "cpu") if cfg.init else None
+    if source is not None:
+        size = size | settings_to_start_from(source, cfg.init_components, {*size, *cfg.model})
     of_data: dict[str, Any] = {} if action_dim is None else {"action_dim": action_dim}
     if fps is not None and size.get("stdit_config", {}).get("fps") is not None:
         of_data["stdit_config"] = {"fps": fps}
@@ -50,8 +53,8 @@ def build_model(
         model = ColaWorldModel.from_opensora(cfg.opensora, cfg.opensora_vae, **settings)
     else:
         model = ColaWorldModel(**settings)
-    if cfg.init:
-        start_from(model, cfg.init, cfg.init_components)
+    if source is not None:
+        start_from(model, source, cfg.init, cfg.init_components)
     return model
 
 

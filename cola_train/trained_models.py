@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,19 +90,35 @@ READS_ACTIONS = {"adapter", "action_in"}
 """Components whose weights are of one kind of real actions."""
 
 
-def start_from(model: ColaWorldModel, init: str, components: Sequence[str] | None) -> None:
-    """Gives ``model`` the weights of ``components`` (None: all) of the model in the folder
-    ``init``. Where that one was made for actions of another size, what reads them starts fresh.
+ONLY_WHERE_ASKED = {"fdm", "vae"}
+"""Components that not every model has."""
 
-    Raises ColaWorldError when there is none, it was made with other settings, or a component is not
-    known.
+
+def settings_to_start_from(
+    source: ColaWorldModel, components: Sequence[str] | None, asked: Collection[str]
+) -> dict[str, Any]:
+    """Those of the ``components`` (None: all) of ``source``, as arguments of ``ColaWorldModel``:
+    what starts from its weights has its size. A component that not every model has is among them
+    where ``asked``, names of arguments, has it."""
+    config = json.loads(source.to_json_string())
+    chosen = [name for name in components or COMPONENTS if f"{name}_config" in config]
+    optional = ONLY_WHERE_ASKED - {key.removesuffix("_config") for key in asked}
+    return {f"{name}_config": config[f"{name}_config"] for name in chosen if name not in optional}
+
+
+def start_from(
+    model: ColaWorldModel, source: ColaWorldModel, init: str, components: Sequence[str] | None
+) -> None:
+    """Gives ``model`` the weights of ``components`` (None: all) of ``source``, which the user knows
+    as ``init``. Where that one was made for actions of another size, what reads them starts fresh.
+
+    Raises ColaWorldError when it was made with other settings, or a component is not known.
     """
     unknown = sorted(set(components or ()) - set(COMPONENTS))
     if unknown:
         raise ColaWorldError(
             f"init_components names {' and '.join(unknown)}; there are {', '.join(COMPONENTS)}."
         )
-    source = load_model(init, "cpu")
     chosen = {name for name, _ in source.named_children()}
     if components:
         chosen &= set(components)

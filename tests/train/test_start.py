@@ -9,6 +9,7 @@ from hydra import compose, initialize_config_dir
 import cola_train.__main__ as cli
 from cola_env.errors import ColaWorldError
 from cola_env.models.components import COMPONENTS
+from cola_env.models.loading import load_model
 from cola_env.models.sizes import MODEL_SIZES
 from cola_env.models.world_model import ColaWorldModel
 from cola_env.worlds import ROBODESK
@@ -33,18 +34,18 @@ def same(one: ColaWorldModel, other: ColaWorldModel, part: str) -> bool:
 def test_chosen_components_are_taken_and_the_rest_starts_fresh(tmp_path: Path) -> None:
     before, folder = saved(tmp_path)
     model = small_model()
-    start_from(model, folder, ["autoencoder", "stdit"])
+    start_from(model, load_model(folder, "cpu"), folder, ["autoencoder", "stdit"])
     assert same(model, before, "autoencoder") and same(model, before, "stdit")
     assert same(model, small_model(), "idm")
     reference = small_model(conditioning="direct")
-    start_from(reference, folder, None)
+    start_from(reference, load_model(folder, "cpu"), folder, None)
     assert same(reference, before, "stdit") and same(reference, before, "conditioner")
 
 
 def test_what_reads_actions_of_another_size_starts_fresh(tmp_path: Path) -> None:
     before, folder = saved(tmp_path)
     model = small_model(action_dim=7)
-    start_from(model, folder, None)
+    start_from(model, load_model(folder, "cpu"), folder, None)
     assert same(model, before, "stdit") and same(model, before, "idm")
     assert same(model, small_model(action_dim=7), "adapter")
 
@@ -52,7 +53,7 @@ def test_what_reads_actions_of_another_size_starts_fresh(tmp_path: Path) -> None
 def test_how_weights_are_learned_may_change(tmp_path: Path) -> None:
     before, folder = saved(tmp_path)
     model = small_model(quantizer_config={"commitment_weight": 0.25, "gradient": "rotation"})
-    start_from(model, folder, ["quantizer"])
+    start_from(model, load_model(folder, "cpu"), folder, ["quantizer"])
     assert same(model, before, "quantizer")
 
 
@@ -61,8 +62,8 @@ def test_a_model_of_another_size_is_told_apart(tmp_path: Path) -> None:
     deeper = SMALL["stdit_config"] | {"depth": 3}
     model = ColaWorldModel(**SMALL | {"stdit_config": deeper})
     with pytest.raises(ColaWorldError, match=r"stdit_config.depth: 1 there, 3 here.*leave it out"):
-        start_from(model, folder, None)
-    start_from(model, folder, ["autoencoder", "idm"])
+        start_from(model, load_model(folder, "cpu"), folder, None)
+    start_from(model, load_model(folder, "cpu"), folder, ["autoencoder", "idm"])
 
 
 @pytest.mark.parametrize(
@@ -86,10 +87,10 @@ def test_settings_that_change_no_shape_are_compared_too(
     model = ColaWorldModel(**SMALL | merged)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     with pytest.raises(ColaWorldError, match=rf"model\.{told} here.*leave it out of init_comp"):
-        start_from(model, folder, None)
+        start_from(model, load_model(folder, "cpu"), folder, None)
     assert all(torch.equal(model.state_dict()[name], weight) for name, weight in before.items())
     others = {"autoencoder", "conditioner", "idm"} - {told.partition("_config")[0]}
-    start_from(model, folder, sorted(others))
+    start_from(model, load_model(folder, "cpu"), folder, sorted(others))
 
 
 def test_how_a_model_is_sampled_by_default_may_differ(tmp_path: Path) -> None:
@@ -97,7 +98,7 @@ def test_how_a_model_is_sampled_by_default_may_differ(tmp_path: Path) -> None:
         tmp_path
     )
     model = small_model()
-    start_from(model, str(tmp_path), None)
+    start_from(model, load_model(str(tmp_path), "cpu"), str(tmp_path), None)
     assert model.config.num_inference_steps == 1
 
 
@@ -105,7 +106,7 @@ def test_a_part_that_fits_only_its_neighbours_is_told(tmp_path: Path) -> None:
     _, folder = saved(tmp_path)
     model = small_model(quantizer_config={"code_size": 16})
     with pytest.raises(ColaWorldError, match="conditioner of .* another size .* connected to"):
-        start_from(model, folder, ["conditioner"])
+        start_from(model, load_model(folder, "cpu"), folder, ["conditioner"])
 
 
 @pytest.mark.parametrize("name", ["robodesk/cola", "robodesk/direct", "libero/cola"])
@@ -132,7 +133,7 @@ def test_a_paper_model_can_be_distilled(before: str) -> None:
 def test_a_misspelt_component_is_refused(tmp_path: Path) -> None:
     _, folder = saved(tmp_path)
     with pytest.raises(ColaWorldError, match=r"names stditt; there are autoencoder, vae, stdit"):
-        start_from(small_model(), folder, ["autoencoder", "stditt"])
+        start_from(small_model(), load_model(folder, "cpu"), folder, ["autoencoder", "stditt"])
 
 
 @pytest.mark.parametrize("fdm_config", [None, {}])

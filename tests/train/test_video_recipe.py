@@ -79,7 +79,7 @@ def test_a_quick_try_scales_all_that_is_counted_in_steps() -> None:
     with initialize_config_dir(str(CONF), version_base=None):
         config = compose("train", ["recipe=video_mini", "data=x", "out=x", "steps_scale=0.1"])
     quick = cli.scaled(config)
-    assert [quick.phases[name].steps for name in config.order] == [300, 200, 100, 600]
+    assert [quick.phases[name].steps for name in config.order] == [800, 150, 100, 600]
     warm_up = quick.phases.warm_up
     assert (warm_up.continuous_steps, warm_up.restart_steps) == (70, 30)
     assert quick.steps_scale == 1 and config.phases.warm_up.steps == 1000
