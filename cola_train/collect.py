@@ -28,6 +28,7 @@ from cola_env.processes import ONE_THREAD, deaths_told, serve
 from cola_env.worlds import find_world
 from cola_train.command import command
 from cola_train.console import GOES_ON, progress_bar
+from cola_train.data.lerobot import INTENDED
 from cola_train.data.lerobot_files import INFO
 from cola_train.data.lerobot_writer import LeRobotWriter
 from cola_train.recording import (
@@ -257,6 +258,7 @@ def _features(part: Part, spec: WorldSpec) -> dict[str, dict[str, Any]]:
         "observation.image": {"dtype": "video", "shape": list(part["frames"].shape[1:])},
         "observation.state": vector("float64", part["states"].shape[1]),
         "action": vector("float32", part["actions"].shape[1], spec.actions),
+        INTENDED: vector("float32", part["actions"].shape[1], spec.actions),
         "next.reward": vector("float32", 1),
         "next.successes": vector("bool", len(spec.tasks), spec.tasks),
     }
@@ -264,10 +266,12 @@ def _features(part: Part, spec: WorldSpec) -> dict[str, dict[str, Any]]:
 
 def _columns(part: Part) -> Part:
     """The rows of an episode; vectors of one number are numbers, as LeRobot stores them."""
+    still = np.zeros_like(part["actions"][:1])
     columns = {
         "observation.image": part["frames"],
         "observation.state": part["states"],
-        "action": np.concatenate([part["actions"], np.zeros_like(part["actions"][:1])]),
+        "action": np.concatenate([part["actions"], still]),
+        INTENDED: np.concatenate([part["intended"], still]),
         "next.reward": np.concatenate([part["rewards"], part["rewards"][-1:]]),
         "next.successes": np.concatenate([part["successes"], part["successes"][-1:]]),
     }

@@ -82,7 +82,8 @@ def record_episode(
 ) -> dict[str, Any]:
     """Runs episode `number`; the same (seed, number) gives the same episode on any worker.
 
-    Returns frames uint8 (T + 1, H, W, 3), actions float32 (T, A), rewards float32 (T,) (1 where
+    Returns frames uint8 (T + 1, H, W, 3), actions float32 (T, A), the same without a script's noise
+    (`intended`), rewards float32 (T,) (1 where
     the episode's own task is solved), successes bool (T, tasks), states float64 (T + 1, D) and
     `plan`, a dict of the draws. Once a script has solved its task and kept on for up to six
     steps, one of the free policies fills the episode.
@@ -101,12 +102,14 @@ def record_episode(
     rest: int | None = None
     frames, states = [world.frame()], [world.state()]
     actions: list[NDArray[np.float32]] = []
+    intended: list[NDArray[np.float32]] = []
     successes: list[NDArray[np.bool_]] = []
     for _ in range(mixture.steps):
         if rest == 0:
             policy = world.policy(str(rng.choice(mixture.free)), 0.0, rng)
         rest = None if rest is None else rest - 1
         actions.append(np.asarray(policy.act(), np.float32))
+        intended.append(np.asarray(policy.intended, np.float32))
         world.advance(actions[-1])
         frames.append(world.frame())
         states.append(world.state())
@@ -118,6 +121,7 @@ def record_episode(
     return {
         "frames": np.stack(frames),
         "actions": np.stack(actions),
+        "intended": np.stack(intended),
         "rewards": rewards.astype(np.float32),
         "successes": table,
         "states": np.stack(states),

@@ -199,6 +199,7 @@ class Controller:
             self._taken = 0
         self._taken += 1
         action = self.waypoint.action(self.scene)
+        self.intended = np.clip(action, -1.0, 1.0).astype(np.float32)
         if self._noise is not None:
             action[:6] += self.scene.spread[:6] * self._noise()
         return np.clip(action, -1.0, 1.0).astype(np.float32)

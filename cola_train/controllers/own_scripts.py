@@ -45,6 +45,7 @@ class ScriptController:
                 f"{type(self._env).__name__}.script('{self._task}') must give "
                 f"{self._env.action_dim} finite numbers, not an array of shape {action.shape}."
             )
+        self.intended = np.clip(action, -1.0, 1.0).astype(np.float32)
         return np.clip(action + self._noise(), -1.0, 1.0).astype(np.float32)
 
 
@@ -54,6 +55,10 @@ class OwnPlay:
     def __init__(self, env: GymnasiumSimulator, rng: np.random.Generator) -> None:
         self._env, self._rng = env, rng
         self._left = 0
+
+    @property
+    def intended(self) -> np.ndarray:
+        return self._policy.intended
 
     def act(self) -> np.ndarray:
         """The next action: float32 (A,) in [-1, 1]."""

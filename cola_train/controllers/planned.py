@@ -58,8 +58,10 @@ class Planned:
     def act(self) -> NDArray[np.float32]:
         """The next action: float32 (A,) in [-1, 1]."""
         self._frames.append(self._env.render())
+        action: NDArray[np.float32]
         action = self._agent.act(self._cost, self._dream.action_space)[0].numpy()
         self._actions.append(action)
+        self.intended = action
         return action
 
     def _cost(self, plans: Tensor) -> Tensor:

@@ -13,6 +13,11 @@ UP: Vector = np.array([0.0, 0.0, 1.0])
 
 
 class Policy(Protocol):
+    """``intended``: the last action without its noise, float32 (A,) in [-1, 1]."""
+
+    @property
+    def intended(self) -> np.ndarray: ...
+
     def act(self) -> np.ndarray:
         """The action for the simulator's present state, float32 (A,) in [-1, 1]."""
         ...
@@ -117,7 +122,8 @@ class SmoothRandom:
             excess = np.clip(tip, scene.low, scene.high) - tip
             action[:3] = np.where(excess == 0, action[:3], np.sign(excess) * np.abs(action[:3]))
             action[:3] += excess / scene.reach
-        return np.clip(action, -1.0, 1.0).astype(np.float32)
+        self.intended = np.clip(action, -1.0, 1.0).astype(np.float32)
+        return self.intended
 
 
 Script = TypeVar("Script")
@@ -156,6 +162,10 @@ class PlayPolicy(ABC):
     def __init__(self, env: Simulator, rng: np.random.Generator, noise: float = 0.1) -> None:
         self._env, self._rng, self._noise = env, rng, noise
         self._controller = self._draw()
+
+    @property
+    def intended(self) -> np.ndarray:
+        return self._controller.intended
 
     def act(self) -> np.ndarray:
         """The next action: float32 (A,) in [-1, 1]."""

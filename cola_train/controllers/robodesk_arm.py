@@ -161,6 +161,7 @@ class Controller:
 
     Attributes:
         scene: the true state.
+        intended: the last action without its noise.
         finished: whether the script has been gone through once; it is begun anew.
         past_pickup: nothing has to be in the hand before a planning problem begins.
     """
@@ -192,6 +193,7 @@ class Controller:
         self._steps += 1
         self._before = self.scene.tip
         action = self.waypoint.action(self.scene)
+        self.intended = action.astype(np.float32)
         if self._noise is not None:
             action = action + self._noise()
         return np.clip(action, -1.0, 1.0).astype(np.float32)

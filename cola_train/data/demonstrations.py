@@ -60,7 +60,8 @@ def load_demonstrations(
     size: int,
     scale: ActionScale,
 ) -> Demonstrations:
-    """The episodes of `tasks`, as square frames of `size` pixels.
+    """The episodes of `tasks`, as square frames of `size` pixels, with the actions that were
+    intended where the dataset has them: noise shows how to come back, not where to go.
 
     Where the dataset says which states fulfil a task, an episode counts if it solves its own, up to
     the action that does; else the whole episode counts. Raises ColaWorldError for episodes without
@@ -75,7 +76,8 @@ def load_demonstrations(
             raise ColaWorldError(f"{dataset.path} has no actions to clone.")
         length = demonstrated(episode, columns)
         if length:
-            scaled = scale(episode.actions[:length])
+            shown = episode.actions if episode.intended is None else episode.intended
+            scaled = scale(shown[:length])
             scale.check(dataset.parts[0].path, (scaled.min(0), scaled.max(0)))
             frames.append(square(episode.frames[:length], size))
             actions.append(torch.from_numpy(scaled))

@@ -62,7 +62,17 @@ FIELD = re.compile(r"\{\w+(:\d{1,2}d?)?\}")
 LONGEST_NAME = 255
 """Of a file or folder."""
 ACTION = "action"
-LABELS = ("task_index", "next.reward", "next.success", "next.successes", "observation.state")
+INTENDED = "action.intended"
+"""What a script wanted to do before noise was added to its action."""
+
+LABELS = (
+    "task_index",
+    "next.reward",
+    "next.success",
+    "next.successes",
+    "observation.state",
+    INTENDED,
+)
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,8 @@ class RecordedEpisode:
     """uint8 RGB (T + 1, H, W, 3); frame t is before action t."""
     actions: NDArray[np.float32] | None
     """(T, A)."""
+    intended: NDArray[np.float32] | None
+    """(T, A), the actions without the noise under which they were recorded."""
     rewards: NDArray[np.float32] | None
     """(T,), after action t."""
     successes: NDArray[np.bool_] | None
@@ -241,12 +253,15 @@ class LeRobotDataset:
         frames, columns = self.frames(index), self._rows(index, *self._labels)
         successes = columns.get("next.successes", columns.get("next.success"))
         rewards, states = columns.get("next.reward"), columns.get("observation.state")
-        for name, values in (("next.reward", rewards), ("observation.state", states)):
+        intended = columns.get(INTENDED)
+        labels = {"next.reward": rewards, "observation.state": states, INTENDED: intended}
+        for name, values in labels.items():
             if values is not None and not np.isfinite(values.astype(np.float64)).all():
                 raise _fault_of(self._data[index], index, f"NaN or infinity in {name}")
         return RecordedEpisode(
             frames=frames,
             actions=None if self.action_dim is None else self.actions(index)[:-1],
+            intended=None if intended is None else _as_rows(intended)[:-1].astype(np.float32),
             rewards=None if rewards is None else rewards[:-1].astype(np.float32),
             successes=None if successes is None else _as_rows(successes)[:-1].astype(bool),
             states=None if states is None else states.astype(np.float64),

@@ -18,7 +18,7 @@ def recorded(task: str, solved_after: int | None, column: int = 0) -> RecordedEp
     if solved_after is not None:
         successes[solved_after:, column] = True
     actions = np.arange(10, dtype=np.float32)[:, None]
-    return RecordedEpisode(frames.copy(), actions, None, successes, None, task)
+    return RecordedEpisode(frames.copy(), actions, None, None, successes, None, task)
 
 
 def dataset(*episodes: RecordedEpisode) -> SimpleNamespace:

@@ -17,6 +17,7 @@ from cola_train.clone import CloneConfig, Cloning, clone, table
 from cola_train.data.action_scale import ActionScale
 from cola_train.data.demonstrations import demonstrated_tasks, load_demonstrations
 from cola_train.data.labelled_frames import JoinedDataset
+from cola_train.data.lerobot import INTENDED
 from cola_train.data.lerobot_writer import LeRobotWriter
 from tests.train.small import Killed
 
@@ -113,6 +114,25 @@ def test_all_of_an_episode_is_learned_from_where_nothing_tells_success(tmp_path:
     assert demonstrated_tasks(dataset, ["wipe"]) == ("wipe",)
     with pytest.raises(ColaWorldError, match="is of \\['fold'\\].*sweep, wipe"):
         demonstrated_tasks(dataset, ["fold"])
+
+
+def test_intended_actions_are_learned_where_the_data_has_them(tmp_path: Path) -> None:
+    features = {
+        "observation.image": {"dtype": "video", "shape": [64, 64, 3]},
+        "action": {"dtype": "float32", "shape": [2]},
+        INTENDED: {"dtype": "float32", "shape": [2]},
+    }
+    with LeRobotWriter(tmp_path, features=features, fps=10, robot_type="mine") as writer:
+        columns = {
+            "observation.image": np.zeros((4, 64, 64, 3), np.uint8),
+            "action": np.full((4, 2), 0.9, np.float32),
+            INTENDED: np.full((4, 2), 0.2, np.float32),
+        }
+        writer.add_episode("sweep", columns)
+        writer.close()
+    dataset = JoinedDataset(str(tmp_path))
+    found = load_demonstrations(dataset, np.arange(1), ("sweep",), 64, ActionScale())
+    assert (found.actions == np.float32(0.2)).all()
 
 
 def test_a_policy_learns_and_is_kept_at_three_stages(data: Path, tmp_path: Path) -> None:

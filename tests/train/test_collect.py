@@ -24,6 +24,10 @@ class StubPolicy:
     def __init__(self, bias: float, rng: np.random.Generator) -> None:
         self.bias, self.rng = bias, rng
 
+    @property
+    def intended(self) -> np.ndarray:
+        return np.full(2, self.bias, np.float32)
+
     def act(self) -> np.ndarray:
         return np.clip(self.bias + 0.1 * self.rng.standard_normal(2), -1, 1).astype(np.float32)
 
@@ -112,6 +116,8 @@ def test_dataset_holds_what_the_world_did(collected):
         assert episode.frames.shape == (STEPS + 1, 32, 32, 3)
         moves = np.diff(episode.states, axis=0)
         np.testing.assert_allclose(moves, episode.actions, atol=1e-6)
+        bias = {"right": 0.7, "left": -0.7}.get(episode.task, 0.0)
+        np.testing.assert_array_equal(episode.intended[0], np.full(2, bias, np.float32))
         np.testing.assert_array_equal(episode.successes[:, 0], episode.states[1:, 0] > 2)
         own = {"right": 0, "left": 1}.get(episode.task)
         reward = np.zeros(STEPS) if own is None else episode.successes[:, own]
@@ -246,8 +252,12 @@ def test_a_simulated_episode_is_reproducible_and_its_states_restore(name, reques
     first = record_episode(world, mixture, 0, 1)
     record_episode(world, mixture, 0, 2)
     again = record_episode(world, mixture, 0, 1)
-    for name in ("frames", "actions", "states", "successes", "rewards"):
+    for name in ("frames", "actions", "intended", "states", "successes", "rewards"):
         np.testing.assert_array_equal(first[name], again[name])
+    still = record_episode(world, replace(mixture, noise=(0.0,)), 0, 1)
+    np.testing.assert_array_equal(still["actions"], still["intended"])
+    shaken = record_episode(world, replace(mixture, noise=(0.5,)), 0, 1)
+    assert np.abs(shaken["actions"] - shaken["intended"]).max() > 0.1
     assert first["frames"].shape == (4, 64, 64, 3) and first["frames"].std() > 10
     assert first["successes"].shape == (3, len(world.spec.tasks))
 
