@@ -100,7 +100,7 @@ def test_a_plan_does_not_depend_on_the_devices_that_its_candidates_are_spread_ov
         (loaded,), (replicas,) = models.loaded.values(), models.replicas.values()
         dynamics = WorldModelDynamics(loaded, replicas)
         agent = PlanningAgent(
-            CEM(horizon=2, num_samples=samples, num_elites=1, iterations=2),
+            CEM(horizon=2, num_samples=samples, iterations=2),
             [dynamics],
             MSEReward(),
             SPACE,
