@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -54,15 +55,18 @@ def settings(recipe: str, out: Path, *overrides: str, **model: object):
     return config
 
 
-@pytest.fixture(autouse=True)
-def data(monkeypatch: pytest.MonkeyPatch) -> None:
+def tiny_sources() -> Any:
     clips = moving_square(episodes=4, steps=4)
-    sources = SimpleNamespace(
+    return SimpleNamespace(
         fps=10.0,
         rendering="fast", action_dim=5, has_actions=True, damage_report=DamageReport(),
         split=lambda name, size: clips, check_actions=lambda: None,
     )  # fmt: skip
-    monkeypatch.setattr(cli, "DataSources", lambda *_: sources)
+
+
+@pytest.fixture(autouse=True)
+def data(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "DataSources", lambda *_: tiny_sources())
 
 
 @pytest.mark.parametrize(
