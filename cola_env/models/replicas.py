@@ -161,9 +161,7 @@ class Replicas:
         return [job.result() for job in jobs]
 
 
-def replicated(
-    model: ColaWorldModel, others: Sequence[torch.device]
-) -> ColaWorldModel | Replicas:
+def replicated(model: ColaWorldModel, others: Sequence[torch.device]) -> ColaWorldModel | Replicas:
     """The model itself where there are no other devices."""
     return Replicas(model, others) if others else model
 

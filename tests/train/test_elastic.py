@@ -26,7 +26,7 @@ def launch(processes: int, out: Path, accumulation: int, *more: str) -> None:
 
 
 def weights(out: Path) -> torch.Tensor:
-    """Of the finished model, but for the codebook, in which rounding may choose what is restarted."""
+    """Of the finished model, but for the codebook: rounding may choose what is restarted in it."""
     state = ColaWorldModel.from_pretrained(out / "end_to_end").state_dict()
     named = sorted(item for item in state.items() if not item[0].startswith("quantizer."))
     return torch.cat([tensor.flatten().float() for _, tensor in named])
