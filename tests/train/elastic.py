@@ -7,15 +7,16 @@ from pathlib import Path
 from accelerate import Accelerator
 
 import cola_train.__main__ as cli
-from tests.train.test_distributed import shard
-from tests.train.test_paper_recipes import settings, tiny_sources
+from tests.train.paper_runs import paper_settings, tiny_sources
+from tests.train.sharding import shard
 
 if __name__ == "__main__":
     out, accumulation = Path(sys.argv[1]), int(sys.argv[2])
     if "sharded" in sys.argv:
-        Accelerator.__init__ = shard  # type: ignore[method-assign]
-    config = settings("joint_paper", out, "device=cpu", "threads=1")
-    config.order = ["warm_up", "end_to_end"]
+        Accelerator.__init__ = shard
+    config = paper_settings(
+        "joint_paper", out, "device=cpu", "threads=1", "order=[warm_up,end_to_end]"
+    )
     config.trainer.update(
         accumulation=accumulation, logger="none", log_every=1, save_seconds=0, keep_last=100
     )

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cola_env.models.world_model import ColaWorldModel
-from tests.train.test_distributed import losses
+from tests.train.runs import losses
 
 ROOT = Path(__file__).resolve().parents[2]
 
