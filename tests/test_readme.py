@@ -133,6 +133,7 @@ def check_training(names: Given) -> None:
 def check_benchmark_model(names: Given) -> None:
     batch = {"video": np.zeros((2, 2, 64, 64, 3)), "actions": np.zeros((2, 7, 5))}
     assert names["Model"]()(batch)["rgb"].shape == (2, 7, 64, 64, 3)
+    assert names["frames"].shape == (1, 5, 2, 64, 64, 3)
 
 
 def check_first_dream(names: Given) -> None:

@@ -27,6 +27,7 @@ from benchmarks.vp2_protocol.results import VP2, departures
 from cola_env.checkpoints import checkpoint_files, find_checkpoint
 from cola_env.errors import ColaWorldError, in_short
 from cola_env.models.loading import load_model
+from cola_env.models.replicas import Replicas, replicated
 from cola_env.models.world_model import ColaWorldModel
 from cola_env.scoring.ensembles import ClassifierEnsemble, Combination
 from cola_env.scoring.rewards import is_judged
@@ -65,14 +66,19 @@ class Method:
 
 
 class NamedModels:
-    """The checkpoints that a run names, each loaded once."""
+    """The checkpoints that a run names, each loaded once; replicas of them are on the `others`."""
 
     def __init__(
-        self, world: WorldInfo, specs: Mapping[str, ModelSpec], device: torch.device
+        self,
+        world: WorldInfo,
+        specs: Mapping[str, ModelSpec],
+        device: torch.device,
+        *others: torch.device,
     ) -> None:
         self.world = world
         self.folders: dict[str, Path] = {}
         self.loaded: dict[str, ColaWorldModel] = {}
+        self.replicas: dict[str, ColaWorldModel | Replicas] = {}
         for spec in specs.values():
             for name in members(spec) if isinstance(spec, str) else []:
                 if name not in (*WITHOUT_CHECKPOINT, *self.loaded):
@@ -80,9 +86,10 @@ class NamedModels:
                     self.loaded[name] = _able(
                         name, load_model(self.folders[name], device), world.action_dim
                     )
+                    self.replicas[name] = replicated(self.loaded[name], others)
 
     def compile(self) -> None:
-        for model in self.loaded.values():
+        for model in self.replicas.values():
             model.compile_repeated_blocks()
 
     def rendering(self, wanted: str | None) -> str | None:
@@ -212,7 +219,10 @@ def _dynamics(
     settings |= check_screen(config)
     if len(listed) > 1:
         settings["ensemble"] = plain(config.ensemble)
-    worlds = [WorldModelDynamics(models.loaded[name], **sampling) for name in listed]
+    worlds = [
+        WorldModelDynamics(models.loaded[name], models.replicas[name], **sampling)
+        for name in listed
+    ]
     return lambda _: worlds, settings
 
 

@@ -29,6 +29,7 @@ from cola_env.simulators.pool import SimulatorPool
 from planners import MPC, Planner, PlanResult, Proposed, Screened
 
 if TYPE_CHECKING:
+    from cola_env.models.replicas import Replicas
     from cola_env.models.sampler import DreamState
     from cola_env.models.world_model import ColaWorldModel
 
@@ -276,16 +277,21 @@ class Dynamics(Protocol):
 
 class WorldModelDynamics:
     """Rolls candidates out in the world model from the last real frames, all with the same
-    diffusion noise (common random numbers), in whatever groups they come."""
+    diffusion noise (common random numbers), in whatever groups they come.
+
+    replicas: of the model, that the candidates are spread over; None: it imagines them itself.
+    """
 
     def __init__(
         self,
         model: ColaWorldModel,
+        replicas: ColaWorldModel | Replicas | None = None,
         *,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
     ) -> None:
         self.model = model
+        self.replicas = replicas or model
         self.device = next(model.parameters()).device
         self.num_inference_steps = num_inference_steps
         self.guidance_scale = guidance_scale
@@ -324,7 +330,7 @@ class WorldModelDynamics:
 
         def imagination(rows: slice, candidates: Tensor) -> Tensor:
             problems = torch.arange(start.batch_size, device=self.device)[rows]
-            return self.model.rollout(
+            return self.replicas.rollout(
                 start.select(problems),
                 candidates.to(self.device),
                 noise=noise(candidates.shape[2]).expand(-1, len(problems), -1, -1, -1),

@@ -56,7 +56,7 @@ from benchmarks.vp2_protocol.results import protocol_identity
 from cola_env.errors import ColaWorldError
 from cola_env.goals.goal_set import GoalPair
 from cola_env.goals.loading import goals_files, load_goals
-from cola_env.models.loading import pick_device
+from cola_env.models.loading import pick_devices
 from cola_env.scoring.lpips_distance import LPIPS
 from cola_env.scoring.rewards import make_reward
 from cola_env.simulators.pool import SimulatorPool
@@ -82,10 +82,11 @@ class Run:
             raise ColaWorldError(f"judge=vp2 and protocol=vp2 are of RoboDesk, not {config.env}.")
         self.combine = ensemble(config)
         self.screen_factor: int | None = check_screen(config).get("screen_factor")
-        self.device = pick_device(config.device)
+        self.devices = pick_devices(config.device, plain(config.devices))
+        self.device = self.devices[0]
         torch.set_num_threads(1)
         specs = names(plain(config.model))
-        models = NamedModels(self.world, specs, self.device)
+        models = NamedModels(self.world, specs, *self.devices)
         if config.compile:
             models.compile()
         self.goals = load_goals(models.rendering(config.rendering), config.goals, self.world)
@@ -180,7 +181,7 @@ class Run:
             make_reward(self.rules.reward, task, method.classifier, lpips=self.lpips),
             space,
             self.rules,
-            sequences=128 if self.device.type == "cpu" else 4096,
+            sequences=(128 if self.device.type == "cpu" else 4096) * len(self.devices),
             combine=self.combine,
             screen=LatentScreen.of(dynamics[0], self.screen_factor),
             propose=None if proposals is None else proposals.plans,

@@ -32,7 +32,9 @@ from cola_env.inputs import (
     real_actions,
     to_bytes,
 )
+from cola_env.models.loading import pick_devices
 from cola_env.models.precision import fast_dtype
+from cola_env.models.replicas import SpreadState, replicated
 from cola_env.models.sampler import DreamState
 from cola_env.processes import compute_alone_in_a_fork
 from cola_env.rollout import Rollout
@@ -88,6 +90,8 @@ class DreamOptions(TypedDict, total=False):
         reset() needs a "frame"; without a "goal" that frame is the goal, too.
     checkpoint: "cola", "direct", a folder, a hub id, or a loaded ColaWorldModel.
     device: "auto" (the GPU when there is one), "cpu", "cuda", ...
+    devices: in its place several, ["cuda:0", "cuda:1"], that the worlds are spread over, and the
+        candidates of rollout(); the first one also judges.
     action_mode: "real" (through the adapter), "latent" (codes) or "direct" (a model conditioned on
         real actions); None is the checkpoint's own.
     num_inference_steps, guidance_scale: of the diffusion sampler; None is the checkpoint's own.
@@ -98,6 +102,7 @@ class DreamOptions(TypedDict, total=False):
     world: str
     checkpoint: "str | Path | ColaWorldModel | None"
     device: str | torch.device
+    devices: Sequence[str | torch.device] | None
     action_mode: str | None
     num_inference_steps: int | None
     guidance_scale: float | None
@@ -115,6 +120,7 @@ class Dream:
         world: str = "robodesk",
         checkpoint: "str | Path | ColaWorldModel | None" = None,
         device: str | torch.device = "auto",
+        devices: Sequence[str | torch.device] | None = None,
         action_mode: str | None = None,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
@@ -131,7 +137,9 @@ class Dream:
             check_count("num_inference_steps", num_inference_steps)
         if guidance_scale is not None:
             check_number("guidance_scale", guidance_scale, least=0)
-        self.model, folder = open_model(checkpoint, self.world, device)
+        first, *others = (device,) if devices is None else pick_devices(device, devices)
+        self.model, folder = open_model(checkpoint, self.world, first)
+        self.replicas = replicated(self.model, others)
         self.action_mode = choose_mode(self.model, action_mode, self.world)
         self.task = task
         self.batch = batch
@@ -160,7 +168,7 @@ class Dream:
             int(self.config["action_dim"]) if self.action_mode == "direct" else None,
         )
         self.frame_shape = (self.image_size, self.image_size, 3)
-        self._memory: DreamState | None = None
+        self._memory: DreamState | SpreadState | None = None
         self.frames = torch.zeros((batch, *self.frame_shape), dtype=torch.uint8, device=self.device)
         self.goals = self.frames.clone()
         self.steps = np.zeros(batch, np.int64)
@@ -169,7 +177,7 @@ class Dream:
 
     @property
     def device(self) -> torch.device:
-        """Where the model computes."""
+        """Where the model computes, and its first replica where there are several."""
         return self.model.device
 
     @property
@@ -197,7 +205,7 @@ class Dream:
         actions = [start.actions for start in starts if start.actions is not None]
         begun = self.model.begin(frames, torch.stack(actions).to(self.device) if actions else None)
         everyone = len(rows) == self.batch
-        self._memory = begun if everyone else self.memory.put(where, begun)
+        self._memory = begun if everyone else self._begun.put(where, begun)
         self.frames[where] = frames[:, -1]
         self.goals[where] = torch.stack([start.goal for start in starts]).to(self.device)
         self._reseed(rows, [start.seed for start in starts])
@@ -221,7 +229,7 @@ class Dream:
         where = torch.as_tensor(rows, device=self.device)
         begun = snapshot.memory.select(where)
         everyone = len(rows) == self.batch
-        self._memory = begun if everyone else self.memory.put(where, begun)
+        self._memory = begun if everyone else self._begun.put(where, begun)
         self.frames[where], self.goals[where] = snapshot.frames[where], goals[where]
         self._reseed(rows, [int(rngs[row].integers(2**31)) for row in rows])
 
@@ -230,8 +238,8 @@ class Dream:
         """Advance every world by its row of `actions` (B, A), see check_actions."""
         start = time.perf_counter()
         noise = self._draw(self.noise)
-        self._memory = self.model.step(self.memory, actions, noise=noise, **self._settings)
-        self.frames = self.model.frames(self._memory)
+        self._memory = self.replicas.step(self._begun, actions, noise=noise, **self._settings)
+        self.frames = self.replicas.frames(self._memory)
         codes = self._memory.codes
         images = self.frames.float() / 255
         rewards = self.reward(images, self.goals.float() / 255).float().cpu().numpy()
@@ -258,7 +266,8 @@ class Dream:
         """
         generators = [generator.clone_state() for generator in self.noise]
         noise = torch.stack([self._draw(generators) for _ in range(actions.shape[2])])
-        made = to_bytes(self.model.rollout(self.memory, actions, noise=noise, **self._settings))
+        made = self.replicas.rollout(self._begun, actions, noise=noise, **self._settings)
+        made = to_bytes(made)
         rewards = self.reward(made.float() / 255, self.goals.float() / 255)
         return Rollout(made, rewards.float())
 
@@ -275,9 +284,8 @@ class Dream:
     @property
     def memory(self) -> DreamState:
         """What the model remembers of the B worlds; ColaWorldError before the first reset."""
-        if self._memory is None:
-            raise ColaWorldError("There is no world yet: call reset() first.")
-        return self._memory
+        begun = self._begun
+        return begun.whole() if isinstance(begun, SpreadState) else begun
 
     def snapshot(self) -> DreamSnapshot:
         """The present state of all worlds, for ``restore``."""
@@ -324,6 +332,13 @@ class Dream:
             goals=snapshot.goals.to(self.device),
         )
 
+    @property
+    def _begun(self) -> DreamState | SpreadState:
+        """The memory where it lies."""
+        if self._memory is None:
+            raise ColaWorldError("There is no world yet: call reset() first.")
+        return self._memory
+
     def _reseed(self, rows: Sequence[int], seeds: Sequence[int]) -> None:
         for row, seed in zip(rows, seeds, strict=True):
             self.noise[row].manual_seed(seed)
@@ -332,7 +347,7 @@ class Dream:
 
     def _draw(self, generators: Sequence[torch.Generator]) -> Tensor:
         """One noise (C, h, w) from each world's own generator."""
-        shape = self.memory.latents.shape[1:]
+        shape = self._begun.latents.shape[1:]
         noise = [torch.randn(shape, generator=generator) for generator in generators]
         return torch.stack(noise).to(self.device)
 

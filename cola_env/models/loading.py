@@ -1,5 +1,6 @@
 """A world model by name, folder or hub id, on a device."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -33,3 +34,27 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
         raise ColaWorldError(
             f"Device '{device}' cannot be used here; pass device='auto' or device='cpu'."
         ) from error
+
+
+def pick_devices(
+    device: str | torch.device = "auto", devices: Sequence[str | torch.device] | None = None
+) -> list[torch.device]:
+    """Those of `devices`, which compute alike, or `device` alone (see pick_device).
+
+    Raises ColaWorldError for what is no list of devices of one kind, and for both arguments.
+    """
+    if devices is None:
+        return [pick_device(device)]
+    if device != "auto":
+        raise ColaWorldError(f"Give device={device} or devices={devices}, not both.")
+    if isinstance(devices, str) or not devices:
+        raise ColaWorldError(
+            f"devices={devices} must be a list of devices, such as [cuda:0,cuda:1]."
+        )
+    picked = [pick_device(each) for each in devices]
+    if len({each.type for each in picked}) > 1:
+        raise ColaWorldError(
+            f"devices={list(map(str, devices))} are of several kinds, which round differently: "
+            "give only GPUs, or only CPUs."
+        )
+    return picked

@@ -249,6 +249,22 @@ class DreamState:
             codes,
         )
 
+    @classmethod
+    def joined(cls, parts: Sequence[DreamState]) -> DreamState:
+        """The dreams of all parts, one part after the other."""
+        frames = max(part.cached for part in parts)
+        parts = [part._padded(frames) for part in parts]
+        codes = [part.codes for part in parts if part.codes is not None]
+        return cls(
+            torch.cat([part.latents for part in parts]),
+            tuple(
+                KeyValue(torch.cat([kv.key for kv in layer]), torch.cat([kv.value for kv in layer]))
+                for layer in zip(*(part.cache for part in parts), strict=True)
+            ),
+            torch.cat([part.seen for part in parts]),
+            torch.cat(codes) if codes else None,
+        )
+
     def _padded(self, frames: int) -> DreamState:
         missing = frames - self.cached
         cache = tuple(kv.map(lambda x: pad(x, (0, 0, missing, 0))) for kv in self.cache)

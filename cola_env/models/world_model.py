@@ -400,8 +400,8 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
             ColaWorldError: actions or noise of another shape, codes that there are not, no sampling
                 step, or an action mode that this model does not offer.
         """
-        mode = self._mode(action_mode)
-        self._check_actions(actions, mode, state.batch_size)
+        mode = self.mode(action_mode)
+        self.check_actions(actions, mode, state.batch_size)
         sampler = self.sampler(num_inference_steps, guidance_scale)
         shape = state.latents.shape
         if isinstance(noise, Tensor):
@@ -454,12 +454,12 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
                 step, an action mode that this model does not offer, or ``together`` for one that
                 has to see the clean frame before each frame.
         """
-        mode = self._mode(action_mode)
-        self._check_actions(actions, mode, state.batch_size, "N", "H")
+        mode = self.mode(action_mode)
+        self.check_actions(actions, mode, state.batch_size, "N", "H")
         batch, samples, horizon = actions.shape[:3]
         actions = actions.to(self.device).flatten(0, 1)
         if noise is None:
-            noise = self._noise(seed, horizon, *state.latents.shape)
+            noise = self.draw_noise(seed, horizon, *state.latents.shape)
         check_noise(noise, horizon, *state.latents.shape)
         noise = noise.to(self.device).repeat_interleave(samples, dim=1)
         sampler = self.sampler(
@@ -519,8 +519,8 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
                 frame before each frame.
         """
         check_context(frames, self.config.image_size)
-        mode = self._mode(action_mode)
-        self._check_actions(actions, mode, len(frames), "H")
+        mode = self.mode(action_mode)
+        self.check_actions(actions, mode, len(frames), "H")
         if self.frames_per_latent == 1:
             return self.rollout(
                 self.begin(frames, context_actions),
@@ -544,7 +544,7 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
         vectors, known = group_actions(vectors, self.frames_per_latent), clean.shape[1]
         state = self._begin(clean, vectors[:, : known - 1], None)
         vectors = vectors[:, known - 1 :]
-        noise = self._noise(seed, *vectors.shape[:2], *clean.shape[2:])
+        noise = self.draw_noise(seed, *vectors.shape[:2], *clean.shape[2:])
         sampler = self.sampler(num_inference_steps, guidance_scale, known + noise.shape[1])
         candidates = Candidates.of(state, 1, noise.shape[1], self.window, sampler.guided)
         latents = sampler.denoise(candidates, 0, noise, vectors, previous=noise)
@@ -582,7 +582,7 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
                 f"A model conditioned on real actions needs the {between} actions between "
                 f"its {between + 1} context frames: pass actions of shape (B, {between}, A)."
             )
-        self._check_actions(actions, "direct", len(frames), "C - 1")
+        self.check_actions(actions, "direct", len(frames), "C - 1")
         return self.action_in(actions.to(self.device)[:, -between:].float()), None
 
     def _conditions(self, actions: Tensor, mode: str) -> Tensor:
@@ -590,13 +590,13 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
         vectors, _ = self.condition(actions.flatten(0, 1), None, mode)
         return vectors.unflatten(0, actions.shape[:2])
 
-    def _noise(self, seed: int | None, *shape: int) -> Tensor:
+    def draw_noise(self, seed: int | None, *shape: int) -> Tensor:
         generator = None
         if seed is not None:
             generator = torch.Generator(self.device).manual_seed(check_seed(seed))
         return torch.randn(shape, generator=generator, device=self.device)
 
-    def _mode(self, action_mode: str | None) -> str:
+    def mode(self, action_mode: str | None) -> str:
         mode = action_mode or self.action_modes[0]
         if mode not in self.action_modes:
             raise ColaWorldError(
@@ -605,7 +605,7 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
             )
         return mode
 
-    def _check_actions(self, actions: Tensor, mode: str, *leading: int | str) -> None:
+    def check_actions(self, actions: Tensor, mode: str, *leading: int | str) -> None:
         """Raises ColaWorldError unless actions have the shape (*leading, *action_shape(mode)) and
         are codes of the codebook, finite vectors, or real actions in [-1, 1]."""
         latent = mode == "latent"

@@ -4,7 +4,7 @@ import torch
 from gymnasium.spaces import Box
 from omegaconf import OmegaConf
 
-from benchmarks.vp2_protocol.methods import check_random, check_screen, make_planner
+from benchmarks.vp2_protocol.methods import NamedModels, check_random, check_screen, make_planner
 from benchmarks.vp2_protocol.planning import (
     CopyDynamics,
     LatentScreen,
@@ -22,6 +22,7 @@ from cola_env.models.loading import load_model
 from cola_env.scoring.ensembles import Combination
 from cola_env.scoring.rewards import MSEReward
 from cola_env.simulators.pool import SimulatorPool
+from cola_env.worlds import ROBODESK
 from planners import CEM, PlanResult
 from tests.models.small import small_model
 
@@ -86,6 +87,30 @@ def test_a_plan_does_not_depend_on_the_parts_that_its_candidates_come_in(tiny_mo
         plans.append(deciding(agent, 3).decide(problem(3)).actions)
     assert torch.allclose(plans[0], plans[1], atol=1e-5)
     assert torch.allclose(plans[0], plans[2], atol=1e-5)
+
+
+@pytest.mark.parametrize("samples", [1, 7])
+def test_a_plan_does_not_depend_on_the_devices_that_its_candidates_are_spread_over(
+    tiny_model, samples
+):
+    rules = Rules("mse", episodes=1, seed=0, replan_every=2)
+    plans = []
+    for devices in (1, 2):
+        models = NamedModels(ROBODESK, {"it": str(tiny_model)}, *[torch.device("cpu")] * devices)
+        (loaded,), (replicas,) = models.loaded.values(), models.replicas.values()
+        dynamics = WorldModelDynamics(loaded, replicas)
+        agent = PlanningAgent(
+            CEM(horizon=2, num_samples=samples, iterations=2),
+            [dynamics],
+            MSEReward(),
+            SPACE,
+            rules,
+            screen=LatentScreen(dynamics, 2) if samples > 1 else None,
+        )
+        plans.append(deciding(agent, 2).decide(problem(2)))
+    assert torch.allclose(plans[0].actions, plans[1].actions, atol=1e-5)
+    assert plans[0].costs == pytest.approx(plans[1].costs, abs=1e-5)
+    assert np.abs(plans[0].imagined.astype(int) - plans[1].imagined).max() <= 1
 
 
 @pytest.mark.parametrize("screened", [False, True])

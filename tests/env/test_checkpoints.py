@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from cola_env.checkpoints import WEIGHTS, checkpoint_files, find_checkpoint
 from cola_env.errors import ColaWorldError
-from cola_env.models.loading import load_model, pick_device
+from cola_env.models.loading import load_model, pick_device, pick_devices
 from cola_env.scoring.rewards import ClassifierReward
 from cola_env.scoring.success_classifier import SuccessClassifier, find_classifier, load_classifier
 from cola_env.worlds import ROBODESK
@@ -146,6 +146,21 @@ def test_a_device_that_is_not_here():
         pick_device("cuda:7" if torch.cuda.is_available() else "cuda")
     with pytest.raises(ColaWorldError, match="cannot be used"):
         pick_device("toaster")
+
+
+def test_several_devices():
+    assert pick_devices("cpu") == [torch.device("cpu")]
+    assert pick_devices("auto", ["cpu", "cpu"]) == [torch.device("cpu")] * 2
+    with pytest.raises(ColaWorldError, match="'toaster' cannot be used"):
+        pick_devices("auto", ["cpu", "toaster"])
+    with pytest.raises(ColaWorldError, match=r"must be a list of devices, such as \[cuda:0"):
+        pick_devices("auto", "cuda:0")
+    with pytest.raises(ColaWorldError, match="must be a list"):
+        pick_devices("auto", [])
+    with pytest.raises(ColaWorldError, match="of several kinds"):
+        pick_devices("auto", ["cpu", "meta"])
+    with pytest.raises(ColaWorldError, match="not both"):
+        pick_devices("cpu", ["cpu", "cpu"])
 
 
 def test_classifiers_are_found_inside_and_beside_a_checkpoint(checkpoints, tmp_path, monkeypatch):

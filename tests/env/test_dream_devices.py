@@ -79,6 +79,37 @@ def test_many_worlds_side_by_side_of_which_some_begin_anew(make, device, levels)
     np.testing.assert_allclose(seen[1][1], seen[0][1], rtol=levels / 100, atol=levels / 100)
 
 
+def test_many_worlds_over_several_devices(own_model, full_precision):
+    """As on one device, also where some begin anew, and after a restore from the other."""
+    model = own_model("latent")
+
+    def make_env(**where):
+        options = {"checkpoint": model, "reward": "mse"} | where
+        return ColaWorldVectorEnv(3, task="push_red", max_episode_steps=2, **options)
+
+    one, several = make_env(device="cpu"), make_env(devices=["cpu", "cpu"])
+    for env in (one, several):
+        env.reset(seed=0)
+        env.reset(seed=5, options={"reset_mask": np.array([True, False, False])})
+    for move in moves(4, 3):
+        expected, found = one.step(move), several.step(move)
+        assert_near([found[0]], [expected[0]], 1)
+        np.testing.assert_allclose(found[1], expected[1], atol=1e-5)
+        np.testing.assert_array_equal(found[4]["latent_codes"], expected[4]["latent_codes"])
+    for plans in (moves(3, 1, 2), moves(3, 5, 2)):
+        expected, found = one.rollout(plans), several.rollout(plans)
+        assert_near(found.frames.numpy(), expected.frames.numpy(), 1)
+        np.testing.assert_allclose(found.rewards, expected.rewards, atol=1e-5)
+    before = one.snapshot(), several.snapshot()
+    (move,) = moves(1, 3)
+    expected = one.step(move)[0]
+    for env, snapshot in ((one, before[1]), (several, before[0])):
+        env.restore(snapshot)
+        assert_near([env.step(move)[0]], [expected], 1)
+    one.reset(options={"state": before[1]})
+    several.reset(options={"state": before[0]})
+
+
 def test_a_dream_moves_to_another_device_and_back(make, device, levels):
     here, there = make("cpu"), make(device)
     here.reset(seed=0)

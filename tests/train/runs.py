@@ -1,5 +1,6 @@
 """Settings of trainings with models of a few weights, and their results."""
 
+import json
 from pathlib import Path
 
 import torch
@@ -26,3 +27,8 @@ def settings(*overrides: str) -> DictConfig:
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return ColaWorldModel.from_pretrained(folder).state_dict()
+
+
+def losses(history: str) -> list[float]:
+    """Of every step, from the text of history.jsonl."""
+    return [line["loss"] for line in map(json.loads, history.splitlines()) if "loss" in line]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from multiprocessing import get_context
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate import Accelerator, DistributedType, FullyShardedDataParallelPlugin, PartialState
+from accelerate import Accelerator
 from torch import Tensor
 
 from benchmarks.measurements.kill_stress import Flow
@@ -18,10 +17,11 @@ from cola_env.errors import ColaWorldError
 from cola_env.models.latent_action.quantizer import VectorQuantizer
 from cola_train.phases import Phase, Reconstruction
 from cola_train.trainer import Trainer, TrainerConfig
+from tests.train.runs import losses
+from tests.train.sharding import shard
 from tests.train.small import moving_square, small_model
 
 Outcome = tuple[dict[str, Tensor], str]
-begin = Accelerator.__init__
 
 
 def phases() -> list[Phase]:
@@ -50,20 +50,6 @@ def train(out: Path, accumulation: int) -> Outcome:
     trainer.run()
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     return weights, (out / "history.jsonl").read_text()
-
-
-def shard(self: Accelerator, *args: object, **kwargs: object) -> None:
-    """Accelerate's FSDP2, which it offers on no CPU."""
-    begin(self, *args, **kwargs)
-    self.state.fsdp_plugin = FullyShardedDataParallelPlugin(
-        fsdp_version=2,
-        auto_wrap_policy="transformer_based_wrap",
-        transformer_cls_names_to_wrap=["STDiTBlock", "IDMBlock"],
-        cpu_ram_efficient_loading=False,
-        reshard_after_forward=True,
-    )
-    for shared in (self.state.__dict__, PartialState._shared_state):
-        shared["distributed_type"] = DistributedType.FSDP
 
 
 def join(rank: int, processes: int, port: int, out: Path, accumulation: int, sharded: bool) -> None:
@@ -105,10 +91,6 @@ def assert_alike(weights: dict[str, Tensor], others: dict[str, Tensor]) -> None:
     assert (one - other).norm() < 1e-3 * other.norm()
     moved = (weights["quantizer.codebook"] - others["quantizer.codebook"]).abs().amax(-1) > 1e-2
     assert moved.float().mean() < 0.25
-
-
-def losses(history: str) -> list[float]:
-    return [line["loss"] for line in map(json.loads, history.splitlines()) if "loss" in line]
 
 
 @pytest.fixture(scope="module")

@@ -5,64 +5,22 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import cola_train.__main__ as cli
 from cola_env.errors import ColaWorldError
 from cola_env.models.sizes import PAPER
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.data.episode_source import DamageReport
 from cola_train.phases import FlowMatching, Step
 from cola_train.phases.phase import LatentActionPhase
 from cola_train.preconditions import check_clips
+from tests.train.paper_runs import TINY_FDM, paper_settings, tiny_sources
 from tests.train.small import moving_square, small_model
-
-CONF = Path(cli.__file__).parent / "conf"
-TINY = {
-    "image_size": 64,
-    "vae_config": {
-        "spatial": {
-            "block_out_channels": [4, 4, 4, 4],
-            "layers_per_block": 1,
-            "norm_num_groups": 2,
-        },
-        "temporal": {"filters": 4, "num_res_blocks": 1, "num_groups": 2},
-    },
-    "stdit_config": {
-        "input_size": 8,
-        "hidden_size": 32,
-        "depth": 1,
-        "num_heads": 2,
-        "window": 4,
-    },
-    "conditioner_config": {"hidden_size": 32, "num_layers": 1, "num_heads": 2},
-    "idm_config": {"input_size": 28, "hidden_size": 32, "depth": 1, "num_heads": 2},
-}
-TINY_FDM = {"fdm_config": {"image_size": 28, "hidden_size": 32, "depth": 1, "num_heads": 2}}
-
-
-def settings(recipe: str, out: Path, *overrides: str, **model: object):
-    with initialize_config_dir(str(CONF), version_base=None):
-        config = compose("train", [f"recipe={recipe}", "data=none", f"out={out}", *overrides])
-    OmegaConf.set_struct(config, False)
-    config.model = OmegaConf.merge(config.model, TINY, model)
-    for name in config.order:
-        config.phases[name].steps = 2
-        config.phases[name].batch_size = 2
-        config.phases[name].clip = 4
-    return config
 
 
 @pytest.fixture(autouse=True)
 def data(monkeypatch: pytest.MonkeyPatch) -> None:
-    clips = moving_square(episodes=4, steps=4)
-    sources = SimpleNamespace(
-        fps=10.0,
-        rendering="fast", action_dim=5, has_actions=True, damage_report=DamageReport(),
-        split=lambda name, size: clips, check_actions=lambda: None,
-    )  # fmt: skip
-    monkeypatch.setattr(cli, "DataSources", lambda *_: sources)
+    monkeypatch.setattr(cli, "DataSources", lambda *_: tiny_sources())
 
 
 @pytest.mark.parametrize(
@@ -83,7 +41,7 @@ def test_every_phase_of_the_papers_recipes_trains_and_leaves_a_model(
         run_phase(self, phase, saved)
 
     monkeypatch.setattr(cli.Trainer, "_run_phase", spy)
-    config = settings(recipe, tmp_path / "run", f"trainer.latent_cache={cache}", **model)
+    config = paper_settings(recipe, tmp_path / "run", f"trainer.latent_cache={cache}", **model)
     cli.train(config)
     phases = [ColaWorldModel.from_pretrained(tmp_path / "run" / name) for name in config.order]
     for before, after, name in zip(phases, phases[1:], config.order[1:], strict=False):
@@ -102,14 +60,14 @@ def test_every_phase_of_the_papers_recipes_trains_and_leaves_a_model(
 def test_clips_are_cropped_wherever_the_idm_learns_and_nowhere_else(
     recipe: str, tmp_path: Path
 ) -> None:
-    config = settings(recipe, tmp_path)
+    config = paper_settings(recipe, tmp_path)
     for phase in (cli.make_phase(config, name) for name in config.order):
         cropped = isinstance(phase, LatentActionPhase) and phase.crop_scale < 1
         assert cropped == ("idm" in phase.learns), phase.name
 
 
 def test_the_papers_sampler_is_distilled_into_one_step(tmp_path: Path) -> None:
-    config = settings("distill_paper", tmp_path / "run", f"init={tmp_path / 'teacher'}")
+    config = paper_settings("distill_paper", tmp_path / "run", f"init={tmp_path / 'teacher'}")
     sizes = OmegaConf.to_container(OmegaConf.merge(PAPER, config.model))
     ColaWorldModel(**sizes, rendering="fast").save_pretrained(tmp_path / "teacher")
     cli.train(config)
@@ -119,7 +77,7 @@ def test_the_papers_sampler_is_distilled_into_one_step(tmp_path: Path) -> None:
 
 
 def test_continuous_latent_actions_train_without_codes(tmp_path: Path) -> None:
-    config = settings(
+    config = paper_settings(
         "joint_paper", tmp_path / "run", "order=[warm_up]", quantizer_config={"kind": "gaussian"}
     )
     cli.train(config)
@@ -150,7 +108,7 @@ def test_open_soras_noise_levels_are_one_a_clip(tmp_path: Path, monkeypatch) -> 
         return seen[-1]
 
     monkeypatch.setattr(flow, "sample_clip_levels", spy)
-    cli.train(settings("joint_paper", tmp_path / "run", "order=[warm_up]"))
+    cli.train(paper_settings("joint_paper", tmp_path / "run", "order=[warm_up]"))
     assert len(seen) == 2
     for levels in seen:
         for clip in levels:
@@ -159,7 +117,7 @@ def test_open_soras_noise_levels_are_one_a_clip(tmp_path: Path, monkeypatch) -> 
 
 def test_an_unknown_size_is_told(tmp_path: Path) -> None:
     with pytest.raises(ColaWorldError, match="size must be one of mini, paper, paper_two_stage"):
-        cli.train(settings("joint_paper", tmp_path, "size=huge"))
+        cli.train(paper_settings("joint_paper", tmp_path, "size=huge"))
 
 
 def test_clips_are_as_long_as_the_window_of_the_dreams() -> None:
@@ -197,6 +155,6 @@ def test_the_loss_is_averaged_over_clips_first_as_open_sora_does_or_over_frames(
 
 @pytest.mark.parametrize("recipe", ["joint_paper", "two_stage_paper"])
 def test_the_papers_phases_train_at_one_level_a_clip(recipe: str, tmp_path: Path) -> None:
-    config = settings(recipe, tmp_path)
+    config = paper_settings(recipe, tmp_path)
     phases = [cli.make_phase(config, name) for name in config.order]
     assert {phase.levels for phase in phases if isinstance(phase, FlowMatching)} == {"clip"}
