@@ -15,7 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -23,7 +26,7 @@ from cola_env.errors import ColaWorldError
 from cola_env.files import write_json
 from cola_env.models.sizes import MODEL_SIZES
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.command import CommandSettings, command
+from cola_train.command import CommandSettings, command, written_out
 from cola_train.training_costs import (
     FrameCost,
     Hardware,
@@ -192,7 +195,9 @@ def training_table(costs: Mapping[str, PhaseCost], hardware: Hardware, encoding:
         lines.append(f"{'latents of the data':20} {'':28} {duration(encoding):>13}")
     seconds = encoding + sum(cost.seconds(hardware) for cost in costs.values())
     flops = sum(hardware.devices * cost.steps * cost.flops for cost in costs.values())
-    return "\n".join([*lines, f"All: {flops / 1e18:.4g} EFLOP, {seconds / 86_400:.3g} days."])
+    days = seconds / 86_400
+    lines.append(f"All: {flops / 1e18:.4g} EFLOP, {days:.3g} days ({duration(seconds)}).")
+    return "\n".join(lines)
 
 
 def memory_verdict(costs: Mapping[str, PhaseCost], memory_gb: float) -> str:
@@ -218,10 +223,24 @@ def disk_table(frame: FrameCost, frames: int, video_bits: float, checkpoint: int
     return "\n".join(["Disk:", *(f"  {size / 1e9:9,.2f} GB  {of}" for of, size in sizes.items())])
 
 
-def describe_training(config: DictConfig) -> dict[str, Any]:
-    """Prints what the training ``config.recipe`` costs, and returns it."""
-    given = [f"recipe={config.recipe}", *shlex.split(config.training), "data=none", "out=none"]
-    cfg = CommandSettings(CONF, "train").compose(given)
+def training_settings(recipe: str, given: str) -> DictConfig:
+    """Those of `cola train` for the recipe, with what ``given`` changes (key=value, by spaces).
+
+    Raises ColaWorldError for settings that there are not.
+    """
+    settings = CommandSettings(CONF, "train")
+    changed = [written_out(each, sweeps=False) for each in shlex.split(given)]
+    try:
+        return settings.compose([f"recipe={recipe}", "data=none", "out=none", *changed])
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ColaWorldError(f"training: {settings.explain(error)}") from error
+
+
+def describe_training(recipe: str, config: DictConfig) -> dict[str, Any]:
+    """Prints what the training costs, and returns it."""
+    if isinstance(config.model, str):
+        raise ColaWorldError("Give model or recipe, not both: a recipe has a model.")
+    cfg = training_settings(recipe, config.training)
     hardware = Hardware(**{name: config[name] for name in Hardware.__annotations__})
     costs = phase_costs(cfg, hardware, config.latents_kept)
     model = meta_model(cfg)
@@ -232,7 +251,7 @@ def describe_training(config: DictConfig) -> dict[str, Any]:
         encoding = config.data_frames * frame.flops / rate
     size = sum(parameter.numel() for parameter in model.parameters())
     checkpoint = max(cost.checkpoint for cost in costs.values())
-    print(f"{config.recipe}: {size:,} parameters")
+    print(f"{recipe}: {size:,} parameters")
     print(training_table(costs, hardware, encoding))
     print(memory_verdict(costs, config.memory_gb))
     kept = cfg.trainer.keep_last
@@ -254,7 +273,8 @@ def describe_model(config: DictConfig) -> dict[str, Any]:
 
 @command("describe")
 def main(config: DictConfig) -> None:
-    found = describe_training(config) if config.recipe else describe_model(config)
+    recipe = HydraConfig.get().runtime.choices["recipe"]
+    found = describe_training(recipe, config) if recipe else describe_model(config)
     if config.out:
         write_json(Path(config.out), found)
 

@@ -140,7 +140,8 @@ def _phase_cost(
         batch = phase.draw(clips, generator, count).to(model.device)
         if phase.on_latents:
             batch = batch.encoded(model)
-        phase.loss(model, batch, Step(phase.steps - 1, generator, prepared)).value.backward()
+        loss = phase.loss(model, batch, Step(phase.steps - 1, generator, prepared)).value
+        torch.autograd.backward(loss)  # Tensor.backward would leave MetaKernels
     for parameter in learned:
         parameter.grad = None
     size, whole = size_of(learned), size_of(tensors(model))
