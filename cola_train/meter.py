@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_map
+from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import flop_registry
 
 READ_VALUE = torch.ops.aten._local_scalar_dense.default
@@ -103,6 +105,19 @@ class MetaKernels(TorchFunctionMode):
         if func is functional.scaled_dot_product_attention and args and args[0].is_meta:
             return _fused_attention(*args, **kwargs)
         return func(*args, **kwargs)
+
+
+def recomputed(half: bool) -> Callable[..., Any]:
+    """What runs a block so that it is recomputed in the backward pass, with `MetaKernels` there,
+    which torch switches off in it."""
+
+    def contexts() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+        return nullcontext(), MetaKernels(half)
+
+    def run(block: nn.Module, *inputs: Any) -> Any:
+        return checkpoint(block, *inputs, use_reentrant=False, context_fn=contexts)
+
+    return run
 
 
 def _cast(source: torch.dtype, target: torch.dtype) -> Callable[[Any], Any]:

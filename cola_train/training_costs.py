@@ -19,7 +19,7 @@ from cola_env.models.world_model import ColaWorldModel
 from cola_train.__main__ import build_model, chosen_phases, make_phase, scaled
 from cola_train.data.clips import Clips, encode
 from cola_train.learner import equal_parts
-from cola_train.meter import MetaKernels, Meter
+from cola_train.meter import MetaKernels, Meter, recomputed
 from cola_train.phases import Distillation, Phase, Step
 from cola_train.phases.distillation import WITH_VELOCITY
 from cola_train.phases.phase import Prepared
@@ -108,7 +108,7 @@ def phase_costs(cfg: DictConfig, hardware: Hardware, latents_kept: bool) -> dict
     cfg = scaled(cfg)
     model = meta_model(cfg)
     if cfg.trainer.checkpoint_activations:
-        model.enable_gradient_checkpointing()
+        model.enable_gradient_checkpointing(recomputed(hardware.half))
     phases = [make_phase(cfg, name) for name in chosen_phases(cfg)]
     check_components(phases, model)
     return {
@@ -140,8 +140,7 @@ def _phase_cost(
         batch = phase.draw(clips, generator, count).to(model.device)
         if phase.on_latents:
             batch = batch.encoded(model)
-        loss = phase.loss(model, batch, Step(phase.steps - 1, generator, prepared)).value
-        torch.autograd.backward(loss)  # Tensor.backward would leave MetaKernels
+        phase.loss(model, batch, Step(phase.steps - 1, generator, prepared)).value.backward()
     for parameter in learned:
         parameter.grad = None
     size, whole = size_of(learned), size_of(tensors(model))
