@@ -73,9 +73,12 @@ def test_half_precision_on_the_meta_device_is_that_of_autocast() -> None:
 
 
 class Computed:
-    """One step of a phase on real tensors in float32: its operations, and bytes at the most."""
+    """One step of a phase on real tensors: its operations, and bytes at the most.
 
-    def __init__(self, model: ColaWorldModel, phase: Phase) -> None:
+    half: under the autocast of CPUs.
+    """
+
+    def __init__(self, model: ColaWorldModel, phase: Phase, half: bool) -> None:
         model.requires_grad_(False)
         for part in phase.components(model).values():
             part.requires_grad_(True)
@@ -83,13 +86,15 @@ class Computed:
             parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
         generator = torch.Generator().manual_seed(0)
         frames = torch.randint(0, 256, (1, phase.clip, 64, 64, 3), dtype=torch.uint8)
-        clips = Clips(frames, torch.zeros(1, phase.clip - 1, 5))
-        clips = Clips(frames, clips.actions, encode(model, frames[0])[None].half())
+        latents = encode(model, frames[0])[None].half()
+        clips = Clips(frames, torch.zeros(1, phase.clip - 1, 5), latents)
         prepared = phase.prepare(clips)
 
         def step() -> None:
             batch = phase.draw(clips, generator, phase.batch_size)
-            phase.loss(model, batch, Step(3, generator, prepared)).value.backward()
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                loss = phase.loss(model, batch, Step(3, generator, prepared)).value
+            loss.backward()
 
         with FlopCounterMode(display=False) as counter:
             step()
@@ -105,19 +110,20 @@ class Computed:
         self.peak = int(held.max())
 
 
-@pytest.mark.parametrize("recomputed", [False, True])
+@pytest.mark.parametrize(("recomputed", "half"), [(False, False), (True, False), (True, True)])
 def test_operations_and_activations_are_those_of_a_step_that_is_computed(
-    recomputed: bool, monkeypatch: pytest.MonkeyPatch
+    recomputed: bool, half: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cola_env.models.precision.fast_dtype", lambda device: None)
+    monkeypatch.setattr("cola_train.meter.SINGLE", set())  # CPUs keep norms in bfloat16
     config = small_training(f"trainer.checkpoint_activations={recomputed}")
-    costs = phase_costs(config, FULL, latents_kept=True)
+    costs = phase_costs(config, Hardware(half=half), latents_kept=True)
     settings = OmegaConf.to_container(OmegaConf.merge(MODEL_SIZES["mini"], config.model))
     model = ColaWorldModel(**settings)
     if recomputed:
         model.enable_gradient_checkpointing()
     for name in ("autoencoder", "warm_up", "end_to_end", "finetune"):
-        found = Computed(model, make_phase(config, name))
+        found = Computed(model, make_phase(config, name), half)
         assert costs[name].flops == pytest.approx(found.flops, rel=0.01), name
         assert costs[name].memory.activations == pytest.approx(found.peak, rel=0.2), name
 
