@@ -1,6 +1,7 @@
 """What a computation on the meta device would cost: operations, launches and memory.
 
-Nothing is computed there; the backward pass, checkpointing and frozen parts are those of a training.
+Nothing is computed there; what is frozen, and what the backward pass recomputes, is that of a
+training.
 """
 
 from __future__ import annotations
