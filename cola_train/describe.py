@@ -238,8 +238,6 @@ def training_settings(recipe: str, given: str) -> DictConfig:
 
 def describe_training(recipe: str, config: DictConfig) -> dict[str, Any]:
     """Prints what the training costs, and returns it."""
-    if isinstance(config.model, str):
-        raise ColaWorldError("Give model or recipe, not both: a recipe has a model.")
     cfg = training_settings(recipe, config.training)
     hardware = Hardware(**{name: config[name] for name in Hardware.__annotations__})
     costs = phase_costs(cfg, hardware, config.latents_kept)

@@ -7,6 +7,7 @@ what is frozen, recomputed and encoded anew is what it is in a training.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -193,6 +194,6 @@ def tensors(module: nn.Module) -> list[Tensor]:
     return [*module.parameters(), *module.buffers()]
 
 
-def size_of(parts: list[Tensor]) -> int:
+def size_of(parts: Sequence[Tensor]) -> int:
     """Bytes."""
     return sum(part.nbytes for part in parts)

@@ -236,7 +236,7 @@ def test_the_command_tells_of_a_recipe(
     assert capsys.readouterr().out.startswith("joint_mini: 8,132,796 parameters")
     assert '"adapter"' in (tmp_path / "costs.json").read_text()
     monkeypatch.setattr("sys.argv", ["cola", "recipe=joint_mini", "model=paper"])
-    with pytest.raises(SystemExit, match="Give model or recipe, not both"):
+    with pytest.raises(SystemExit, match="do not fit each other: .* `model`"):
         main()
 
 
