@@ -220,7 +220,8 @@ def disk_table(frame: FrameCost, frames: int, video_bits: float, checkpoint: int
         "their latents (trainer.latent_cache)": frames * frame.latents,
         f"checkpoints, {kept} of {checkpoint / 1e9:.3g} GB": kept * checkpoint,
     }
-    return "\n".join(["Disk:", *(f"  {size / 1e9:9,.2f} GB  {of}" for of, size in sizes.items())])
+    told = [f"  {size / 1e9:9,.2f} GB  {of}" for of, size in sizes.items() if size]
+    return "\n".join(["Disk:", *told])
 
 
 def training_settings(recipe: str, given: str) -> DictConfig:
