@@ -3,9 +3,10 @@
 By floors, each of which may import those below it and `cola_env`:
 
 - commands: `__main__` (train), `collect`, `classifier`, `clone`, `codebook`, `show`, `describe`,
-  `publish`, with their settings in `conf/`, and `trained_models`, what they ask of a finished
-  training;
+  `publish`, with their settings in `conf/`, `trained_models`, what they ask of a finished
+  training, and `training_costs`, of one that has not begun;
 - `trainer`, `learner`, `distributed`, `run_folder`, `preconditions`, `collapse`: a training;
+- `meter`: what a computation would cost;
 - `phases`: what learns, by which loss;
 - `evaluation`: what a model is judged by;
 - `data`: what it learns from;

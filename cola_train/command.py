@@ -96,8 +96,14 @@ def cpu_threads(count: int) -> Iterator[None]:
 
 
 def check_complete(config: DictConfig) -> None:
-    """Raises ColaWorldError where settings have to be given and are not."""
-    if missing := sorted(OmegaConf.missing_keys(config)):
+    """Raises ColaWorldError where settings have to be given and are not, or one refers to another
+    that is not there."""
+    try:
+        missing = sorted(OmegaConf.missing_keys(config))
+    except OmegaConfBaseException as error:
+        told = str(error).splitlines()[0]
+        raise ColaWorldError(f"These settings do not fit each other: {told}") from error
+    if missing:
         raise ColaWorldError(f"Give {' and '.join(f'{name}=FOLDER' for name in missing)}.")
 
 

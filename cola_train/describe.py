@@ -1,19 +1,24 @@
-"""What the parts of a model cost, before it is built: `cola describe model=paper`.
+"""What a model or a training costs, before it is built: `cola describe model=paper`.
 
-Parameters, floating-point operations and activation memory of every component for one clip batch,
-counted on the meta device: no weights are made and nothing is computed.
+Of a model, parameters, floating-point operations and activation memory of every component for one
+clip batch; with `recipe=joint_paper`, time, memory and disk of that training. Counted on the meta
+device: no weights are made and nothing is computed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import shlex
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -21,7 +26,17 @@ from cola_env.errors import ColaWorldError
 from cola_env.files import write_json
 from cola_env.models.sizes import MODEL_SIZES
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.command import command
+from cola_train.command import CommandSettings, command, written_out
+from cola_train.training_costs import (
+    FrameCost,
+    Hardware,
+    PhaseCost,
+    frame_cost,
+    meta_model,
+    phase_costs,
+)
+
+CONF = Path(__file__).parent / "conf"
 
 
 @dataclass(frozen=True)
@@ -152,14 +167,115 @@ def table(costs: dict[str, ComponentCost], batch: int, frames: int) -> str:
     return "\n".join(lines)
 
 
-@command("describe")
-def main(config: DictConfig) -> None:
+def duration(seconds: float) -> str:
+    for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+def training_table(costs: Mapping[str, PhaseCost], hardware: Hardware, encoding: float) -> str:
+    """``encoding``: seconds of all devices to make the latents of the data."""
+    parts = "weights gradients optimizer average activations all".split()
+    lines = [
+        f"{hardware.devices} x {hardware.tflops:g} TFLOP/s, of which a training reaches "
+        f"{hardware.share:.0%} (assumed), and {hardware.launch_us:g} us an operation at the least "
+        f"(assumed); {'bfloat16' if hardware.half else 'float32'}; memory of a device in GiB",
+        f"{'':20} {'steps':>7} {'batch':>6} {'GFLOP a step':>13} {'time':>13}"
+        + "".join(f"{part:>12}" for part in parts),
+    ]
+    for name, cost in costs.items():
+        sizes = *vars(cost.memory).values(), cost.memory.total
+        lines.append(
+            f"{name:20} {cost.steps:7,} {cost.batch_size:6,} "
+            f"{hardware.devices * cost.flops / 1e9:13,.1f} {duration(cost.seconds(hardware)):>13}"
+            + "".join(f"{size / 2**30:12.2f}" for size in sizes)
+        )
+    if encoding:
+        lines.append(f"{'latents of the data':20} {'':28} {duration(encoding):>13}")
+    seconds = encoding + sum(cost.seconds(hardware) for cost in costs.values())
+    flops = sum(hardware.devices * cost.steps * cost.flops for cost in costs.values())
+    days = seconds / 86_400
+    lines.append(f"All: {flops / 1e18:.4g} EFLOP, {days:.3g} days ({duration(seconds)}).")
+    return "\n".join(lines)
+
+
+def memory_verdict(costs: Mapping[str, PhaseCost], memory_gb: float) -> str:
+    """Whether a device has room for every phase."""
+    dearest = max(costs, key=lambda name: costs[name].memory.total)
+    needed = costs[dearest].memory.total / 2**30
+    if needed <= memory_gb:
+        return f"Memory: {needed:.1f} GiB of {memory_gb:g} at the most, in {dearest}."
+    return (
+        f"Memory: {dearest} needs {needed:.1f} GiB, more than memory_gb={memory_gb:g}: raise "
+        "trainer.accumulation, or set trainer.checkpoint_activations=true."
+    )
+
+
+def disk_table(frame: FrameCost, frames: int, video_bits: float, checkpoint: int, kept: int) -> str:
+    """``checkpoint``: bytes of the largest one; ``kept``: so many of them are."""
+    sizes = {
+        f"videos of {frames:,} frames ({video_bits:g} bits a pixel)": frames
+        * (frame.pixels / 3 * video_bits / 8),
+        "their latents (trainer.latent_cache)": frames * frame.latents,
+        f"checkpoints, {kept} of {checkpoint / 1e9:.3g} GB": kept * checkpoint,
+    }
+    told = [f"  {size / 1e9:9,.2f} GB  {of}" for of, size in sizes.items() if size]
+    return "\n".join(["Disk:", *told])
+
+
+def training_settings(recipe: str, given: str) -> DictConfig:
+    """Those of `cola train` for the recipe, with what ``given`` changes (key=value, by spaces).
+
+    Raises ColaWorldError for settings that there are not.
+    """
+    settings = CommandSettings(CONF, "train")
+    changed = [written_out(each, sweeps=False) for each in shlex.split(given)]
+    try:
+        return settings.compose([f"recipe={recipe}", "data=none", "out=none", *changed])
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ColaWorldError(f"training: {settings.explain(error)}") from error
+
+
+def describe_training(recipe: str, config: DictConfig) -> dict[str, Any]:
+    """Prints what the training costs, and returns it."""
+    cfg = training_settings(recipe, config.training)
+    hardware = Hardware(**{name: config[name] for name in Hardware.__annotations__})
+    costs = phase_costs(cfg, hardware, config.latents_kept)
+    model = meta_model(cfg)
+    frame = frame_cost(model)
+    encoding = 0.0
+    if config.latents_kept:
+        rate = hardware.devices * hardware.tflops * 1e12 * hardware.share
+        encoding = config.data_frames * frame.flops / rate
+    size = sum(parameter.numel() for parameter in model.parameters())
+    checkpoint = max(cost.checkpoint for cost in costs.values())
+    print(f"{recipe}: {size:,} parameters")
+    print(training_table(costs, hardware, encoding))
+    print(memory_verdict(costs, config.memory_gb))
+    kept = cfg.trainer.keep_last
+    print(disk_table(frame, config.data_frames, config.video_bits, checkpoint, kept))
+    phases = {
+        name: {**asdict(cost), "seconds": cost.seconds(hardware)} for name, cost in costs.items()
+    }
+    return {"phases": phases, "encoding_seconds": encoding, "frame": asdict(frame)}
+
+
+def describe_model(config: DictConfig) -> dict[str, Any]:
+    """Prints what the parts of ``config.model`` cost, and returns it."""
     if config.model not in MODEL_SIZES:
         raise ColaWorldError(f"model must be one of {', '.join(MODEL_SIZES)}.")
     costs = describe(MODEL_SIZES[config.model], config.batch, config.frames)
     print(f"{config.model}: {table(costs, config.batch, config.frames)}")
+    return {name: asdict(cost) for name, cost in costs.items()}
+
+
+@command("describe")
+def main(config: DictConfig) -> None:
+    recipe = HydraConfig.get().runtime.choices["recipe"]
+    found = describe_training(recipe, config) if recipe else describe_model(config)
     if config.out:
-        write_json(Path(config.out), {name: asdict(c) for name, c in costs.items()})
+        write_json(Path(config.out), found)
 
 
 if __name__ == "__main__":

@@ -276,6 +276,13 @@ class CodebookUsage:
 def micro_size(accelerator: Accelerator, phase: Phase) -> int:
     """Of each micro-batch of a step. Raises ColaWorldError when they would not be of equal size."""
     processes, accumulated = accelerator.num_processes, accelerator.gradient_accumulation_steps
+    return equal_parts(phase, processes, accumulated)
+
+
+def equal_parts(phase: Phase, processes: int, accumulated: int) -> int:
+    """The size of each of the micro-batches that ``processes`` make ``accumulated`` of in a step.
+
+    Raises ColaWorldError when they would not be of equal size."""
     size, rest = divmod(phase.batch_size, processes * accumulated)
     if rest or not size:
         raise ColaWorldError(

@@ -21,9 +21,9 @@ def fast_dtype(device: torch.device) -> torch.dtype | None:
 
 
 def autocast(device: torch.device) -> torch.autocast:
-    """The autocast context that training and inference run under on ``device``."""
-    dtype = fast_dtype(device)
-    return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
+    """The autocast context that training and inference run under on ``device``; none on "meta"."""
+    dtype, kind = fast_dtype(device), "cpu" if device.type == "meta" else device.type
+    return torch.autocast(kind, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
 
 
 def inference(method: Callable[..., Result]) -> Callable[..., Result]:

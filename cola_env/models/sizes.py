@@ -18,6 +18,22 @@ MINI: Settings = {
     "adapter_config": {"frame_size": 2048},
 }
 
+# For 128 px: 64 tokens a frame, about 30 M parameters. Not trained yet.
+SMALL: Settings = {
+    "image_size": 128,
+    "autoencoder_config": MINI["autoencoder_config"],
+    "stdit_config": {
+        "in_channels": 32,
+        "input_size": 16,
+        "hidden_size": 384,
+        "depth": 6,
+        "conv_channels": 128,
+    },
+    "conditioner_config": {"hidden_size": 256},
+    "idm_config": {"in_channels": 32, "input_size": 16, "hidden_size": 256, "depth": 4},
+    "adapter_config": {"frame_size": 32 * 16 * 16},
+}
+
 # CoLA-World, appendix B, on Open-Sora v1.2 (hpcai-tech/OpenSora-STDiT-v3). The paper does not say
 # the length of its clips (``window``), for which 8 is ours, or the frame rate that it embeds:
 # training takes that of the data in place of 24.
@@ -67,4 +83,9 @@ PAPER_TWO_STAGE: Settings = PAPER | {
     }
 }
 
-MODEL_SIZES = {"mini": MINI, "paper": PAPER, "paper_two_stage": PAPER_TWO_STAGE}
+MODEL_SIZES = {
+    "mini": MINI,
+    "small": SMALL,
+    "paper": PAPER,
+    "paper_two_stage": PAPER_TWO_STAGE,
+}
