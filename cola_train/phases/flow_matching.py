@@ -16,6 +16,8 @@ from cola_train.phases.phase import ActionVectors, LatentActionPhase, Logs, Loss
 
 ACTIONS = ("none", "latent", "direct")
 LEVELS = ("frame", "clip")
+QUIET = 0.1
+"""A place of the latents that moves less than this share of the mean place is taken to move so."""
 
 
 @dataclass
@@ -39,7 +41,8 @@ class FlowMatching(LatentActionPhase):
         max_context: with ``levels="frame"``, the most frames that are left clean; None: all but
             one. What dreams begin behind is short, and clean frames teach nothing.
         action_dropout: share of the actions that are masked to zero.
-        motion_weight: how much more moving latents weigh in the loss.
+        motion_weight: how much more moving latents weigh in the loss, the more the less often
+            their place moves: a lamp that goes on counts beside an arm.
         own_frames: share of the noised frames that are predicted behind the model's own prediction
             of the frame before in place of the true one, as in dreams; for models that see clean
             frames (``residual``).
@@ -123,7 +126,8 @@ class FlowMatching(LatentActionPhase):
         error = (clip.velocity(model) - target).square().mean(2)
         if model.residual:
             error = error * t[..., None, None].square()
-        weight = 1 + self.motion_weight * (moved / moved.mean().clamp_min(1e-6)).clamp(max=10)
+        usual = moved.mean((0, 1)).clamp_min(QUIET * float(moved.mean()) + 1e-6)
+        weight = 1 + self.motion_weight * (moved / usual).clamp(max=10)
         weight = weight * (t > 0)[..., None, None]
         if self.levels == "clip":
             return ((weight * error).sum((1, 2, 3)) / weight.sum((1, 2, 3))).mean()
