@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from cola_env.errors import ColaWorldError
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.__main__ import build_model, chosen_phases, make_phase, scaled
 from cola_train.data.clips import Clips, encode
 from cola_train.learner import equal_parts
 from cola_train.meter import MetaKernels, Meter, recomputed
@@ -25,6 +24,7 @@ from cola_train.phases import Distillation, Phase, Step
 from cola_train.phases.distillation import WITH_VELOCITY
 from cola_train.phases.phase import Prepared
 from cola_train.preconditions import check_components
+from cola_train.recipes import build_model, chosen_phases, make_phase, scaled
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from benchmarks.paper_experiments.study import (
 from benchmarks.training_runs import merged
 from cola_env.errors import ColaWorldError
 from cola_env.models.latent_action.codebook_health import health_measures
+from cola_train import recipes
 from cola_train.data.clips import Clips
 from tests.benchmarks.paper_cases import ALL, config
 from tests.train.conftest import write_lerobot
@@ -59,7 +60,7 @@ def test_every_run_composes(scale: str) -> None:
     for job in plan(settings, chosen(settings)):
         with initialize_config_dir(str(Path(training.__file__).parent / "conf"), version_base=None):
             recipe = compose("train", merged([*job.overrides, "out=none"]))
-        for name in training.chosen_phases(recipe):
+        for name in recipes.chosen_phases(recipe):
             phase = instantiate(recipe.phases[name], name=name)
             assert phase.steps == recipe.phases[name].steps > 0
             if scale == "paper" and job.arm == "joint":

@@ -10,11 +10,11 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-import cola_train.__main__ as training
 from benchmarks import training_runs
 from benchmarks.recipes import jobs, measures, table
 from benchmarks.training_runs import Job, finish, finish_all, finished, merged, train
 from cola_env.errors import ColaWorldError
+from cola_train import recipes
 from cola_train.data.lerobot_writer import LeRobotWriter
 
 CONF = Path(__file__).parents[2] / "benchmarks" / "conf"
@@ -44,8 +44,8 @@ def test_every_arm_composes(study: str) -> None:
     for job in jobs(config(name=study)):
         with initialize_config_dir(str(training_runs.CONF), version_base=None):
             recipe = compose("train", merged([*job.overrides, "out=none"]))
-        names = training.chosen_phases(recipe)
-        assert names and all(training.make_phase(recipe, name).steps > 0 for name in names)
+        names = recipes.chosen_phases(recipe)
+        assert names and all(recipes.make_phase(recipe, name).steps > 0 for name in names)
 
 
 def test_an_unknown_arm_is_named() -> None:

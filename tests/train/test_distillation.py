@@ -11,6 +11,7 @@ import cola_train.__main__ as cli
 from cola_env.errors import ColaWorldError
 from cola_env.models.sampler import NoisedClip
 from cola_env.models.world_model import ColaWorldModel
+from cola_train import recipes
 from cola_train.data.clips import Clips
 from cola_train.phases import Distillation, Phase
 from cola_train.phases.distillation import teacher_agreement
@@ -241,8 +242,8 @@ def test_each_phase_of_the_recipes_has_the_model_before_it_as_its_teacher(recipe
     with initialize_config_dir(folder, version_base=None):
         config = compose("train", [f"recipe={recipe}", "data=none", "out=runs/d", "init=model"])
     OmegaConf.resolve(config)
-    phases = [cli.instantiate(config.phases[n], name=n) for n in cli.chosen_phases(config)]
-    cli.name_teachers(phases, config)
+    phases = [cli.instantiate(config.phases[n], name=n) for n in recipes.chosen_phases(config)]
+    recipes.name_teachers(phases, config)
     before = [f"runs/d/{name}" for name in ("distill_guidance", "distill_4", "distill_2")]
     assert [phase.teacher for phase in phases] == ["model", *before]
     assert [(p.from_steps, p.to_steps) for p in phases] == [(10, 10), (10, 4), (4, 2), (2, 1)]

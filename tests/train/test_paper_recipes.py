@@ -11,6 +11,7 @@ import cola_train.__main__ as cli
 from cola_env.errors import ColaWorldError
 from cola_env.models.sizes import PAPER
 from cola_env.models.world_model import ColaWorldModel
+from cola_train import recipes
 from cola_train.phases import FlowMatching, Step
 from cola_train.phases.phase import LatentActionPhase
 from cola_train.preconditions import check_clips
@@ -61,7 +62,7 @@ def test_clips_are_cropped_wherever_the_idm_learns_and_nowhere_else(
     recipe: str, tmp_path: Path
 ) -> None:
     config = paper_settings(recipe, tmp_path)
-    for phase in (cli.make_phase(config, name) for name in config.order):
+    for phase in (recipes.make_phase(config, name) for name in config.order):
         cropped = isinstance(phase, LatentActionPhase) and phase.crop_scale < 1
         assert cropped == ("idm" in phase.learns), phase.name
 
@@ -156,5 +157,5 @@ def test_the_loss_is_averaged_over_clips_first_as_open_sora_does_or_over_frames(
 @pytest.mark.parametrize("recipe", ["joint_paper", "two_stage_paper"])
 def test_the_papers_phases_train_at_one_level_a_clip(recipe: str, tmp_path: Path) -> None:
     config = paper_settings(recipe, tmp_path)
-    phases = [cli.make_phase(config, name) for name in config.order]
+    phases = [recipes.make_phase(config, name) for name in config.order]
     assert {phase.levels for phase in phases if isinstance(phase, FlowMatching)} == {"clip"}

@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 import cola_train.__main__ as cli
 from cola_env.errors import ColaWorldError
+from cola_train import recipes
 from cola_train.preconditions import check_same_run
 from cola_train.trained_models import RECIPE
 from tests.train.conftest import write_videos
@@ -111,7 +112,7 @@ def test_the_shipped_recipes_go_on_from_what_they_store(recipe: str, tmp_path: P
         config = compose(
             "train", [f"recipe={recipe}", "data={videos/a: 1, b: 2.5}", f"out={tmp_path}"]
         )
-    stored = cli.stored_recipe(config)
+    stored = recipes.stored_recipe(config)
     OmegaConf.save(stored, tmp_path / RECIPE)
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / f"{config.order[-1]}-00000001.pt").touch()

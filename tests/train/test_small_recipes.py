@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 import cola_train.__main__ as cli
 from cola_env.models.sizes import SMALL
 from cola_env.models.world_model import ColaWorldModel
+from cola_train import recipes
 from cola_train.data.clips import Clips
 from cola_train.data.episode_source import DamageReport
 from tests.train.runs import CONF
@@ -83,7 +84,7 @@ def test_a_small_recipe_is_the_mini_one_but_for_its_numbers(kind: str) -> None:
         here, there = small.phases[name], mini.phases[name]
         differing = {key for key in {*here, *there} if here.get(key) != there.get(key)}
         assert differing <= {"steps", "batch_size", "lr", "continuous_steps", "restart_steps"}
-        assert cli.make_phase(small, name).batch_size == 64
+        assert recipes.make_phase(small, name).batch_size == 64
 
 
 def test_its_parts_fit_its_frames() -> None:

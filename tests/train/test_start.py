@@ -13,6 +13,7 @@ from cola_env.models.loading import load_model
 from cola_env.models.sizes import MODEL_SIZES
 from cola_env.models.world_model import ColaWorldModel
 from cola_env.worlds import ROBODESK
+from cola_train import recipes
 from cola_train.trained_models import start_from
 from tests.train.small import SMALL, small_model
 
@@ -115,7 +116,7 @@ def test_the_recipes_of_mini_go_on_from_the_shipped_models(recipe: str, name: st
     init = ROBODESK.assets.parent / name
     with initialize_config_dir(str(Path(cli.__file__).parent / "conf"), version_base=None):
         config = compose("train", [f"recipe={recipe}", "data=x", f"init={init}"])
-    model = cli.build_model(config, "fast", action_dim=7)
+    model = recipes.build_model(config, "fast", action_dim=7)
     taken = ColaWorldModel.from_pretrained(init).stdit.state_dict()
     assert all(torch.equal(w, taken[key]) for key, w in model.stdit.state_dict().items())
 

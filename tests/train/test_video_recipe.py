@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 import cola_train.__main__ as cli
 from cola_env.errors import ColaWorldError
 from cola_env.models.world_model import ColaWorldModel
+from cola_train import recipes
 from cola_train.phases import FlowMatching, Phase
 from tests.train.conftest import write_demos, write_videos
 from tests.train.runs import CONF, settings, weights
@@ -78,7 +79,7 @@ def test_the_adapter_draws_only_from_what_has_actions(
 def test_a_quick_try_scales_all_that_is_counted_in_steps() -> None:
     with initialize_config_dir(str(CONF), version_base=None):
         config = compose("train", ["recipe=video_mini", "data=x", "out=x", "steps_scale=0.1"])
-    quick = cli.scaled(config)
+    quick = recipes.scaled(config)
     assert [quick.phases[name].steps for name in config.order] == [800, 150, 100, 600]
     warm_up = quick.phases.warm_up
     assert (warm_up.continuous_steps, warm_up.restart_steps) == (70, 30)
@@ -89,7 +90,7 @@ def test_a_warm_up_that_ends_before_it_has_codes_is_told() -> None:
     with initialize_config_dir(str(CONF), version_base=None):
         config = compose("train", ["recipe=video_mini", "data=x", "phases.warm_up.steps=400"])
     with pytest.raises(ColaWorldError, match="steps=400 ends before the codebook.*steps_scale"):
-        cli.make_phase(config, "warm_up")
+        recipes.make_phase(config, "warm_up")
 
 
 def test_clips_longer_than_the_videos_are_told_early(tmp_path: Path) -> None:
@@ -146,7 +147,7 @@ def test_the_papers_mixture_has_its_shares() -> None:
 @pytest.mark.parametrize("size", [5, 6])
 def test_a_video_model_is_taught_real_actions_of_any_size(tmp_path: Path, size: int) -> None:
     init, demos = tmp_path / "video", tmp_path / "demos.hdf5"
-    model = cli.build_model(settings("recipe=video_mini", "data=x"), "video")
+    model = recipes.build_model(settings("recipe=video_mini", "data=x"), "video")
     assert model.action_modes == ("latent",)
     model.save_pretrained(init)
     write_demos(demos, [9, 10, 11], size=size)
