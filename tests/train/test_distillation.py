@@ -242,7 +242,7 @@ def test_each_phase_of_the_recipes_has_the_model_before_it_as_its_teacher(recipe
     with initialize_config_dir(folder, version_base=None):
         config = compose("train", [f"recipe={recipe}", "data=none", "out=runs/d", "init=model"])
     OmegaConf.resolve(config)
-    phases = [cli.instantiate(config.phases[n], name=n) for n in recipes.chosen_phases(config)]
+    phases = [recipes.make_phase(config, n) for n in recipes.chosen_phases(config)]
     recipes.name_teachers(phases, config)
     before = [f"runs/d/{name}" for name in ("distill_guidance", "distill_4", "distill_2")]
     assert [phase.teacher for phase in phases] == ["model", *before]
