@@ -15,7 +15,7 @@ from cola_env.models.sizes import MODEL_SIZES
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.phases import Distillation, Phase
 from cola_train.preconditions import phases_to_run
-from cola_train.trained_models import settings_to_start_from, start_from
+from cola_train.trained_models import component_settings, start_from
 
 COUNTED = {"steps", "lr_warmup", "continuous_steps", "restart_steps"}
 """Settings of a phase that ``steps_scale`` scales."""
@@ -26,16 +26,16 @@ def build_model(
 ) -> ColaWorldModel:
     """The recipe's model: ``cfg.size`` with what ``cfg.model`` says otherwise.
 
-    ``cfg.opensora`` gives it Open-Sora's weights, ``cfg.init`` (a model folder) those of
-    ``cfg.init_components``; ``action_dim`` and ``fps`` are those of the data, the latter for a
-    model that embeds it. Raises ColaWorldError for an unknown size.
+    ``cfg.opensora`` gives it Open-Sora's weights, ``cfg.init`` (a model folder) its size and the
+    weights of ``cfg.init_components``; ``action_dim`` and ``fps`` are those of the data, the latter
+    for a model that embeds it. Raises ColaWorldError for an unknown size.
     """
     if cfg.size not in MODEL_SIZES:
         raise ColaWorldError(f"size must be one of {', '.join(MODEL_SIZES)}, not {cfg.size}.")
     size = MODEL_SIZES[cfg.size]
     source = load_model(cfg.init, "cpu") if cfg.init else None
     if source is not None:
-        size = size | settings_to_start_from(source, cfg.init_components, {*size, *cfg.model})
+        size = size | component_settings(source, {*size, *cfg.model})
     of_data: dict[str, Any] = {} if action_dim is None else {"action_dim": action_dim}
     if fps is not None and size.get("stdit_config", {}).get("fps") is not None:
         of_data["stdit_config"] = {"fps": fps}

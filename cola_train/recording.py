@@ -82,11 +82,11 @@ def record_episode(
 ) -> dict[str, Any]:
     """Runs episode `number`; the same (seed, number) gives the same episode on any worker.
 
-    Returns frames uint8 (T + 1, H, W, 3), actions float32 (T, A), the same without a script's noise
-    (`intended`), rewards float32 (T,) (1 where
-    the episode's own task is solved), successes bool (T, tasks), states float64 (T + 1, D) and
-    `plan`, a dict of the draws. Once a script has solved its task and kept on for up to six
-    steps, one of the free policies fills the episode.
+    Returns frames uint8 (T + 1, H, W, 3), actions float32 (T, A), `intended` float32 (T, A), which
+    are the actions without a script's noise, rewards float32 (T,) (1 where the episode's own task
+    is solved), successes bool (T, tasks), states float64 (T + 1, D) and `plan`, a dict of the
+    draws. Once a script has solved its task and kept on for up to six steps, one of the free
+    policies fills the episode.
     """
     rng = np.random.default_rng([seed, number])
     plan = draw_plan(mixture, world.spec.scripted, rng)

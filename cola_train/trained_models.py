@@ -94,16 +94,14 @@ ONLY_WHERE_ASKED = {"fdm", "vae"}
 """Components that not every model has."""
 
 
-def settings_to_start_from(
-    source: ColaWorldModel, components: Sequence[str] | None, asked: Collection[str]
-) -> dict[str, Any]:
-    """Those of the ``components`` (None: all) of ``source``, as arguments of ``ColaWorldModel``:
-    what starts from its weights has its size. A component that not every model has is among them
-    where ``asked``, names of arguments, has it."""
+def component_settings(source: ColaWorldModel, asked: Collection[str]) -> dict[str, Any]:
+    """Those of all components of ``source``, as arguments of ``ColaWorldModel``: what starts from
+    some of its weights has its size, as components must fit each other. One that not every model
+    has is among them where ``asked``, names of arguments, has it."""
     config = json.loads(source.to_json_string())
-    chosen = [name for name in components or COMPONENTS if f"{name}_config" in config]
-    optional = ONLY_WHERE_ASKED - {key.removesuffix("_config") for key in asked}
-    return {f"{name}_config": config[f"{name}_config"] for name in chosen if name not in optional}
+    optional = {f"{name}_config" for name in ONLY_WHERE_ASKED} - set(asked)
+    names = {f"{name}_config" for name in COMPONENTS} & config.keys() - optional
+    return {name: config[name] for name in names}
 
 
 def start_from(

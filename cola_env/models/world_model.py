@@ -591,12 +591,16 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
         return vectors.unflatten(0, actions.shape[:2])
 
     def draw_noise(self, seed: int | None, *shape: int) -> Tensor:
+        """Standard normal noise of this shape, on the model's device; ``seed`` None: never twice
+        the same. Raises ColaWorldError for what is no seed."""
         generator = None
         if seed is not None:
             generator = torch.Generator(self.device).manual_seed(check_seed(seed))
         return torch.randn(shape, generator=generator, device=self.device)
 
     def mode(self, action_mode: str | None) -> str:
+        """The action mode that ``action_mode`` asks for, None being the model's own. Raises
+        ColaWorldError for one that it does not offer."""
         mode = action_mode or self.action_modes[0]
         if mode not in self.action_modes:
             raise ColaWorldError(

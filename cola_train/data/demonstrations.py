@@ -61,7 +61,7 @@ def load_demonstrations(
     scale: ActionScale,
 ) -> Demonstrations:
     """The episodes of `tasks`, as square frames of `size` pixels, with the actions that were
-    intended where the dataset has them: noise shows how to come back, not where to go.
+    intended where the dataset has them: without the noise that moved the arm off its way.
 
     Where the dataset says which states fulfil a task, an episode counts if it solves its own, up to
     the action that does; else the whole episode counts. Raises ColaWorldError for episodes without

@@ -1,0 +1,50 @@
+"""What moves seldom counts beside what always moves."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from cola_train.data.clips import ClipBatch
+from cola_train.phases import FlowMatching
+from cola_train.phases.phase import Step
+from tests.train.small import moving_square, small_model
+
+ARM, LAMP, WALL = (0, 0), (1, 1), (2, 2)
+
+
+class WrongAt(FlowMatching):
+    """The last frame of the first clip is wrong by 1 in one place of its latents."""
+
+    place = ARM
+
+    def noise_levels(self, model, batch, frames, generator):
+        return torch.ones(batch, frames) * (torch.arange(frames) > 0)
+
+    def target(self, model, clip, straight, prepared):
+        wrong = torch.zeros_like(straight)
+        wrong[0, -1, :, *self.place] = 1
+        return clip.velocity(model) - wrong
+
+
+def loss_at(place: tuple[int, int], motion_weight: float) -> float:
+    """Of an arm that moves in every frame, and a lamp that goes on in the last of one clip."""
+    model = small_model()
+    batch = moving_square().sample(4, 4, torch.Generator().manual_seed(0)).encoded(model)
+    latents = torch.zeros_like(batch.latents)
+    latents[:, ::2, :, *ARM] = 1
+    latents[0, -1, :, *LAMP] = 1
+    phase = WrongAt("flow", 1, ["stdit"], clip=4, motion_weight=motion_weight)
+    phase.place = place
+    step = Step(0, torch.Generator().manual_seed(0), SimpleNamespace())
+    made = phase.loss(model, ClipBatch(batch.frames, latents, batch.actions), step)
+    return float(made.value.detach())
+
+
+def test_a_lamp_that_goes_on_weighs_more_than_the_arm_and_the_arm_more_than_the_wall() -> None:
+    lamp, arm, wall = (loss_at(place, 2.0) for place in (LAMP, ARM, WALL))
+    assert lamp > 3 * arm > 3 * wall > 0
+
+
+def test_without_a_motion_weight_all_places_weigh_the_same() -> None:
+    assert loss_at(LAMP, 0.0) == pytest.approx(loss_at(WALL, 0.0), rel=1e-6)
