@@ -77,6 +77,16 @@ def test_a_candidate_that_does_not_fit_alone_is_an_error(box, tracking, targets)
         CEM(horizon=6).plan(FullGPU(tracking(targets), limit=0), box(2), batch=3)
 
 
+@pytest.fixture
+def exact_peaks():
+    """Skips where the kernel's peaks are off at this moment, as on some virtual machines."""
+    for megabytes in (80, 128, 80, 4, 80) * 2:
+        with MemoryMeter(torch.device("cpu")) as memory:
+            torch.ones(megabytes * 250_000).sum()
+        if abs(memory.used - megabytes * 1e6) > 8e6:
+            pytest.skip(f"this system tells {memory.used / 1e6:.0f} MB of {megabytes}")
+
+
 @needs_memory_peaks
 def test_the_meter_sees_the_peak_of_what_it_measures():
     with MemoryMeter(torch.device("cpu")) as memory:
@@ -101,7 +111,7 @@ class Hungry:
 
 @needs_memory_peaks
 @pytest.mark.parametrize("planner", [CEM(horizon=6), LBFGS(horizon=6, num_samples=200)])
-def test_a_memory_budget_is_kept(planner, box, tracking, targets):
+def test_a_memory_budget_is_kept(planner, box, tracking, targets, exact_peaks):
     planner = dataclasses.replace(planner, iterations=2, max_memory_gb=0.2)
     cost = Hungry(tracking(targets[:1]))
     plan = planner.plan(cost, box(2))
@@ -117,7 +127,7 @@ def test_a_memory_budget_is_kept(planner, box, tracking, targets):
 
 
 @needs_memory_peaks
-def test_a_budget_smaller_than_one_candidate_is_told(box, tracking, targets):
+def test_a_budget_smaller_than_one_candidate_is_told(box, tracking, targets, exact_peaks):
     cost = Hungry(tracking(targets[:1]), megabytes=80)
     planner = CEM(horizon=6, num_samples=4, iterations=1, max_memory_gb=0.01)
     with pytest.warns(UserWarning, match="one candidate takes .* more than max_memory_gb=0.01"):
