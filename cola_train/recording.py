@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cola_env.worlds import WorldInfo, find_world
 from cola_train.controllers import scripts_of
+from cola_train.controllers.piloted import Piloted
 from cola_train.controllers.planned import Planned
 from cola_train.controllers.policies import Policy, SmoothRandom
 
@@ -45,6 +46,9 @@ class EpisodeMixture:
     without bounds, as a planner's candidates are; "planned:CHECKPOINT" plans in a world model."""
     noise: tuple[float, ...] = (0.0, 0.1, 0.2, 0.4, 0.7)
     """Standard deviations of a script's action noise; an episode draws one."""
+    pilot: str | None = None
+    """A policy of `cola clone` that acts in the scripts' place, while they tell what they would do
+    (`action.intended`): the states that cloning leads to, and the way back (DAgger, 1011.0686)."""
     warm_start: float = 0.5
     """Share of episodes that begin after some unrecorded steps."""
     max_warm_steps: int = 16
@@ -82,11 +86,11 @@ def record_episode(
 ) -> dict[str, Any]:
     """Runs episode `number`; the same (seed, number) gives the same episode on any worker.
 
-    Returns frames uint8 (T + 1, H, W, 3), actions float32 (T, A), `intended` float32 (T, A), which
-    are the actions without a script's noise, rewards float32 (T,) (1 where the episode's own task
-    is solved), successes bool (T, tasks), states float64 (T + 1, D) and `plan`, a dict of the
-    draws. Once a script has solved its task and kept on for up to six steps, one of the free
-    policies fills the episode.
+    Returns frames uint8 (T + 1, H, W, 3), actions float32 (T, A), `intended` float32 (T, A), the
+    script's own without noise or pilot, rewards float32 (T,) (1 where the episode's own task is
+    solved), successes bool (T, tasks), states float64 (T + 1, D) and `plan`, a dict of the draws.
+    Once a script has solved its task and kept on for up to six steps, one of the free policies
+    fills the episode.
     """
     rng = np.random.default_rng([seed, number])
     plan = draw_plan(mixture, world.spec.scripted, rng)
@@ -98,6 +102,8 @@ def record_episode(
 
     policy = world.policy(plan.policy, plan.noise, rng)
     tasks = world.spec.tasks
+    if mixture.pilot is not None and plan.policy in tasks:
+        policy = world.piloted(policy, mixture.pilot, plan.policy, plan.noise, rng)
     own = tasks.index(plan.policy) if plan.policy in tasks else None
     rest: int | None = None
     frames, states = [world.frame()], [world.state()]
@@ -178,6 +184,12 @@ class SimulatedWorld:
         else:
             policy = scripts.make_controller(name, self._env, rng, noise)
         return policy
+
+    def piloted(
+        self, script: Policy, pilot: str, task: str, noise: float, rng: np.random.Generator
+    ) -> Policy:
+        """`pilot` acts, `script` tells what it intends."""
+        return Piloted(script, self._env, pilot, task, noise, rng)
 
 
 def make_world(env: str, rendering: str, action_repeat: int) -> SimulatedWorld:

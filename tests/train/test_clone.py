@@ -117,22 +117,27 @@ def test_all_of_an_episode_is_learned_from_where_nothing_tells_success(tmp_path:
 
 
 def test_intended_actions_are_learned_where_the_data_has_them(tmp_path: Path) -> None:
+    """Also those of an episode in which a task is never solved, up to a success where there is."""
     features = {
         "observation.image": {"dtype": "video", "shape": [64, 64, 3]},
         "action": {"dtype": "float32", "shape": [2]},
         INTENDED: {"dtype": "float32", "shape": [2]},
+        "next.successes": {"dtype": "bool", "shape": [2]},
     }
     with LeRobotWriter(tmp_path, features=features, fps=10, robot_type="mine") as writer:
-        columns = {
-            "observation.image": np.zeros((4, 64, 64, 3), np.uint8),
-            "action": np.full((4, 2), 0.9, np.float32),
-            INTENDED: np.full((4, 2), 0.2, np.float32),
-        }
-        writer.add_episode("sweep", columns)
-        writer.close()
+        for solved in (4, 1):
+            columns = {
+                "observation.image": np.zeros((4, 64, 64, 3), np.uint8),
+                "action": np.full((4, 2), 0.9, np.float32),
+                INTENDED: np.full((4, 2), 0.2, np.float32),
+                "next.successes": np.stack([np.arange(4) >= solved, np.ones(4, bool)], 1),
+            }
+            writer.add_episode("sweep", columns)
+        writer.close(tasks=["sweep", "wipe"])
     dataset = JoinedDataset(str(tmp_path))
-    found = load_demonstrations(dataset, np.arange(1), ("sweep",), 64, ActionScale())
+    found = load_demonstrations(dataset, np.arange(2), ("sweep",), 64, ActionScale())
     assert (found.actions == np.float32(0.2)).all()
+    assert found.episodes.bincount().tolist() == [3, 2]
 
 
 def test_a_policy_learns_and_is_kept_at_three_stages(data: Path, tmp_path: Path) -> None:

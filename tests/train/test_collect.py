@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from cola_env.errors import ColaWorldError
+from cola_env.models.visual_policy import VisualPolicy
 from cola_env.worlds import find_world
 from cola_train.collect import CollectConfig, collect
 from cola_train.data.lerobot import LeRobotDataset
@@ -240,7 +241,7 @@ def test_rendering_and_action_repeat_are_the_worlds_own(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["robodesk", "libero"])
-def test_a_simulated_episode_is_reproducible_and_its_states_restore(name, request):
+def test_a_simulated_episode_is_reproducible_and_its_states_restore(name, request, tmp_path):
     if name == "libero":
         request.getfixturevalue("libero_assets")
     elif find_spec("robodesk") is None:
@@ -260,6 +261,11 @@ def test_a_simulated_episode_is_reproducible_and_its_states_restore(name, reques
     assert np.abs(shaken["actions"] - shaken["intended"]).max() > 0.1
     assert first["frames"].shape == (4, 64, 64, 3) and first["frames"].std() > 10
     assert first["successes"].shape == (3, len(world.spec.tasks))
+
+    VisualPolicy(world.spec.scripted, len(world.spec.actions), width=4).save_pretrained(tmp_path)
+    unlike = record_episode(world, replace(mixture, noise=(0.0,), pilot=str(tmp_path)), 0, 1)
+    np.testing.assert_array_equal(unlike["intended"][0], still["intended"][0])
+    assert np.abs(unlike["actions"] - unlike["intended"]).max() > 0.1, "the pilot acts"
 
     env = info.make(info.goal_tasks[0], rendering="fast", action_repeat=info.action_repeat)
     env.restore(env.to_snapshot(first["states"][1]))

@@ -1,0 +1,65 @@
+"""A cloned policy acts and a script corrects it: the data of DAgger (Ross et al., 1011.0686)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cola_env.models.visual_policy import VisualPolicy, load_policy
+from cola_env.simulators.rendering import check_same_profile
+from cola_train.controllers.policies import CorrelatedNoise, Policy
+
+if TYPE_CHECKING:
+    from cola_env.simulators.simulator_env import SimulatorEnv
+
+
+class Piloted:
+    """Acts as a policy does on the frames that it sees, and intends what the script would do there.
+
+    Args:
+        script: follows the simulator's true state.
+        env: the simulator.
+        checkpoint: a policy of `cola clone`.
+        task: which of its heads acts.
+        noise: standard deviation of the temporally correlated noise on its actions.
+        rng: source of the noise; not used when `noise` is 0.
+
+    Raises ColaWorldError for a checkpoint that there is not, or of another rendering or task.
+    """
+
+    def __init__(
+        self,
+        script: Policy,
+        env: SimulatorEnv,
+        checkpoint: str,
+        task: str,
+        noise: float,
+        rng: np.random.Generator,
+    ) -> None:
+        self._script, self._env, self._task = script, env, task
+        self._pilot = _loaded(checkpoint)
+        check_same_profile(env.rendering, str(self._pilot.config.rendering), "data and the pilot")
+        self._pilot.head(task)
+        self._noise = CorrelatedNoise(self._pilot.config.action_dim, noise, rng) if noise else None
+
+    @property
+    def intended(self) -> NDArray[np.float32]:
+        return self._script.intended
+
+    def act(self) -> NDArray[np.float32]:
+        """The pilot's action, float32 (A,) in [-1, 1]."""
+        self._script.act()
+        frame = torch.from_numpy(self._env.render())[None]
+        action = self._pilot.act(frame, self._task)[0].numpy()
+        if self._noise is not None:
+            action = action + self._noise()
+        return np.clip(action, -1.0, 1.0).astype(np.float32)
+
+
+@lru_cache(maxsize=2)
+def _loaded(checkpoint: str) -> VisualPolicy:
+    return load_policy(checkpoint, "cpu")
