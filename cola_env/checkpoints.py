@@ -17,6 +17,8 @@ from cola_env.worlds import ROBODESK, WorldInfo, find_world
 Model = TypeVar("Model", bound=ModelMixin)
 
 SHIPPED = ("cola", "direct")
+POLICY = "policy"
+"""The name of a world's shipped policy, beside its models."""
 DEFAULT = "cola"
 HUGE = 1e15
 """A weight of such a size makes activations overflow."""
@@ -46,22 +48,24 @@ def find_checkpoint(
 ) -> Path:
     """Folder of a checkpoint.
 
-    checkpoint: a shipped name ("cola", "direct"), a model's folder, the `out` of a training (its
-    last finished phase is taken), a hub id ("user/repository", with "@revision" and "/subfolder"
-    where it needs them), or None for the shipped "cola".
+    checkpoint: a shipped name ("cola", "direct", "policy"), a model's folder, the `out` of a
+    training (its last finished phase is taken), a hub id ("user/repository", with "@revision" and
+    "/subfolder" where it needs them), or None for the shipped "cola".
     world: whose shipped ones, by name or itself.
     Raises ColaWorldError when there is none or when its weights are missing or damaged.
     """
     world, name = find_world(world), str(checkpoint or DEFAULT)
-    shipped = [world.assets / name] if name in SHIPPED else []
+    names = (*SHIPPED, POLICY)
+    shipped = [world.assets / name] if name in names else []
     for folder in (*shipped, Path(name).expanduser()):
         if os.path.isdir(folder):
             return check_folder(_model_folder(folder))
-    if name in SHIPPED:
+    if name in names:
+        training = "cola clone" if name == POLICY else "cola train"
         raise ColaWorldError(
             f"There is no checkpoint '{name}' of {world.simulator} in {world.assets}; train one "
-            f"with 'python -m cola_train.collect env={world.reference} out=DATA' and 'python -m "
-            "cola_train data=DATA out=RUN' and pass checkpoint=RUN/finetune."
+            f"with 'cola collect env={world.reference} out=DATA' and '{training} data=DATA "
+            "out=RUN', and give RUN in its place."
         )
     hub = HUB_ID.fullmatch(name) if isinstance(checkpoint, str) else None
     if hub and not Path(hub["user"]).is_dir():
@@ -70,7 +74,7 @@ def find_checkpoint(
         patterns = [f"{subfolder}/{file}" if subfolder else file for file in files]
         return check_folder(download(hub["repository"], patterns, hub["revision"]) / subfolder)
     raise ColaWorldError(
-        f"There is no checkpoint '{name}': it is neither a shipped name ({', '.join(SHIPPED)}), "
+        f"There is no checkpoint '{name}': it is neither a shipped name ({', '.join(names)}), "
         "nor an existing folder, nor a hub id like 'user/repository' or "
         "'user/repository@revision/subfolder'."
     )

@@ -189,7 +189,7 @@ class SimulatedWorld:
         self, script: Policy, pilot: str, task: str, noise: float, rng: np.random.Generator
     ) -> Policy:
         """`pilot` acts, `script` tells what it intends."""
-        return Piloted(script, self._env, pilot, task, noise, rng)
+        return Piloted(script, self._env, self._world, pilot, task, noise, rng)
 
 
 def make_world(env: str, rendering: str, action_repeat: int) -> SimulatedWorld:

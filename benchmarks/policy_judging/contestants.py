@@ -171,14 +171,14 @@ class Field:
         return [self._clone(str(label), folder) for label, folder in given.items()]
 
     def _clone(self, label: str, checkpoint: str | Path) -> Contestant:
-        policy = load_policy(checkpoint, self.device)
+        policy = load_policy(checkpoint, self.device, self.world)
         check_same_profile(self.rendering, str(policy.config.rendering), f"goals and {label}")
         if policy.config.action_dim != self.world.action_dim:
             raise ColaWorldError(
                 f"{label} gives actions of {policy.config.action_dim} components, "
                 f"{self.world.simulator} takes {self.world.action_dim}."
             )
-        files = checkpoint_files(find_checkpoint(checkpoint))
+        files = checkpoint_files(find_checkpoint(checkpoint, self.world))
         tasks = tuple(task for task in self.tasks if task in policy.tasks)
         settings = {"checkpoint": str(checkpoint), "weights": fingerprint(*files)}
 

@@ -16,6 +16,7 @@ from cola_env.checkpoints import checkpoint_files, find_checkpoint
 from cola_env.errors import ColaWorldError
 from cola_env.models.visual_policy import VisualPolicy, load_policy
 from cola_env.simulators.rendering import check_same_profile
+from cola_env.worlds import WorldInfo
 from planners import AR1Noise
 from planners.noise import NoiseStream, problem_seeds
 
@@ -31,7 +32,12 @@ class Policy:
 
     @classmethod
     def of(
-        cls, config: DictConfig, tasks: Sequence[str], rendering: str, device: torch.device
+        cls,
+        config: DictConfig,
+        world: WorldInfo,
+        tasks: Sequence[str],
+        rendering: str,
+        device: torch.device,
     ) -> tuple[Policy | None, dict[str, Any]]:
         """That of a run's settings, and what it adds to the run's identity; None and {} without.
 
@@ -44,11 +50,11 @@ class Policy:
                 f"proposal_count={config.proposal_count} must be at least 1, and proposal_noise="
                 f"{config.proposal_noise} at least 0."
             )
-        network = load_policy(config.proposal, device)
+        network = load_policy(config.proposal, device, world)
         check_same_profile(rendering, str(network.config.rendering), "goals and the policy")
         for task in tasks:
             network.head(task)
-        weights = fingerprint(*checkpoint_files(find_checkpoint(config.proposal)))
+        weights = fingerprint(*checkpoint_files(find_checkpoint(config.proposal, world)))
         names = ("proposal_count", "proposal_noise")
         identity = {"proposal": weights} | {name: config[name] for name in names}
         return cls(network, config.proposal_count, config.proposal_noise), identity

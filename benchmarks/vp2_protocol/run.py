@@ -100,7 +100,7 @@ class Run:
                 f"choose some of {', '.join(sorted(known))}."
             )
         self.policy, self.proposing = Policy.of(
-            config, self.tasks, self.goals.rendering, self.device
+            config, self.world, self.tasks, self.goals.rendering, self.device
         )
         self.lpips = LPIPS(config.lpips) if config.lpips else None
         methods = [

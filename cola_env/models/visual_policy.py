@@ -7,11 +7,12 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
-from cola_env.checkpoints import find_checkpoint, load_weights
+from cola_env.checkpoints import POLICY, find_checkpoint, load_weights
 from cola_env.errors import ColaWorldError
 from cola_env.models.image_trunk import TRUNK_FEATURES, image_trunk, trunk_input
 from cola_env.models.loading import pick_device
 from cola_env.models.precision import autocast
+from cola_env.worlds import ROBODESK, WorldInfo
 
 
 class VisualPolicy(ModelMixin, ConfigMixin):
@@ -45,7 +46,7 @@ class VisualPolicy(ModelMixin, ConfigMixin):
         if task not in self.tasks:
             raise ColaWorldError(
                 f"This policy does not know the task '{task}', only {', '.join(self.tasks)}: train "
-                "one with 'python -m cola_train.clone data=FOLDER out=FOLDER'."
+                "one with 'cola clone data=FOLDER out=FOLDER'."
             )
         return self.tasks.index(task)
 
@@ -62,10 +63,15 @@ class VisualPolicy(ModelMixin, ConfigMixin):
         return actions.float().clamp(-1, 1)
 
 
-def load_policy(checkpoint: str | Path, device: str | torch.device = "auto") -> VisualPolicy:
-    """Load a policy for inference: a folder, the `out` of `cola clone` (its last stage), a hub id.
+def load_policy(
+    checkpoint: str | Path = POLICY,
+    device: str | torch.device = "auto",
+    world: str | WorldInfo = ROBODESK,
+) -> VisualPolicy:
+    """Load a policy for inference: "policy", the shipped one of `world`, a folder, the `out` of
+    `cola clone` (its last stage), or a hub id.
 
     Raises ColaWorldError when there is none, or its files are damaged.
     """
-    policy = load_weights(VisualPolicy, find_checkpoint(checkpoint))
+    policy = load_weights(VisualPolicy, find_checkpoint(checkpoint, world))
     return policy.eval().requires_grad_(False).to(pick_device(device))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cola_env.models.visual_policy import VisualPolicy, load_policy
 from cola_env.simulators.rendering import check_same_profile
+from cola_env.worlds import WorldInfo
 from cola_train.controllers.policies import CorrelatedNoise, Policy
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ class Piloted:
     Args:
         script: follows the simulator's true state.
         env: the simulator.
-        checkpoint: a policy of `cola clone`.
+        world: the simulator's.
+        checkpoint: a policy of `cola clone`, or "policy", the world's shipped one.
         task: which of its heads acts.
         noise: standard deviation of the temporally correlated noise on its actions.
         rng: source of the noise; not used when `noise` is 0.
@@ -35,13 +37,14 @@ class Piloted:
         self,
         script: Policy,
         env: SimulatorEnv,
+        world: WorldInfo,
         checkpoint: str,
         task: str,
         noise: float,
         rng: np.random.Generator,
     ) -> None:
         self._script, self._env, self._task = script, env, task
-        self._pilot = _loaded(checkpoint)
+        self._pilot = _loaded(checkpoint, world)
         check_same_profile(env.rendering, str(self._pilot.config.rendering), "data and the pilot")
         self._pilot.head(task)
         self._noise = CorrelatedNoise(self._pilot.config.action_dim, noise, rng) if noise else None
@@ -61,5 +64,5 @@ class Piloted:
 
 
 @lru_cache(maxsize=2)
-def _loaded(checkpoint: str) -> VisualPolicy:
-    return load_policy(checkpoint, "cpu")
+def _loaded(checkpoint: str, world: WorldInfo) -> VisualPolicy:
+    return load_policy(checkpoint, "cpu", world)

@@ -19,6 +19,7 @@ from benchmarks.vp2_protocol.records import Rules
 from cola_env.errors import ColaWorldError
 from cola_env.models.visual_policy import VisualPolicy
 from cola_env.scoring.rewards import MSEReward
+from cola_env.worlds import ROBODESK
 from planners import CEM
 from tests.models.small import small_model
 
@@ -99,7 +100,7 @@ def settings(place: Path | None, count: int = 16) -> OmegaConf:
 
 def test_a_run_knows_its_policy_by_its_weights(tmp_path: Path) -> None:
     network().save_pretrained(tmp_path / "policy")
-    where = TASKS, "fast", torch.device("cpu")
+    where = ROBODESK, TASKS, "fast", torch.device("cpu")
     policy, identity = Policy.of(settings(tmp_path / "policy"), *where)
     assert policy is not None and (policy.count, policy.noise) == (16, 0.3)
     assert identity["proposal_count"] == 16 and len(identity["proposal"]) > 4
@@ -123,7 +124,7 @@ def test_a_policy_that_does_not_fit_the_run_is_refused(
 ) -> None:
     network().save_pretrained(tmp_path)
     with pytest.raises(ColaWorldError, match=told):
-        Policy.of(settings(tmp_path, count), tasks, rendering, torch.device("cpu"))
+        Policy.of(settings(tmp_path, count), ROBODESK, tasks, rendering, torch.device("cpu"))
 
 
 def test_only_our_world_models_and_planners_are_proposed_to() -> None:

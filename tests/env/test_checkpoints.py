@@ -80,9 +80,11 @@ def test_a_failed_download_is_one_sentence(monkeypatch):
 def test_missing_checkpoints(tmp_path, monkeypatch):
     monkeypatch.setattr("cola_env.worlds.ASSETS", tmp_path)
     with pytest.raises(
-        ColaWorldError, match="no checkpoint 'cola' of RoboDesk.*env=robodesk.*cola_train"
+        ColaWorldError, match="no checkpoint 'cola' of RoboDesk.*env=robodesk.*cola train"
     ):
         find_checkpoint()
+    with pytest.raises(ColaWorldError, match="no checkpoint 'policy' of RoboDesk.*cola clone"):
+        find_checkpoint("policy")
     with pytest.raises(ColaWorldError, match="There is no checkpoint 'nonsense'.*"):
         find_checkpoint("nonsense")
     with pytest.raises(ColaWorldError, match="There is no checkpoint"):
