@@ -97,6 +97,8 @@ class DreamOptions(TypedDict, total=False):
     num_inference_steps, guidance_scale: of the diffusion sampler; None is the checkpoint's own.
     reward: "vp2", "vp2_sums", "mse", "mse_sums", "classifier", {name: weight} of some of these, or
         any Reward.
+    goals: file of `cola goals`, whose pairs take the place of the shipped ones: starts to train
+        from that are not those to be judged by.
     """
 
     world: str
@@ -107,6 +109,7 @@ class DreamOptions(TypedDict, total=False):
     num_inference_steps: int | None
     guidance_scale: float | None
     reward: Reward | RewardName
+    goals: str | Path | None
 
 
 class Dream:
@@ -125,6 +128,7 @@ class Dream:
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         reward: Reward | RewardName = "vp2",
+        goals: str | Path | None = None,
     ) -> None:
         compute_alone_in_a_fork()
         self.world = OWN if world == OWN.name else find_world(world)
@@ -166,6 +170,7 @@ class Dream:
             str(self.config["rendering"]),
             self.image_size,
             int(self.config["action_dim"]) if self.action_mode == "direct" else None,
+            goals,
         )
         self.frame_shape = (self.image_size, self.image_size, 3)
         self._memory: DreamState | SpreadState | None = None

@@ -1,5 +1,6 @@
 """A dream and its twin, the real simulator, in the same state and with the same goal."""
 
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -19,11 +20,14 @@ class PairReset(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
     The episode begins in the pair's state, with its goal image, as does that of the dream of the
     same world under the same option.
+
+    goals: file of the pairs; None: the shipped ones.
     """
 
-    def __init__(self, env: Env) -> None:
-        RecordConstructorArgs.__init__(self)
+    def __init__(self, env: Env, goals: str | Path | None = None) -> None:
+        RecordConstructorArgs.__init__(self, goals=goals)
         super().__init__(env)
+        self._goals = goals
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -32,7 +36,8 @@ class PairReset(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         if options and "pair" in options:
             own: Any = self.unwrapped
             options = dict(options)
-            pair = find_pair(own.world, own.task, own.rendering, options.pop("pair"))
+            index = options.pop("pair")
+            pair = find_pair(own.world, own.task, own.rendering, index, self._goals)
             for name in ("state", "goal"):
                 if name in options:
                     raise ColaWorldError(f"Give options['pair'] or options['{name}'], not both.")
@@ -64,4 +69,5 @@ def make_pair(
         action_repeat=info.action_repeat,
         max_episode_steps=own.max_episode_steps or -1,
     )
-    return dream, twin
+    goals = options.get("goals")
+    return dream, twin if goals is None else PairReset(twin, goals)

@@ -1,7 +1,8 @@
-"""Where an imagined episode begins: from the caller's reset options or from a shipped goal pair."""
+"""Where an imagined episode begins: from the caller's reset options or from a goal pair."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,21 +17,24 @@ from cola_env.simulators.rendering import warn_if_unlike
 from cola_env.worlds import OWN, WorldInfo
 
 
-def find_pair(world: WorldInfo, task: str, rendering: str, index: Any) -> GoalPair:
-    """The shipped goal pair `index` of a task, drawn with a rendering profile.
+def find_pair(
+    world: WorldInfo, task: str, rendering: str, index: Any, goals: str | Path | None = None
+) -> GoalPair:
+    """The goal pair `index` of a task, drawn with a rendering profile: of the shipped ones, or of
+    the file `goals`.
 
     Raises ColaWorldError for a task or a profile without any, and for another index.
     """
     try:
-        goals = load_goals(rendering, world=world)
+        pairs = load_goals(rendering, goals, world)
     except ColaWorldError as error:
-        if rendering == world.rendering:
+        if rendering == world.rendering or goals is not None:
             raise
         raise ColaWorldError(
             f"There are no goal pairs of {world.simulator} drawn with rendering={rendering!r}: "
             f"make it with {world.rendering!r}, or dream and twin with cola_env.make_pair."
         ) from error
-    return choose_pair(goals, task, index)
+    return choose_pair(pairs, task, index)
 
 
 def choose_pair(goals: GoalSet, task: str, index: Any) -> GoalPair:
@@ -58,6 +62,7 @@ class Starts:
 
     rendering: profile of the shipped goal pairs. image_size: of all frames, in pixels.
     action_dim: of a model that needs the actions between several start frames, else None.
+    goals: file of the goal pairs to draw from; None: the shipped ones.
     """
 
     def __init__(
@@ -67,18 +72,21 @@ class Starts:
         rendering: str,
         image_size: int,
         action_dim: int | None,
+        goals: str | Path | None = None,
     ) -> None:
         self.world = world
         self.task = task
         self.rendering = rendering
         self.image_size = image_size
         self.action_dim = action_dim
-        self._goals: GoalSet | None = None
+        self._goals = None if goals is None else load_goals(rendering, goals, world)
+        if self._goals is not None:
+            self._goals.of(task)
 
     def draw(self, rng: np.random.Generator, options: Mapping[str, Any]) -> Start:
         """A start from the options "frame", "goal", "actions" and "pair", see ColaWorldEnv.
 
-        What they leave open is one of the task's shipped goal pairs, drawn with `rng`, as is the
+        What they leave open is one of the task's goal pairs, drawn with `rng`, as is the
         seed of the noise; in a world without them, the goal is the start frame. Raises
         ColaWorldError for images or actions of another shape and for a task without fitting pairs.
         """
@@ -107,7 +115,7 @@ class Starts:
         if not given:
             return
         try:
-            known = self._shipped().pairs[0].initial_frame
+            known = self._pairs().pairs[0].initial_frame
         except ColaWorldError:
             return
         for name in given:
@@ -127,17 +135,17 @@ class Starts:
 
     def _pair(self, rng: np.random.Generator, options: Mapping[str, Any]) -> GoalPair:
         if "pair" in options:
-            return choose_pair(self._shipped(), self.task, options["pair"])
-        pairs = self._shipped().of(self.task)
+            return choose_pair(self._pairs(), self.task, options["pair"])
+        pairs = self._pairs().of(self.task)
         return pairs[int(rng.integers(len(pairs)))]
 
-    def _shipped(self) -> GoalSet:
+    def _pairs(self) -> GoalSet:
         if self._goals is None:
             self._goals = load_goals(self.rendering, world=self.world)
         size = len(self._goals.pairs[0].initial_frame)
         if size != self.image_size:
             raise ColaWorldError(
-                f"The shipped starts and goals are of {size} px, this model's frames of "
+                f"The starts and goals are of {size} px, this model's frames of "
                 f"{self.image_size}: give reset(options={{'frame': ..., 'goal': ...}})."
             )
         return self._goals

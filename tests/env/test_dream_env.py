@@ -1,3 +1,4 @@
+import dataclasses
 import pickle
 import warnings
 
@@ -66,6 +67,19 @@ def test_without_options_an_episode_is_one_of_the_tasks_pairs(make, goals):
     pairs = [pair.initial_frame for pair in goals.pairs]
     which = {next(i for i, p in enumerate(pairs) if (p == start).all()) for start in starts}
     assert which == {0, 1, 2}
+
+
+def test_episodes_begin_in_the_pairs_of_a_file_of_ones_own(make, goals, image, tmp_path):
+    mine = [dataclasses.replace(pair, initial_frame=image(50)) for pair in goals.pairs[:2]]
+    file = tmp_path / "mine.npz"
+    dataclasses.replace(goals, pairs=tuple(mine)).save(file)
+    env = make(reward="mse", goals=file)
+    for options in ({}, {"pair": 1}):
+        np.testing.assert_array_equal(env.reset(seed=0, options=options)[0], image(50))
+    with pytest.raises(ColaWorldError, match="pair"):
+        env.reset(options={"pair": 2})
+    with pytest.raises(ColaWorldError, match="no goal file"):
+        make(goals=tmp_path / "missing.npz")
 
 
 def test_reward_is_of_the_new_frame_against_the_goal(make, image):

@@ -1,6 +1,8 @@
 """A dream and its real twin in the same state with the same goal."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -38,6 +40,19 @@ def test_both_begin_in_the_pairs_state_with_its_goal(pair: tuple[Any, Any]) -> N
         np.testing.assert_array_equal(dream.unwrapped.dream.goals[0], known.goal_frame)
         ends = [twin.step(action)[2] for action in known.expert_actions]
         assert ends == [False] * (len(ends) - 1) + [True]
+
+
+def test_both_begin_in_the_pairs_of_a_file_of_ones_own(tmp_path: Path) -> None:
+    shipped = load_goals("fast")
+    known = shipped.of(TASK)[7]
+    replace(shipped, pairs=(known,)).save(tmp_path / "mine.npz")
+    dream, twin = make_pair(TASK, goals=tmp_path / "mine.npz")
+    np.testing.assert_array_equal(dream.reset(options={"pair": 0})[0], known.initial_frame)
+    assert psnr(twin.reset(options={"pair": 0})[0], known.initial_frame) > 35
+    for env in (dream, twin):
+        with pytest.raises(ColaWorldError, match="pair"):
+            env.reset(options={"pair": 1})
+    twin.close()
 
 
 def test_they_agree_on_actions_frames_and_length(pair: tuple[Any, Any]) -> None:
