@@ -108,6 +108,8 @@ def _complete(config: CollectConfig) -> CollectConfig:
 def _check(config: CollectConfig) -> None:
     if config.episodes < 1 or config.mixture.steps < 1:
         raise ColaWorldError("episodes and mixture.steps must be at least 1.")
+    if unknown := sorted({*(config.mixture.tasks or ())} - {*find_world(config.env).tasks}):
+        raise ColaWorldError(f"mixture.tasks={unknown} are no tasks of {config.env}.")
     if config.workers < 0:
         raise ColaWorldError("workers must be 0 (this process) or more.")
     if not 0 <= config.held_out < 1:

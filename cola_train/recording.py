@@ -41,6 +41,8 @@ class EpisodeMixture:
     steps: int = 20
     scripted: float = 0.7
     """Share of episodes that follow a script, where there is one."""
+    tasks: tuple[str, ...] | None = None
+    """Whose scripts are drawn from, equally often; None: all."""
     free: tuple[str, ...] = (PLAY, RANDOM, UNSTEERED)
     """What the others follow: targets at random, smooth random actions inside the workspace, or
     without bounds, as a planner's candidates are; "planned:CHECKPOINT" plans in a world model."""
@@ -68,8 +70,9 @@ class EpisodePlan:
 def draw_plan(
     mixture: EpisodeMixture, scripted: tuple[str, ...], rng: np.random.Generator
 ) -> EpisodePlan:
-    follows_script = rng.random() < mixture.scripted and bool(scripted)
-    policy = str(rng.choice(scripted if follows_script else mixture.free))
+    scripts = scripted if mixture.tasks is None else mixture.tasks
+    follows_script = rng.random() < mixture.scripted and bool(scripts)
+    policy = str(rng.choice(scripts if follows_script else mixture.free))
     noise = float(rng.choice(mixture.noise)) if follows_script else 0.0
     warm = rng.random() < mixture.warm_start
     return EpisodePlan(

@@ -231,6 +231,13 @@ def test_scripts_share_the_mixture_as_asked():
     warm = [plan.warm_steps for plan in plans if plan.warm_steps]
     assert len(warm) / len(plans) == pytest.approx(EpisodeMixture().warm_start, abs=0.05)
     assert (min(warm), max(warm)) == (1, EpisodeMixture().max_warm_steps)
+    chosen = EpisodeMixture(scripted=1.0, tasks=("left",))
+    assert {draw_plan(chosen, ("right", "left"), rng).policy for _ in range(20)} == {"left"}
+
+
+def test_a_task_that_there_is_not_is_refused(tmp_path):
+    with pytest.raises(ColaWorldError, match="mixture.tasks=.'fly'. are no tasks of robodesk"):
+        collect(settings(tmp_path, mixture=EpisodeMixture(tasks=("fly", "push_red"))), make_stub)
 
 
 def test_rendering_and_action_repeat_are_the_worlds_own(tmp_path):
