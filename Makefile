@@ -44,7 +44,8 @@ coverage: $(VENV)/.dev opengl
 # import, and diffusers would try to.
 adapters:
 	$(MAKE) VENV=$(VENV)-rivals $(VENV)-rivals/.rivals
-	$(VENV)-rivals/bin/python -m pytest tests/planners/test_adapters.py tests/env/test_rl_libraries.py
+	$(VENV)-rivals/bin/python -m pytest tests/planners/test_adapters.py tests/env/test_rl_libraries.py \
+	  tests/benchmarks/test_dream_rl.py
 
 # The oldest libraries that pyproject.toml allows, in an environment of their own.
 test-lowest:
@@ -95,7 +96,7 @@ $(VENV)/.libero: $(VENV)/.dev
 	@touch $@
 
 $(VENV)/.rivals: $(CONSTRAINTS) pyproject.toml
-	$(PIP) install --quiet -c $(CONSTRAINTS) -e '.[rivals,rl]' pytest
+	$(PIP) install --quiet -c $(CONSTRAINTS) -e '.[rivals,rl,robodesk,train]' pytest
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.dev

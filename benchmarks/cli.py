@@ -31,6 +31,7 @@ COMMANDS = {
     "filmstrip": "benchmarks.filmstrip",
     "fidelity": "benchmarks.fidelity",
     "policies": "benchmarks.policies",
+    "dream-rl": "benchmarks.dream_rl",
     "obeys": "benchmarks.obeys",
     "speed": "benchmarks.speed",
     "gpu-check": "benchmarks.gpu_check",

@@ -1,0 +1,78 @@
+"""benchmarks/dream_rl.py with the real packages (`make adapters`): a few steps of PPO."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from benchmarks import dream_rl
+from benchmarks.dream_rl import Study, draw, rows, train
+from cola_env.errors import ColaWorldError
+from cola_env.goals.loading import goals_files, load_goals
+from cola_env.models.visual_policy import VisualPolicy
+
+for package in ("stable_baselines3", "robodesk"):
+    pytest.importorskip(package, reason=f"{package} is not installed: make adapters")
+
+TASK = "push_red"
+CONF = Path(dream_rl.__file__).parent / "conf"
+
+
+def settings(out: Path, *more: str) -> DictConfig:
+    (goals,) = goals_files("fast")
+    given = [
+        f"tasks=[{TASK}]", f"goals={goals}", f"out={out}", "device=cpu", "steps=8",
+        "evaluate_every=4", "num_envs=2", "pairs=2", "episode_steps=2", "ppo.n_steps=2",
+        "ppo.batch_size=4", "ppo.n_epochs=1",
+    ]  # fmt: skip
+    with initialize_config_dir(str(CONF), version_base=None):
+        return compose("dream_rl", [*given, *more])
+
+
+def test_agents_learn_in_dream_and_simulator_and_go_on(tmp_path: Path) -> None:
+    study = Study(settings(tmp_path))
+    for training in study.trainings:
+        found = list(train(study, training))
+        assert [each["steps"] for each in found] == [0, 4, 8]
+        assert all(each["episodes"] == len(each["pairs"]) == 2 for each in found)
+        assert found[0]["seconds"] < found[1]["seconds"] < found[2]["seconds"]
+        assert not list(train(study, training)), "nothing is left to do"
+    longer = Study(settings(tmp_path, "steps=12"))
+    dream = longer.trainings[0]
+    before = (dream.folder / "agent.zip").read_bytes()
+    assert [each["steps"] for each in train(longer, dream)] == [12]
+    assert [each["steps"] for each in dream.evaluations()] == [0, 4, 8, 12]
+    assert (dream.folder / "agent.zip").read_bytes() != before
+    assert {row["arm"]: row["steps"] for row in rows(longer)} == {"dream": 12, "real": 8}
+    draw(longer, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 5_000
+    with pytest.raises(ColaWorldError, match="other settings"):
+        Study(settings(tmp_path, "std=0.5"))
+    assert json.loads((dream.folder / "evaluations.json").read_text())
+
+
+def test_an_agent_that_begins_as_a_clone_acts_as_it_does(tmp_path: Path) -> None:
+    from benchmarks.dream_agents import Agent
+
+    torch.manual_seed(0)
+    clone = VisualPolicy(("open_slide", TASK), width=8)
+    clone.save_pretrained(tmp_path / "clone")
+    study = Study(settings(tmp_path / "out", f"clone={tmp_path / 'clone'}"))
+    agent = Agent(study, study.trainings[0])
+    frames = np.stack([pair.initial_frame for pair in load_goals("fast").of(TASK)[:4]])
+    actions, _ = agent.ppo.predict(frames, deterministic=True)
+    np.testing.assert_allclose(actions, clone.act(torch.tensor(frames), TASK), atol=1e-4)
+    agent.close()
+
+
+def test_a_clone_that_does_not_know_the_task_is_refused(tmp_path: Path) -> None:
+    from benchmarks.dream_agents import Agent
+
+    VisualPolicy(("open_slide",), width=8).save_pretrained(tmp_path / "clone")
+    study = Study(settings(tmp_path / "out", f"clone={tmp_path / 'clone'}"))
+    with pytest.raises(ColaWorldError, match=f"does not know the task '{TASK}'"):
+        Agent(study, study.trainings[0])
