@@ -51,6 +51,9 @@ class CloneConfig:
     data: Any = MISSING
     """A LeRobot folder with actions, or a list of them."""
     out: str = MISSING
+    init: str | None = None
+    """A policy of the same tasks to begin with, "policy" is the shipped one; None: random weights,
+    of `width`."""
     tasks: Any = None
     """Names, as the episodes have them; None: all."""
     action_range: Any = None
@@ -217,7 +220,7 @@ def clone(config: CloneConfig) -> dict[str, dict[str, float]]:
     write_atomically(out / RECIPE, lambda target: OmegaConf.save(recipe, target))
     torch.manual_seed(config.seed)
     rendering = str(dataset.info.get("rendering", "video"))
-    policy = VisualPolicy(tasks, sizes.pop(), rendering, config.width)
+    policy = _begun(config, VisualPolicy(tasks, sizes.pop(), rendering, config.width))
     card = {
         "model": "an action a task on 64 x 64 RGB",
         "parameters": policy.num_parameters(),
@@ -232,6 +235,22 @@ def clone(config: CloneConfig) -> dict[str, dict[str, float]]:
     device = pick_device(config.device)
     Cloning(policy, config, make_accelerator(device, out, config.logger, 1)).run(train, card)
     return {name: errors(load_policy(out / name, device), measured) for name in config.stages}
+
+
+def _begun(config: CloneConfig, fresh: VisualPolicy) -> VisualPolicy:
+    """`fresh`, or that of `config.init`; ColaWorldError where it is of other tasks or frames."""
+    if config.init is None:
+        return fresh
+    policy = load_policy(config.init, "cpu")
+    there, asked = (
+        (tuple(each.tasks), each.config.action_dim, each.config.rendering)
+        for each in (policy, fresh)
+    )
+    if there != asked:
+        raise ColaWorldError(
+            f"init={config.init} is a policy of {there}, the data is of {asked}: leave out init=."
+        )
+    return policy.requires_grad_(True)
 
 
 def _recipe(config: CloneConfig) -> dict[str, Any]:

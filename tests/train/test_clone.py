@@ -160,6 +160,18 @@ def test_a_policy_learns_and_is_kept_at_three_stages(data: Path, tmp_path: Path)
     assert logs[-1]["loss"] < logs[0]["loss"]
 
 
+def test_a_policy_goes_on_from_another_of_the_same_tasks(data: Path, tmp_path: Path) -> None:
+    first = clone(config(data, tmp_path / "first", steps=120))["late"]
+    begun = str(tmp_path / "first")
+    more = config(
+        data, tmp_path / "more", steps=20, lr=1e-5, lr_warmup=0, init=begun, stages={"late": 1.0}
+    )
+    for task, error in clone(more)["late"].items():
+        assert error == pytest.approx(first[task], abs=0.02)
+    with pytest.raises(ColaWorldError, match="is a policy of .*push_red.*leave out init="):
+        clone(config(data, tmp_path / "other", tasks=["open_slide"], init=begun))
+
+
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return VisualPolicy.from_pretrained(folder).state_dict()
 
