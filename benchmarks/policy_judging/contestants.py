@@ -32,6 +32,7 @@ from benchmarks.vp2_protocol.planning import (
     RandomActions,
     WorldModelDynamics,
 )
+from benchmarks.vp2_protocol.proposals import Policy, PolicyProposals
 from benchmarks.vp2_protocol.records import Rules, fingerprint
 from cola_env.checkpoints import checkpoint_files, find_checkpoint, finished_phases
 from cola_env.errors import ColaWorldError
@@ -206,18 +207,24 @@ class Field:
             "replan_every": self.config.replan_every,
             "final_weight": self.config.final_weight,
         }
+        policy, proposing = Policy.of(
+            self.config, self.world, self.tasks, self.rendering, self.device
+        )
+        settings |= proposing
         rules = self._rules(self.config.replan_every)
         dynamics = WorldModelDynamics(self.models.loaded[name])
 
         def make(task: str) -> Agent:
-            scored = make_reward(reward, task, judge)
+            scored, search = make_reward(reward, task, judge), make_planner(planner)
+            proposals = PolicyProposals.of(policy, dynamics, search)
             return PlanningAgent(
-                make_planner(planner),
+                search,
                 [dynamics],
                 scored,
                 self.space,
                 rules,
                 sequences=128 if self.device.type == "cpu" else 4096,
+                propose=None if proposals is None else proposals.plans,
             )
 
         return [

@@ -62,7 +62,8 @@ class Policy:
 
 @dataclass(frozen=True)
 class PolicyProposals:
-    """Plans of a policy that acts on the frames which a world model imagines."""
+    """Plans of a policy that acts on the present frame, and then on those that a world model
+    imagines."""
 
     policy: Policy
     dynamics: WorldModelDynamics
@@ -93,11 +94,12 @@ class PolicyProposals:
         noise[:, 0] = 0
         noise = noise.flatten(0, 1)
         dreams = torch.Generator(model.device).manual_seed(problem.seed)
-        plan = []
+        frames, plan = problem.frames[:, -1].repeat_interleave(count, dim=0), []
         for t in range(self.horizon):
-            acted = policy.network.act(model.frames(state), problem.task)
+            acted = policy.network.act(frames, problem.task)
             plan.append((acted + noise[:, t]).clamp(-1, 1))
             if t + 1 < self.horizon:
                 drawn = torch.randn(state.latents[:1].shape, generator=dreams, device=model.device)
                 state = self.dynamics.step(state, plan[-1], drawn.expand_as(state.latents))
+                frames = model.frames(state)
         return torch.stack(plan, dim=1).unflatten(0, (batch, count))

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,8 +27,9 @@ from benchmarks.policy_judging.agreement import (
 )
 from benchmarks.policy_judging.judging import Judging
 from benchmarks.policy_judging.records import SEEN, TWIN, JudgingFolder, PlayedEpisode
+from benchmarks.vp2_protocol.planning import PlanningProblem
 from cola_env.errors import ColaWorldError
-from cola_env.models.visual_policy import VisualPolicy
+from cola_env.models.visual_policy import VisualPolicy, load_policy
 from cola_env.scoring.success_classifier import SuccessClassifier
 from cola_env.scoring.trust import TRUSTED, Recognition
 from cola_train.command import CommandSettings
@@ -221,6 +223,25 @@ def test_every_policy_plays_in_both_worlds_and_a_judging_goes_on(
     assert {key: folder.load(*key) for key in judging.planned} == before
     with pytest.raises(ColaWorldError, match="other settings of model 'policy planner'"):
         Judging(configured("planner.horizon=4"))
+
+
+def test_the_planner_may_begin_with_the_plans_of_a_policy(
+    configured: Callable[..., DictConfig], judged: Path
+) -> None:
+    judging = Judging(configured(f"proposal={judged / 'clone'}", "proposal_count=2"))
+    planner = judging.contestants["planner"]
+    assert planner.settings["proposal_count"] == 2 and planner.make is not None
+    agent: Any = planner.make("push_red")
+    pair = judging.pairs["push_red"][0]
+    frames = torch.tensor(pair.initial_frame)[None, None]
+    goals = torch.tensor(pair.goal_frame)[None] / 255
+    problem = PlanningProblem(
+        "push_red", frames, torch.zeros(1, 0, 5), pair.initial_state[None], goals, 0
+    )
+    acted = load_policy(judged / "clone", "cpu").act(frames[:, 0], "push_red")
+    torch.testing.assert_close(agent.propose(problem)[:, 0, 0], acted)
+    with pytest.raises(ColaWorldError, match="does not know the task 'open_slide'"):
+        Judging(configured(f"proposal={judged / 'clone'}", "tasks=[push_red,open_slide]"))
 
 
 @pytest.mark.parametrize(
