@@ -240,8 +240,8 @@ def test_the_planner_may_begin_with_the_plans_of_a_policy(
     )
     acted = load_policy(judged / "clone", "cpu").act(frames[:, 0], "push_red")
     torch.testing.assert_close(agent.propose(problem)[:, 0, 0], acted)
-    with pytest.raises(ColaWorldError, match="does not know the task 'open_slide'"):
-        Judging(configured(f"proposal={judged / 'clone'}", "tasks=[push_red,open_slide]"))
+    with pytest.raises(ColaWorldError, match="proposal_count=0"):
+        Judging(configured(f"proposal={judged / 'clone'}", "proposal_count=0"))
 
 
 @pytest.mark.parametrize(

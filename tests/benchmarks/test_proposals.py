@@ -46,14 +46,15 @@ def proposals(count: int, noise: float) -> PolicyProposals:
     return PolicyProposals(Policy(network(), count, noise), dynamics, horizon=4)
 
 
-def test_a_policy_acts_on_what_the_model_imagines_of_its_actions() -> None:
+def test_a_policy_acts_on_the_real_frame_and_then_on_what_the_model_imagines() -> None:
     given, asked = proposals(count=3, noise=0.2), problem(2)
     plans = given.plans(asked)
     assert plans.shape == (2, 3, 4, 5) and plans.abs().max() <= 1
     model = given.dynamics.model
     state, generator = given.dynamics.begin(asked), torch.Generator().manual_seed(asked.seed)
     for t in range(4):
-        action = given.policy.network.act(model.frames(state), "push_blue")
+        frames = model.frames(state) if t else asked.frames[:, -1]
+        action = given.policy.network.act(frames, "push_blue")
         torch.testing.assert_close(plans[:, 0, t], action, atol=2e-3, rtol=0)
         noise = torch.randn(1, *state.latents.shape[1:], generator=generator)
         state = model.step(state, action, noise=noise.expand_as(state.latents))
