@@ -63,9 +63,8 @@ def load_demonstrations(
     """The episodes of `tasks`, as square frames of `size` pixels, with the actions that were
     intended where the dataset has them: without the noise that moved the arm off its way.
 
-    An episode counts up to the action that solves its task, where the dataset tells. One that never
-    solves it counts whole if its intended actions are known, as they are a script's advice in that
-    state, whoever acted; not at all without them. Raises ColaWorldError for episodes without
+    Where the dataset says which states fulfil a task, an episode counts if it solves its own, up to
+    the action that does; else the whole episode counts. Raises ColaWorldError for episodes without
     actions, or actions that leave [-1, 1], and where no episode counts.
     """
     columns = [str(task) for task in dataset.info.get("tasks", [])]
@@ -92,13 +91,10 @@ def load_demonstrations(
 
 
 def demonstrated(episode: RecordedEpisode, tasks: Sequence[str]) -> int:
-    """How many of an episode's actions show its task: up to its success; without one none, or all
-    where they were intended to; all where nothing tells. tasks: whose successes the episode holds,
-    in order."""
+    """How many of an episode's actions show its task: up to its success, 0 without one; all where
+    nothing tells. tasks: whose successes the episode holds, in order."""
     assert episode.actions is not None
     if episode.successes is None or episode.task not in tasks:
         return len(episode.actions)
     solved = episode.successes[:, tasks.index(episode.task)]
-    if solved.any():
-        return int(solved.argmax()) + 1
-    return 0 if episode.intended is None else len(episode.actions)
+    return int(solved.argmax()) + 1 if solved.any() else 0
