@@ -230,7 +230,8 @@ def clone(config: CloneConfig) -> dict[str, dict[str, float]]:
             "episodes": len(train.episodes.unique()),
             "actions": dict(zip(tasks, counts, strict=True)),
         },
-        "training": {k: v for k, v in asdict(config).items() if k not in ("data", "out")},
+        "training": {k: v for k, v in asdict(config).items() if k not in ("data", "out")}
+        | {"init": config.init and Path(config.init).name},
     }
     device = pick_device(config.device)
     Cloning(policy, config, make_accelerator(device, out, config.logger, 1)).run(train, card)
