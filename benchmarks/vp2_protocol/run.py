@@ -99,7 +99,7 @@ class Run:
                 f"planner_by_task names '{task}', which is no task of {self.world.simulator}; "
                 f"choose some of {', '.join(sorted(known))}."
             )
-        self.policy, self.proposing = Policy.of(
+        self.policy, proposing = Policy.of(
             config, self.world, self.tasks, self.goals.rendering, self.device
         )
         self.lpips = LPIPS(config.lpips) if config.lpips else None
@@ -110,6 +110,16 @@ class Run:
                 label, spec, models, config, self.tasks, self.goals.rendering, self.device
             )
         ]
+        planners = {each.name.planner for each in methods if each.make_dynamics is not None}
+        self.proposed_to = set(plain(config.proposal_for) or planners)
+        if unknown := sorted(self.proposed_to - planners):
+            raise ColaWorldError(
+                f"proposal_for={unknown} are none of this run's planners: "
+                f"{', '.join(sorted(planners))}."
+            )
+        for method in methods:
+            if method.make_dynamics is not None and method.name.planner in self.proposed_to:
+                method.settings.update(proposing)
         self.folder = RunFolder(Path(config.out))
         alone = not planners_differ(each.name for each in methods)
         self.methods = {self.folder.label(each.name, alone): each for each in methods}
@@ -174,7 +184,8 @@ class Run:
             random = RandomActions(self.rules.steps, **plain(self.config.random))
             return MPCAgent(random, space, self.rules)
         dynamics = method.make_dynamics(pool)
-        proposals = PolicyProposals.of(self.policy, dynamics[0], method.planners[task])
+        policy = self.policy if method.name.planner in self.proposed_to else None
+        proposals = PolicyProposals.of(policy, dynamics[0], method.planners[task])
         return PlanningAgent(
             method.planners[task],
             dynamics,
@@ -216,7 +227,6 @@ class Run:
             "action_repeat": self.goals.action_repeat,
             "goals": fingerprint(*files),
             **protocol_identity(self.config, self.goals.source),
-            **self.proposing,
             "device": self.device.type,
         }
 

@@ -8,9 +8,10 @@ import pytest
 
 from benchmarks.vp2 import report
 from benchmarks.vp2_protocol.comparison import rivals, titles
-from benchmarks.vp2_protocol.records import EpisodeRecord, MethodName
+from benchmarks.vp2_protocol.records import NO_PLANNER, EpisodeRecord, MethodName
 from benchmarks.vp2_protocol.run import Run
 from cola_env.errors import ColaWorldError
+from cola_env.models.visual_policy import VisualPolicy
 
 OWN = """
 import torch
@@ -161,3 +162,19 @@ def test_what_has_no_rival_is_compared_with_the_first():
     assert titles([cola, direct]) == {cola: "cola/cem", direct: "direct/mppi"}
     random = MethodName("random", "none")
     assert titles([cola, random]) == {cola: "cola", random: "random"}
+
+
+def test_one_of_several_planners_may_have_the_plans_of_a_policy(configure, tmp_path):
+    VisualPolicy(("push_red",), width=4).save_pretrained(tmp_path / "policy")
+    given = (f"proposal={tmp_path / 'policy'}", "proposal_count=1")
+    run = Run(configure(tmp_path / "run", PLANNERS, *given, "proposal_for=[few]"))
+    proposing = {
+        name.planner: run._agent(method, "push_red", None).propose is not None
+        for method in run.methods.values()
+        if (name := method.name).planner != NO_PLANNER
+    }
+    assert proposing == {"cem": False, "few": True, "mine": False}
+    told = {m.name.planner for m in run.methods.values() if "proposal" in m.settings}
+    assert told == {"few"}
+    with pytest.raises(ColaWorldError, match=r"proposal_for=\['many'\] are none .* cem, few, mine"):
+        Run(configure(tmp_path / "other", PLANNERS, *given, "proposal_for=[many]"))
