@@ -1,6 +1,7 @@
 # make demo | test | lint | clean, and for developers coverage | docs | notebooks | wheel-test | test-lowest | adapters (CONTRIBUTING.md).
 # Each makes the environment it needs in .venv; a stamp file makes the next call quick.
 #   make demo ARGS="tasks=[open_slide] model=[direct,random]"     settings of benchmarks/vp2.py
+#   make demo DEMO=                                               plain CEM, without the shipped policy
 #   make test EXTRAS=libero                                       LIBERO's tests too, see docs/libero.md
 #   make demo TORCH="./torch-2.13.0+cpu.whl"                      any arguments of pip install that bring a torch
 SHELL := /bin/bash
@@ -8,6 +9,7 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.13.0
 JOBS ?= 2
+DEMO ?= planner=[guided] proposal=policy
 ARGS ?=
 EXTRAS ?=
 PYTEST_ARGS ?= -n $(JOBS) --dist loadfile
@@ -32,7 +34,7 @@ export LP_NUM_THREADS ?= 1
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo opengl
-	$(BIN)/python benchmarks/vp2.py $(ARGS)
+	$(BIN)/python benchmarks/vp2.py $(DEMO) $(ARGS)
 
 test: $(VENV)/.dev $(if $(filter libero,$(EXTRAS)),$(VENV)/.libero) opengl
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
