@@ -84,7 +84,7 @@ def draw(results: Mapping[str, Any], dreams: Sequence[str], path: Path) -> None:
 
 def _rates(axis: Axes, dream: str, rows: Sequence[Row]) -> None:
     found = points(rows, dream, "none")
-    whole = found.pop(ALL)
+    whole = found.pop(ALL, [])
     for task, listed in found.items():
         axis.scatter([p["dreamt"] for p in listed], [p["real"] for p in listed], s=10, label=task)
     axis.scatter(

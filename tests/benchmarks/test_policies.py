@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -32,6 +32,7 @@ from cola_env.errors import ColaWorldError
 from cola_env.models.visual_policy import VisualPolicy, load_policy
 from cola_env.scoring.success_classifier import SuccessClassifier
 from cola_env.scoring.trust import TRUSTED, Recognition
+from cola_env.simulators.pool import SimulatorPool
 from cola_train.command import CommandSettings
 from tests.train.small import small_model
 
@@ -223,6 +224,21 @@ def test_every_policy_plays_in_both_worlds_and_a_judging_goes_on(
     assert {key: folder.load(*key) for key in judging.planned} == before
     with pytest.raises(ColaWorldError, match="other settings of model 'policy planner'"):
         Judging(configured("planner.horizon=4"))
+
+
+def test_a_judging_that_is_stopped_before_it_dreams_tells_what_there_is(
+    configured: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    pytest.importorskip("robodesk")
+    judging = Judging(configured("planner_model=null"))
+    for played in judging._in_twin(
+        "push_red", judging.contestants.values(), cast(SimulatorPool, None)
+    ):
+        judging._keep(played)
+        break
+    policies.report(judging)
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert not results["complete"] and (tmp_path / "run" / "policies.png").is_file()
 
 
 def test_the_planner_may_begin_with_the_plans_of_a_policy(

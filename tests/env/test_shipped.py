@@ -6,8 +6,9 @@ import torch
 
 from cola_env import ColaWorldEnv, GoalPair, load_goals
 from cola_env.checkpoints import SHIPPED
+from cola_env.models.visual_policy import load_policy
 from cola_env.scoring.success_classifier import load_classifier
-from cola_env.worlds import LIBERO, WORLDS, WorldInfo
+from cola_env.worlds import LIBERO, ROBODESK, WORLDS, WorldInfo
 
 WORLD = pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS)
 
@@ -67,6 +68,21 @@ def test_the_shipped_value_function_rises_on_the_way_to_success() -> None:
         start, goal, dreamt = values.logit(frames, pair.task).tolist()
         better.append([goal > start, dreamt > start])
     assert (np.mean(better, axis=0) > 0.8).all()
+
+
+def test_the_shipped_policy_begins_as_the_scripts_do() -> None:
+    policy = load_policy("policy", "cpu")
+    pairs = some_pairs(ROBODESK, 10)
+    frames = torch.tensor(np.stack([pair.initial_frame for pair in pairs]))
+    first = torch.tensor(np.stack([pair.expert_actions[0] for pair in pairs]))
+    errors = []
+    for tasks in ([pair.task for pair in pairs], [pair.task for pair in pairs[10:] + pairs[:10]]):
+        acted = [
+            policy.act(frame[None], task)[0] for frame, task in zip(frames, tasks, strict=True)
+        ]
+        errors.append(float((torch.stack(acted) - first).abs().mean()))
+    own, of_another_task = errors
+    assert own < 0.25 and own < 0.6 * of_another_task
 
 
 @WORLD
