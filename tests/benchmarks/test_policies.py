@@ -231,11 +231,8 @@ def test_a_judging_that_is_stopped_before_it_dreams_tells_what_there_is(
 ) -> None:
     pytest.importorskip("robodesk")
     judging = Judging(configured("planner_model=null"))
-    for played in judging._in_twin(
-        "push_red", judging.contestants.values(), cast(SimulatorPool, None)
-    ):
-        judging._keep(played)
-        break
+    unused = cast(SimulatorPool, None)
+    judging._keep(next(judging._in_twin("push_red", judging.contestants.values(), unused)))
     policies.report(judging)
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert not results["complete"] and (tmp_path / "run" / "policies.png").is_file()
