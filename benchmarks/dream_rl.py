@@ -34,7 +34,7 @@ from cola_train.console import GOES_ON, progress_bar
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from benchmarks.dream_agents import Agent
+    from benchmarks.adapters.stable_baselines3 import Agent
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Study:
 
 def train(study: Study, training: Training) -> Iterator[dict[str, Any]]:
     """Goes on behind the last evaluation to the end; yields each new one."""
-    from benchmarks.dream_agents import Agent
+    from benchmarks.adapters.stable_baselines3 import Agent
 
     found = training.evaluations()
     marks = [mark for mark in study.marks if not found or mark > found[-1]["steps"]]

@@ -56,7 +56,7 @@ def test_agents_learn_in_dream_and_simulator_and_go_on(tmp_path: Path) -> None:
 
 
 def test_an_agent_that_begins_as_a_clone_acts_as_it_does(tmp_path: Path) -> None:
-    from benchmarks.dream_agents import Agent
+    from benchmarks.adapters.stable_baselines3 import Agent
 
     torch.manual_seed(0)
     clone = VisualPolicy(("open_slide", TASK), width=8)
@@ -70,7 +70,7 @@ def test_an_agent_that_begins_as_a_clone_acts_as_it_does(tmp_path: Path) -> None
 
 
 def test_a_clone_that_does_not_know_the_task_is_refused(tmp_path: Path) -> None:
-    from benchmarks.dream_agents import Agent
+    from benchmarks.adapters.stable_baselines3 import Agent
 
     VisualPolicy(("open_slide",), width=8).save_pretrained(tmp_path / "clone")
     study = Study(settings(tmp_path / "out", f"clone={tmp_path / 'clone'}"))

@@ -1,0 +1,1 @@
+"""What learns or plans in the dream by libraries of others."""
