@@ -87,7 +87,7 @@ class FrameAgent:
 
 
 class ReplayAgent:
-    """Takes actions (B, T, A) that are known."""
+    """Takes actions (B, T, A) that are known, all by its one decision."""
 
     def __init__(self, actions: NDArray[np.float32]) -> None:
         self._actions = torch.from_numpy(actions)

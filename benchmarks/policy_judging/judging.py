@@ -139,7 +139,8 @@ class Judging:
 
     def _in_dreams(self, task: str, contestants: Iterable[Contestant]) -> Iterator[Played]:
         for each in contestants:
-            rules = judging_rules(self.config, each.replan_every)
+            steps = each.replan_every if each.make else self.config.steps
+            rules = judging_rules(self.config, steps)
             for label, dreamer in self.dreamers.items():
                 for part in self._parts(each.name, label, task):
                     agent = each.make(task) if each.make else self._replay(each.name, part)

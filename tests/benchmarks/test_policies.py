@@ -28,6 +28,7 @@ from benchmarks.policy_judging.agreement import (
 from benchmarks.policy_judging.judging import Judging
 from benchmarks.policy_judging.records import SEEN, TWIN, JudgingFolder, PlayedEpisode
 from benchmarks.vp2_protocol.planning import PlanningProblem
+from cola_env.envs.dream import Dream
 from cola_env.errors import ColaWorldError
 from cola_env.models.visual_policy import VisualPolicy, load_policy
 from cola_env.scoring.success_classifier import SuccessClassifier
@@ -236,6 +237,24 @@ def test_a_judging_that_is_stopped_before_it_dreams_tells_what_there_is(
     policies.report(judging)
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert not results["complete"] and (tmp_path / "run" / "policies.png").is_file()
+
+
+def test_a_dream_is_given_a_scripts_actions_one_after_the_other(
+    configured: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("robodesk")
+    judging = Judging(configured("planner_model=null", "random=null", "clone=null"))
+    script = judging.contestants["script 0"]
+    for played in judging._in_twin("push_red", [script], cast(SimulatorPool, None)):
+        judging._keep(played)
+    given, step = [], Dream.step
+    with monkeypatch.context() as patch:
+        patch.setattr(Dream, "step", lambda dream, a: given.append(a.cpu()) or step(dream, a))
+        assert len(list(judging._in_dreams("push_red", [script]))) == 2
+    for pair in range(2):
+        twin = judging.folder.load("script 0", TWIN, "push_red", pair)
+        assert twin is not None and len({*twin.actions}) > 2
+        torch.testing.assert_close(torch.stack(given, 1)[pair], torch.tensor(twin.actions))
 
 
 def test_the_planner_may_begin_with_the_plans_of_a_policy(
