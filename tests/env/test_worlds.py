@@ -96,7 +96,7 @@ def test_a_dream_without_a_checkpoint_says_how_to_make_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cola_env.worlds.ASSETS", tmp_path)
-    with pytest.raises(ColaWorldError, match="'cola' of LIBERO.*collect env=libero.*cola train data="):
+    with pytest.raises(ColaWorldError, match="'cola' of LIBERO.*env=libero.*cola train data="):
         gym.make("ColaWorld-LIBERO-v0")
 
 
