@@ -9,100 +9,24 @@ benchmarks/conf/dream_rl.yaml.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from omegaconf import DictConfig
 
-from benchmarks.harness import command_line, machine, plain
-from benchmarks.vp2_protocol.methods import choose_tasks
+from benchmarks.dream_study import Study, Training
+from benchmarks.harness import command_line, machine
 from benchmarks.vp2_protocol.results import terminal, wilson
-from cola_env.errors import ColaWorldError
 from cola_env.files import write_atomically, write_json
-from cola_env.goals.goal_set import GoalSet
-from cola_env.goals.loading import goals_files, load_goals
-from cola_env.models.loading import pick_device
-from cola_env.worlds import WorldInfo, find_world
 from cola_train.command import command
 from cola_train.console import GOES_ON, progress_bar
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-    from benchmarks.adapters.stable_baselines3 import Agent
-
-
-@dataclass(frozen=True)
-class Arm:
-    """Where an agent learns. checkpoint: of the dream; None is the real simulator."""
-
-    label: str
-    checkpoint: str | None
-    reward: Any
-
-
-@dataclass(frozen=True)
-class Training:
-    """One agent of an arm; its evaluations are kept in `folder`, its newest state beside them."""
-
-    arm: Arm
-    task: str
-    seed: int
-    folder: Path
-
-    @property
-    def record(self) -> Path:
-        return self.folder / "evaluations.json"
-
-    def evaluations(self) -> list[dict[str, Any]]:
-        """What has been found so far, in order: steps, seconds of training, solved, episodes."""
-        return json.loads(self.record.read_text()) if self.record.is_file() else []
-
-
-class Study:
-    """Raises ColaWorldError for what is unknown or missing, and a folder of other settings."""
-
-    def __init__(self, config: DictConfig) -> None:
-        self.config = config
-        self.world: WorldInfo = find_world(config.env)
-        self.device = pick_device(config.device)
-        self.judged: GoalSet = load_goals(world=self.world)
-        self.tasks = choose_tasks(plain(config.tasks), self.judged.tasks)
-        self.starts = load_goals(self.judged.rendering, config.goals, self.world)
-        for task in self.tasks:
-            self.starts.of(task)
-        self.arms = [Arm(str(label), **given) for label, given in plain(config.arms).items()]
-        self.out = Path(config.out)
-        self._claim()
-
-    @property
-    def trainings(self) -> list[Training]:
-        return [
-            Training(arm, task, seed, self.out / f"{arm.label}_{task}_{seed}")
-            for task in self.tasks
-            for seed in plain(self.config.seeds)
-            for arm in self.arms
-        ]
-
-    @property
-    def marks(self) -> list[int]:
-        """Steps after which an agent is judged."""
-        return [*range(0, self.config.steps, self.config.evaluate_every), self.config.steps]
-
-    def _claim(self) -> None:
-        ignored = ("out", "device", "seeds", "tasks", "arms", "steps")
-        content = {name: plain(v) for name, v in self.config.items() if name not in ignored}
-        content["goals"] = [path.stat().st_size for path in goals_files(None, self.config.goals)]
-        file = self.out / "settings.json"
-        if not file.exists():
-            write_json(file, content)
-        elif json.loads(file.read_text()) != json.loads(json.dumps(content)):
-            raise ColaWorldError(f"{self.out} holds agents of other settings: use another out=.")
 
 
 def train(study: Study, training: Training) -> Iterator[dict[str, Any]]:
@@ -113,9 +37,7 @@ def train(study: Study, training: Training) -> Iterator[dict[str, Any]]:
     marks = [mark for mark in study.marks if not found or mark > found[-1]["steps"]]
     if not marks:
         return
-    agent: Agent | None = None
-    try:
-        agent = Agent(study, training)
+    with closing(Agent(study, training)) as agent:
         seconds = found[-1]["seconds"] if found else 0.0
         for mark in marks:
             begun = time.perf_counter()
@@ -127,9 +49,6 @@ def train(study: Study, training: Training) -> Iterator[dict[str, Any]]:
             agent.save()
             write_json(training.record, found)
             yield found[-1]
-    finally:
-        if agent is not None:
-            agent.close()
 
 
 def rows(study: Study) -> list[dict[str, Any]]:
@@ -185,7 +104,7 @@ def draw(study: Study, path: Path) -> None:
         len(study.tasks), 2, figsize=(9, 3.4 * len(study.tasks)), layout="constrained",
         squeeze=False, sharey=True,
     )  # fmt: skip
-    colours = dict(zip([arm.label for arm in study.arms], plt.get_cmap("tab10").colors))  # type: ignore[attr-defined]  # noqa: B905
+    colours = {arm.label: f"C{number}" for number, arm in enumerate(study.arms)}
     for (by_steps, by_seconds), task in zip(grid, study.tasks, strict=True):
         for axis, key in ((by_steps, "steps"), (by_seconds, "seconds")):
             for label, colour in colours.items():

@@ -220,7 +220,7 @@ def clone(config: CloneConfig) -> dict[str, dict[str, float]]:
     write_atomically(out / RECIPE, lambda target: OmegaConf.save(recipe, target))
     torch.manual_seed(config.seed)
     rendering = str(dataset.info.get("rendering", "video"))
-    policy = _begun(config, VisualPolicy(tasks, sizes.pop(), rendering, config.width))
+    policy = _begun(config, tasks, sizes.pop(), rendering)
     card = {
         "model": "an action a task on 64 x 64 RGB",
         "parameters": policy.num_parameters(),
@@ -238,20 +238,21 @@ def clone(config: CloneConfig) -> dict[str, dict[str, float]]:
     return {name: errors(load_policy(out / name, device), measured) for name in config.stages}
 
 
-def _begun(config: CloneConfig, fresh: VisualPolicy) -> VisualPolicy:
-    """`fresh`, or that of `config.init`; ColaWorldError where it is of other tasks or frames."""
+def _begun(config: CloneConfig, tasks: tuple[str, ...], action_dim: int, look: str) -> VisualPolicy:
+    """A policy with random weights, or with those of `config.init`; ColaWorldError where that is of
+    other tasks, actions or frames."""
     if config.init is None:
-        return fresh
-    policy = load_policy(config.init, "cpu")
-    there, asked = (
-        (tuple(each.tasks), each.config.action_dim, each.config.rendering)
-        for each in (policy, fresh)
-    )
-    if there != asked:
+        return VisualPolicy(tasks, action_dim, look, config.width)
+    known = load_policy(config.init, "cpu")
+    there = known.tasks, known.config.action_dim, known.config.rendering
+    if there != (tasks, action_dim, look):
         raise ColaWorldError(
-            f"init={config.init} is a policy of {there}, the data is of {asked}: leave out init=."
+            f"init={config.init} is a policy of {there}, the data is of "
+            f"{(tasks, action_dim, look)}: leave out init=."
         )
-    return policy.requires_grad_(True)
+    policy = VisualPolicy(tasks, action_dim, look, known.config.width)
+    policy.load_state_dict(known.state_dict())
+    return policy
 
 
 def _recipe(config: CloneConfig) -> dict[str, Any]:

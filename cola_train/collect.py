@@ -139,9 +139,7 @@ def _claim(file: Path, content: dict[str, Any]) -> None:
 
 def _check_same(out: Path, there: dict[str, Any], asked: dict[str, Any]) -> None:
     defaults = json.loads(json.dumps(asdict(EpisodeMixture())))
-    there = there | {
-        "mixture": defaults | there.get("mixture", {})
-    }  # of before a setting was there
+    there = there | {"mixture": defaults | there.get("mixture", {})}
     for name, value in asked.items():
         if there.get(name) != value:
             raise ColaWorldError(

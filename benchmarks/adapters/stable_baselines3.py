@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium
 import numpy as np
 import torch
 
+from benchmarks.dream_study import Study, Training
 from benchmarks.harness import plain
 from cola_env.envs.pair import PairReset
 from cola_env.errors import ColaWorldError
@@ -34,9 +35,6 @@ except ModuleNotFoundError as error:
     raise ColaWorldError(
         "Training policies in the dream needs Stable-Baselines3: pip install 'colaworld[rl]'."
     ) from error
-
-if TYPE_CHECKING:
-    from benchmarks.dream_rl import Study, Training
 
 NEWEST, SCALES = "agent.zip", "rewards.pkl"
 

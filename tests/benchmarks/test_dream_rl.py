@@ -1,6 +1,7 @@
 """benchmarks/dream_rl.py with the real packages (`make adapters`): a few steps of PPO."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from benchmarks import dream_rl
-from benchmarks.dream_rl import Study, draw, rows, train
+from benchmarks.dream_rl import draw, rows, train
+from benchmarks.dream_study import Study
 from cola_env.errors import ColaWorldError
 from cola_env.goals.loading import goals_files, load_goals
 from cola_env.models.visual_policy import VisualPolicy
@@ -23,7 +25,9 @@ CONF = Path(dream_rl.__file__).parent / "conf"
 
 
 def settings(out: Path, *more: str) -> DictConfig:
-    (goals,) = goals_files("fast")
+    shipped, goals = load_goals("fast"), out.with_suffix(".npz")
+    others = tuple(replace(pair, seed=pair.seed + 10**6) for pair in shipped.of(TASK))
+    replace(shipped, pairs=others).save(goals)
     given = [
         f"tasks=[{TASK}]", f"goals={goals}", f"out={out}", "device=cpu", "steps=8",
         "evaluate_every=4", "num_envs=2", "pairs=2", "episode_steps=2", "ppo.n_steps=2",
@@ -53,6 +57,12 @@ def test_agents_learn_in_dream_and_simulator_and_go_on(tmp_path: Path) -> None:
     with pytest.raises(ColaWorldError, match="other settings"):
         Study(settings(tmp_path, "std=0.5"))
     assert json.loads((dream.folder / "evaluations.json").read_text())
+
+
+def test_problems_that_agents_are_judged_by_are_not_trained_from(tmp_path: Path) -> None:
+    (shipped,) = goals_files("fast")
+    with pytest.raises(ColaWorldError, match="judged by: make others"):
+        Study(settings(tmp_path / "out", f"goals={shipped}"))
 
 
 def test_an_agent_that_begins_as_a_clone_acts_as_it_does(tmp_path: Path) -> None:

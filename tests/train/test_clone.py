@@ -167,6 +167,7 @@ def test_a_policy_goes_on_from_another_of_the_same_tasks(data: Path, tmp_path: P
     )
     for task, error in clone(more)["late"].items():
         assert error == pytest.approx(first[task], abs=0.02)
+    assert begun not in (tmp_path / "more" / "late" / "config.json").read_text()
     with pytest.raises(ColaWorldError, match="is a policy of .*push_red.*leave out init="):
         clone(config(data, tmp_path / "other", tasks=["open_slide"], init=begun))
 

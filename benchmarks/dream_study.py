@@ -1,0 +1,94 @@
+"""What `cola dream-rl` trains: agents by where they learn, their task and their seed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from benchmarks.harness import plain
+from benchmarks.vp2_protocol.methods import choose_tasks
+from benchmarks.vp2_protocol.records import fingerprint
+from cola_env.errors import ColaWorldError
+from cola_env.files import write_json
+from cola_env.goals.goal_set import GoalSet
+from cola_env.goals.loading import goals_files, load_goals
+from cola_env.models.loading import pick_device
+from cola_env.worlds import WorldInfo, find_world
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Where an agent learns. checkpoint: of the dream; None is the real simulator."""
+
+    label: str
+    checkpoint: str | None
+    reward: Any
+
+
+@dataclass(frozen=True)
+class Training:
+    """One agent of an arm; its evaluations are kept in `folder`, its newest state beside them."""
+
+    arm: Arm
+    task: str
+    seed: int
+    folder: Path
+
+    @property
+    def record(self) -> Path:
+        return self.folder / "evaluations.json"
+
+    def evaluations(self) -> list[dict[str, Any]]:
+        """What has been found so far, in order: steps, seconds of training, solved, episodes."""
+        return json.loads(self.record.read_text()) if self.record.is_file() else []
+
+
+class Study:
+    """Raises ColaWorldError for what is unknown or missing, and a folder of other settings."""
+
+    def __init__(self, config: DictConfig) -> None:
+        self.config = config
+        self.world: WorldInfo = find_world(config.env)
+        self.device = pick_device(config.device)
+        self.judged: GoalSet = load_goals(world=self.world)
+        self.tasks = choose_tasks(plain(config.tasks), self.judged.tasks)
+        self.starts = load_goals(self.judged.rendering, config.goals, self.world)
+        for task in self.tasks:
+            judged = {pair.seed for pair in self.judged.of(task)}
+            if judged & {pair.seed for pair in self.starts.of(task)}:
+                raise ColaWorldError(
+                    f"goals={config.goals} has problems that agents are judged by: make others "
+                    "with 'cola goals --first-seed 2147583648 --out FILE'."
+                )
+        self.arms = [Arm(str(label), **given) for label, given in plain(config.arms).items()]
+        self.out = Path(config.out)
+        self._claim()
+
+    @property
+    def trainings(self) -> list[Training]:
+        return [
+            Training(arm, task, seed, self.out / f"{arm.label}_{task}_{seed}")
+            for task in self.tasks
+            for seed in plain(self.config.seeds)
+            for arm in self.arms
+        ]
+
+    @property
+    def marks(self) -> list[int]:
+        """Steps after which an agent is judged."""
+        return [*range(0, self.config.steps, self.config.evaluate_every), self.config.steps]
+
+    def _claim(self) -> None:
+        ignored = ("out", "device", "seeds", "tasks", "arms", "steps")
+        content = {name: plain(v) for name, v in self.config.items() if name not in ignored}
+        files = goals_files(self.judged.rendering, self.config.goals, self.world)
+        content["goals"] = fingerprint(*files)
+        file = self.out / "settings.json"
+        if not file.exists():
+            write_json(file, content)
+        elif json.loads(file.read_text()) != json.loads(json.dumps(content)):
+            raise ColaWorldError(f"{self.out} holds agents of other settings: use another out=.")
