@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, product
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.collapse import CollapseConfig, diagnosis
 from cola_train.console import progress_bar
-from cola_train.data.batches import batches
+from cola_train.data.batches import batches, step_generator
 from cola_train.data.clips import ClipBatch, TrainingData
 from cola_train.data.episode_source import Unreadable
 from cola_train.data.latent_cache import encoded
@@ -76,8 +76,10 @@ class PhaseData:
         phase, model = learner.phase, learner.model
         draw = partial(phase.draw, count=learner.micro_size)
         train, micros = self.train_for(phase), learner.micros
-        for batch in batches(train, draw, self.seed, phase.name, steps, micros):
-            batch = batch.to(model.device)
+        drawn = batches(train, draw, self.seed, phase.name, steps, micros)
+        for (step, micro), batch in zip(product(steps, micros), drawn, strict=True):
+            generator = step_generator(self.seed, phase.name, step, "augment", micro)
+            batch = phase.augmented(batch.to(model.device), generator)
             yield batch.encoded(model) if phase.on_latents else batch
 
     def _encode(self, model: ColaWorldModel) -> None:

@@ -138,7 +138,8 @@ def _phase_cost(
     prepared = _prepared(phase, clips, model)
     generator = torch.Generator().manual_seed(0)
     with MetaKernels(hardware.half), Meter() as meter:
-        batch = phase.draw(clips, generator, count).to(model.device)
+        drawn = phase.draw(clips, generator, count).to(model.device)
+        batch = phase.augmented(drawn, generator)
         if phase.on_latents:
             batch = batch.encoded(model)
         phase.loss(model, batch, Step(phase.steps - 1, generator, prepared)).value.backward()

@@ -7,8 +7,8 @@ from typing import ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample
 
-from cola_env.inputs import resized
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.episode_source import DamageReport, Unreadable
@@ -105,12 +105,8 @@ class Clips:
 
     def encode(self, model: ColaWorldModel) -> Clips:
         """The same clips with the latents of all frames."""
-        latents = None
-        for i, episode in enumerate(self.frames):
-            encoded = encode(model, episode)
-            if latents is None:
-                latents = torch.empty(self.episodes, *encoded.shape, dtype=torch.float16)
-            latents[i] = encoded
+        parts = self.frames.split(clips_at_once(self.frames))
+        latents = torch.cat([encode(model, part).half().cpu() for part in parts])
         return Clips(self.frames, self.actions, latents)
 
     def sample_frames(self, count: int, generator: torch.Generator) -> Tensor:
@@ -154,9 +150,13 @@ class ClipBatch:
         """With latents: those that it has, or new ones, made of few clips at a time."""
         if self.latents.numel():
             return self
-        at_once = max(1, ENCODED_PIXELS // self.frames[0, ..., 0].numel())
-        parts = [encode(model, frames) for frames in self.frames.split(at_once)]
+        parts = [encode(model, part) for part in self.frames.split(clips_at_once(self.frames))]
         return replace(self, latents=torch.cat(parts))
+
+
+def clips_at_once(frames: Tensor) -> int:
+    """How many of the clips (B, T, S, S, 3) to encode together."""
+    return max(1, ENCODED_PIXELS // frames[0, ..., 0].numel())
 
 
 def encode(model: ColaWorldModel, frames: Tensor) -> Tensor:
@@ -176,15 +176,14 @@ def fixed_batch(
 def random_crops(batch: ClipBatch, scale: float, generator: torch.Generator) -> ClipBatch:
     """Every clip cut to a random square with at least ``scale`` of its area, the same in all its
     frames, and brought back to its size. Without latents, which belong to the whole frames."""
-    frames = torch.stack([_cropped(clip, scale, generator) for clip in batch.frames])
-    return ClipBatch(frames, torch.empty(len(frames), 0), batch.actions)
-
-
-def _cropped(clip: torch.Tensor, scale: float, generator: torch.Generator) -> torch.Tensor:
-    """clip (T, S, S, 3) uint8."""
-    area, down, right = torch.rand(3, generator=generator).tolist()
-    size = clip.shape[1]
-    side = round(size * (scale + (1 - scale) * area) ** 0.5)
-    y, x = (int(share * (size - side + 1)) for share in (down, right))
-    cut = resized(clip[None, :, y : y + side, x : x + side], size)[0]
-    return (cut * 255).round().clamp(0, 255).to(torch.uint8)
+    clips, frames = batch.frames.shape[:2]
+    area, *corner = torch.rand(3, clips, generator=generator)
+    side = (scale + (1 - scale) * area).sqrt()
+    x, y = (2 * (1 - side) * (share - 0.5) for share in corner)  # of the centre, -1 to 1
+    none = torch.zeros(clips)
+    rows = torch.stack([side, none, x, none, side, y], -1).view(clips, 2, 3)
+    images = batch.frames.movedim(-1, 2).flatten(1, 2).float()
+    grid = affine_grid(rows.to(images), [*images.shape], align_corners=False)
+    cut = grid_sample(images, grid, padding_mode="border", align_corners=False)
+    cut = cut.round().to(torch.uint8).unflatten(1, (frames, 3)).movedim(2, -1)
+    return ClipBatch(cut, torch.empty(len(cut), 0), batch.actions)

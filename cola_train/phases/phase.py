@@ -147,6 +147,10 @@ class Phase(ABC):
         """``count`` of the step's ``batch_size``; runs in the processes that read the data."""
         return data.sample(count, self.clip, generator)
 
+    def augmented(self, batch: ClipBatch, generator: torch.Generator) -> ClipBatch:
+        """What is drawn, on the model's device, changed at random."""
+        return batch
+
     @abstractmethod
     def loss(self, model: ColaWorldModel, batch: ClipBatch, step: Step) -> Loss:
         """Of one batch on the model's device."""
@@ -230,8 +234,7 @@ class LatentActionPhase(Phase):
         since = step - self.continuous_steps
         return 0 < since < self.restart_steps and since % self.restart_every == 0
 
-    def draw(self, data: TrainingData, generator: torch.Generator, count: int) -> ClipBatch:
-        batch = super().draw(data, generator, count)
+    def augmented(self, batch: ClipBatch, generator: torch.Generator) -> ClipBatch:
         return batch if self.crop_scale == 1 else random_crops(batch, self.crop_scale, generator)
 
     def latent_actions(self, model: ColaWorldModel, batch: ClipBatch, step: Step) -> ActionVectors:
