@@ -25,16 +25,19 @@ from torch.nn.functional import smooth_l1_loss
 from cola_env.checkpoints import RECIPE
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_atomically, write_json
-from cola_env.models.loading import pick_device
+from cola_env.models.loading import load_model, pick_device
 from cola_env.models.visual_policy import VisualPolicy, load_policy
 from cola_train.command import command, cpu_threads
 from cola_train.console import GOES_ON, progress_bar
 from cola_train.data.action_scale import ActionScale
 from cola_train.data.batches import step_generator
 from cola_train.data.demonstrations import (
+    Actions,
     Demonstrations,
     demonstrated_tasks,
+    latent_actions,
     load_demonstrations,
+    real_actions,
 )
 from cola_train.data.labelled_frames import JoinedDataset, augment
 from cola_train.distributed import make_accelerator
@@ -52,8 +55,15 @@ class CloneConfig:
     """A LeRobot folder with actions, or a list of them."""
     out: str = MISSING
     init: str | None = None
-    """A policy of the same tasks to begin with, "policy" is the shipped one; None: random weights,
-    of `width`."""
+    """A policy of the same tasks to begin with, "policy" is the shipped one; of one with latent
+    actions the trunk alone is taken. None: random weights, of `width`."""
+    learns: str = "all"
+    """all, or heads: the trunk stays as in `init`, so that what is learned is a small decoder of it."""
+    latent: str | None = None
+    """A world model with latent actions: what it infers from two frames is cloned in place of real
+    actions, which the data need not have. Give the policy real ones by `init` of another run."""
+    episodes: int | None = None
+    """Learn from so many of the episodes that count, spread over the tasks; None: all."""
     tasks: Any = None
     """Names, as the episodes have them; None: all."""
     action_range: Any = None
@@ -110,9 +120,9 @@ class Cloning:
         self.policy = policy.to(accelerator.device)
         self.config, self.accelerator = config, accelerator
         self.out, self.ends = Path(config.out), config.ends()
-        self.optimizer = torch.optim.AdamW(
-            policy.parameters(), config.lr, weight_decay=config.weight_decay
-        )
+        policy.trunk.requires_grad_(config.learns == "all")
+        learned = [p for p in policy.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(learned, config.lr, weight_decay=config.weight_decay)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: learning_rate(step, config)
         )
@@ -198,29 +208,28 @@ def clone(config: CloneConfig) -> dict[str, dict[str, float]]:
     Raises ColaWorldError for settings and data that do not fit, or a folder of other settings.
     """
     recipe = _recipe(config)
-    check_logger(config.logger)
+    _check(config)
     out = Path(config.out)
     check_same_run(out, recipe)
     dataset = JoinedDataset(config.data)
     tasks = demonstrated_tasks(dataset, config.tasks)
     held_out = dataset.hold_out(config.held_out, config.seed)
     trained = np.setdiff1d(np.arange(dataset.num_episodes), held_out)
-    sizes = {part.action_dim for part in dataset.parts if part.action_dim}
-    if len(sizes) != 1:
-        raise ColaWorldError(f"{dataset.path} must have actions of one size to clone.")
-    scale = ActionScale.of(config.action_range, sizes)
-    train = load_demonstrations(dataset, trained, tasks, IMAGE_SIZE, scale)
+    actions_of = _actions(config, dataset)
+    train = load_demonstrations(dataset, trained, tasks, IMAGE_SIZE, actions_of)
+    if config.episodes is not None:
+        train = train.fewer(config.episodes, config.seed)
     counts = train.heads.bincount(minlength=len(tasks)).tolist()
     if unshown := [task for task, count in zip(tasks, counts, strict=True) if not count]:
         raise ColaWorldError(
             f"No episode of {dataset.path} that may be learned from solves {', '.join(unshown)}: "
             "collect more, or leave out these tasks by tasks=[...]."
         )
-    measured = load_demonstrations(dataset, held_out, tasks, IMAGE_SIZE, scale)
+    measured = load_demonstrations(dataset, held_out, tasks, IMAGE_SIZE, actions_of)
     write_atomically(out / RECIPE, lambda target: OmegaConf.save(recipe, target))
     torch.manual_seed(config.seed)
     rendering = str(dataset.info.get("rendering", "video"))
-    policy = _begun(config, tasks, sizes.pop(), rendering)
+    policy = _begun(config, tasks, train.actions.shape[1], rendering)
     card = {
         "model": "an action a task on 64 x 64 RGB",
         "parameters": policy.num_parameters(),
@@ -238,20 +247,50 @@ def clone(config: CloneConfig) -> dict[str, dict[str, float]]:
     return {name: errors(load_policy(out / name, device), measured) for name in config.stages}
 
 
+def _check(config: CloneConfig) -> None:
+    check_logger(config.logger)
+    if config.learns not in ("all", "heads"):
+        raise ColaWorldError(f"learns={config.learns} must be all or heads.")
+    if config.learns == "heads" and config.init is None:
+        raise ColaWorldError("learns=heads keeps the trunk of a policy: name it by init=.")
+    if config.episodes is not None and config.episodes < 1:
+        raise ColaWorldError(f"episodes={config.episodes} must be at least 1.")
+
+
+def _actions(config: CloneConfig, dataset: JoinedDataset) -> Actions:
+    """What is cloned of an episode; ColaWorldError where the data has no such actions."""
+    if config.latent is not None:
+        return latent_actions(load_model(config.latent, config.device))
+    sizes = {part.action_dim for part in dataset.parts if part.action_dim}
+    if len(sizes) != 1:
+        raise ColaWorldError(
+            f"{dataset.path} must have actions of one size to clone, or name a world model that "
+            "infers them by latent=."
+        )
+    return real_actions(dataset, ActionScale.of(config.action_range, sizes))
+
+
 def _begun(config: CloneConfig, tasks: tuple[str, ...], action_dim: int, look: str) -> VisualPolicy:
     """A policy with random weights, or with those of `config.init`; ColaWorldError where that is of
     other tasks, actions or frames."""
+    latent = config.latent is not None
     if config.init is None:
-        return VisualPolicy(tasks, action_dim, look, config.width)
+        return VisualPolicy(tasks, action_dim, look, config.width, latent)
     known = load_policy(config.init, "cpu")
-    there = known.tasks, known.config.action_dim, known.config.rendering
-    if there != (tasks, action_dim, look):
+    policy = VisualPolicy(tasks, action_dim, look, known.config.width, latent)
+    same = known.config.latent == latent
+    there, here = (
+        (p.config.rendering, *((p.tasks, p.config.action_dim) if same else ()))
+        for p in (known, policy)
+    )
+    if there != here:
         raise ColaWorldError(
-            f"init={config.init} is a policy of {there}, the data is of "
-            f"{(tasks, action_dim, look)}: leave out init=."
+            f"init={config.init} is a policy of {there}, the data is of {here}: leave out init=."
         )
-    policy = VisualPolicy(tasks, action_dim, look, known.config.width)
-    policy.load_state_dict(known.state_dict())
+    if same:
+        policy.load_state_dict(known.state_dict())
+    else:
+        policy.trunk.load_state_dict(known.trunk.state_dict())
     return policy
 
 
@@ -270,15 +309,21 @@ def _recipe(config: CloneConfig) -> dict[str, Any]:
     }
 
 
+@torch.no_grad()
 def errors(policy: VisualPolicy, demonstrations: Demonstrations) -> dict[str, float]:
     """Mean absolute error of the actions on unchanged frames, by task."""
     found = {}
     for head, task in enumerate(policy.tasks):
         rows = demonstrations.heads == head
         if rows.any():
-            frames, actions = demonstrations.frames[rows], demonstrations.actions[rows]
-            given = torch.cat([policy.act(part, task).cpu() for part in frames.split(512)])
-            found[task] = float((given - actions).abs().mean())
+            frames, actions = (
+                demonstrations.frames[rows].float() / 255,
+                demonstrations.actions[rows],
+            )
+            given = torch.cat(
+                [policy(part.to(policy.device))[:, head] for part in frames.split(512)]
+            )
+            found[task] = float((given.float().cpu() - actions).abs().mean())
     return found
 
 

@@ -21,6 +21,7 @@ class VisualPolicy(ModelMixin, ConfigMixin):
     tasks: names of the heads, in order.
     action_dim: A.
     rendering: profile of the frames it was trained on.
+    latent: whether its actions are latent ones, which no robot takes (`cola clone latent=`).
     """
 
     config_name = "config.json"
@@ -32,6 +33,7 @@ class VisualPolicy(ModelMixin, ConfigMixin):
         action_dim: int = 5,
         rendering: str = "fast",
         width: int = 32,
+        latent: bool = False,
     ) -> None:
         super().__init__()
         self.trunk = image_trunk(width)
@@ -57,7 +59,14 @@ class VisualPolicy(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def act(self, frames: Tensor, task: str) -> Tensor:
-        """Actions float32 (B, A) in [-1, 1] for a task, of uint8 frames (B, 64, 64, 3)."""
+        """Actions float32 (B, A) in [-1, 1] for a task, of uint8 frames (B, 64, 64, 3).
+
+        Raises ColaWorldError for a policy whose actions are latent ones."""
+        if self.config.latent:
+            raise ColaWorldError(
+                "This policy knows latent actions alone: give it real ones by 'cola clone "
+                "init=FOLDER data=LABELLED episodes=50'."
+            )
         with autocast(self.device):
             actions = self(frames.to(self.device).float() / 255)[:, self.head(task)]
         return actions.float().clamp(-1, 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cola_env.errors import ColaWorldError
+from cola_env.models.world_model import ColaWorldModel
 from cola_env.worlds import WORLDS
 from cola_train.console import progress_bar
 from cola_train.data.action_scale import ActionScale
@@ -18,10 +19,13 @@ from cola_train.data.labelled_frames import JoinedDataset
 from cola_train.data.lerobot import RecordedEpisode
 from cola_train.data.video import square
 
+Actions = Callable[[RecordedEpisode], Tensor]
+"""What to clone of an episode: float32 (T, A) for its T + 1 frames."""
+
 
 @dataclass(frozen=True)
 class Demonstrations:
-    """frames: uint8 (n, S, S, 3), each before its action; actions: float32 (n, A) in [-1, 1];
+    """frames: uint8 (n, S, S, 3), each before its action; actions: float32 (n, A);
     heads: int64 (n,), the number of its task; episodes: int64 (n,), the number of its episode."""
 
     frames: Tensor
@@ -33,6 +37,19 @@ class Demonstrations:
         """Chance (n,) of each frame under: a random task, then a random frame of it."""
         counts = self.heads.bincount()
         return 1 / (counts.count_nonzero() * counts[self.heads])
+
+    def fewer(self, count: int, seed: int) -> Demonstrations:
+        """Of `count` episodes, the same number of each task, give or take one."""
+        order = np.random.default_rng(seed).permutation(self.episodes.unique().numpy())
+        task_of = dict(zip(self.episodes.tolist(), self.heads.tolist(), strict=True))
+        seen, turns = dict.fromkeys(self.heads.tolist(), 0), dict[int, int]()
+        for episode in order.tolist():
+            turns[episode] = seen[task_of[episode]]
+            seen[task_of[episode]] += 1
+        chosen = sorted(order.tolist(), key=turns.__getitem__)[:count]
+        rows = torch.isin(self.episodes, torch.tensor(chosen))
+        parts = (self.frames, self.actions, self.heads, self.episodes)
+        return Demonstrations(*(part[rows] for part in parts))
 
 
 def demonstrated_tasks(dataset: JoinedDataset, tasks: Sequence[str] | None) -> tuple[str, ...]:
@@ -53,34 +70,61 @@ def demonstrated_tasks(dataset: JoinedDataset, tasks: Sequence[str] | None) -> t
     return tuple(tasks)
 
 
+def real_actions(dataset: JoinedDataset, scale: ActionScale) -> Actions:
+    """Those of the data in [-1, 1]; what was intended where it has that: without the noise that
+    moved the arm off its way.
+
+    They raise ColaWorldError for an episode without actions, or of actions that leave [-1, 1].
+    """
+
+    def read(episode: RecordedEpisode) -> Tensor:
+        if episode.actions is None:
+            raise ColaWorldError(f"{dataset.path} has no actions to clone: latent= needs none.")
+        shown = scale(episode.actions if episode.intended is None else episode.intended)
+        scale.check(dataset.parts[0].path, (shown.min(0), shown.max(0)))
+        return torch.from_numpy(shown)
+
+    return read
+
+
+def latent_actions(model: ColaWorldModel) -> Actions:
+    """The code vectors (T, tokens * code_size) that the model infers from the frames alone.
+
+    Raises ColaWorldError for a model without latent actions.
+    """
+    if model.config.conditioning != "latent":
+        raise ColaWorldError("latent= needs a world model with latent actions, such as cola.")
+
+    def infer(episode: RecordedEpisode) -> Tensor:
+        frames = square(episode.frames, model.config.image_size)
+        with torch.no_grad():
+            found = model.infer_actions(frames[None].to(model.device)).vectors[0]
+        return found.flatten(1).float().cpu()
+
+    return infer
+
+
 def load_demonstrations(
     dataset: JoinedDataset,
     episodes: NDArray[np.int64],
     tasks: Sequence[str],
     size: int,
-    scale: ActionScale,
+    actions_of: Actions,
 ) -> Demonstrations:
-    """The episodes of `tasks`, as square frames of `size` pixels, with the actions that were
-    intended where the dataset has them: without the noise that moved the arm off its way.
+    """The episodes of `tasks`, as square frames of `size` pixels, with their actions.
 
     Where the dataset says which states fulfil a task, an episode counts if it solves its own, up to
-    the action that does; else the whole episode counts. Raises ColaWorldError for episodes without
-    actions, or actions that leave [-1, 1], and where no episode counts.
+    the action that does; else the whole episode counts. Raises ColaWorldError where no episode
+    counts.
     """
     columns = [str(task) for task in dataset.info.get("tasks", [])]
     frames, actions, heads, numbers = [], [], [], []
     chosen = [int(i) for i in episodes if dataset.task(int(i)) in tasks]
     for index in progress_bar(chosen, "reading", unit="episode", leave=False):
         episode = dataset.episode(index)
-        if episode.actions is None:
-            raise ColaWorldError(f"{dataset.path} has no actions to clone.")
-        length = demonstrated(episode, columns)
-        if length:
-            shown = episode.actions if episode.intended is None else episode.intended
-            scaled = scale(shown[:length])
-            scale.check(dataset.parts[0].path, (scaled.min(0), scaled.max(0)))
+        if length := demonstrated(episode, columns):
             frames.append(square(episode.frames[:length], size))
-            actions.append(torch.from_numpy(scaled))
+            actions.append(actions_of(episode)[:length])
             heads.append(torch.full((length,), list(tasks).index(episode.task)))
             numbers.append(torch.full((length,), index))
     if not heads:
@@ -93,8 +137,7 @@ def load_demonstrations(
 def demonstrated(episode: RecordedEpisode, tasks: Sequence[str]) -> int:
     """How many of an episode's actions show its task: up to its success, 0 without one; all where
     nothing tells. tasks: whose successes the episode holds, in order."""
-    assert episode.actions is not None
     if episode.successes is None or episode.task not in tasks:
-        return len(episode.actions)
+        return len(episode.frames) - 1
     solved = episode.successes[:, tasks.index(episode.task)]
     return int(solved.argmax()) + 1 if solved.any() else 0

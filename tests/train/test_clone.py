@@ -15,7 +15,12 @@ from cola_env.models.visual_policy import VisualPolicy, load_policy
 from cola_env.worlds import ROBODESK_TASKS
 from cola_train.clone import CloneConfig, Cloning, clone, table
 from cola_train.data.action_scale import ActionScale
-from cola_train.data.demonstrations import demonstrated_tasks, load_demonstrations
+from cola_train.data.demonstrations import (
+    demonstrated_tasks,
+    latent_actions,
+    load_demonstrations,
+    real_actions,
+)
 from cola_train.data.labelled_frames import JoinedDataset
 from cola_train.data.lerobot import INTENDED
 from cola_train.data.lerobot_writer import LeRobotWriter
@@ -78,7 +83,9 @@ def test_what_solves_its_task_is_learned_from_up_to_its_success(data: Path) -> N
     dataset = JoinedDataset(str(data))
     tasks = demonstrated_tasks(dataset, None)
     assert tasks == ("open_slide", "push_red"), "in the world's order, without play"
-    found = load_demonstrations(dataset, np.arange(36), tasks, 64, ActionScale())
+    found = load_demonstrations(
+        dataset, np.arange(36), tasks, 64, real_actions(dataset, ActionScale())
+    )
     solving = [i for i in range(36) if i % 3 != 2 and i % 9 <= 5]
     assert found.episodes.unique().tolist() == solving
     assert (found.episodes.bincount()[solving] == SOLVED_AFTER).all()
@@ -107,9 +114,9 @@ def test_all_of_an_episode_is_learned_from_where_nothing_tells_success(tmp_path:
     tasks = demonstrated_tasks(dataset, None)
     assert tasks == ("sweep", "wipe")
     with pytest.raises(ColaWorldError, match="action_range"):
-        load_demonstrations(dataset, np.arange(2), tasks, 64, ActionScale())
+        load_demonstrations(dataset, np.arange(2), tasks, 64, real_actions(dataset, ActionScale()))
     scale = ActionScale.of([-6, 6], {2})
-    found = load_demonstrations(dataset, np.arange(2), tasks, 64, scale)
+    found = load_demonstrations(dataset, np.arange(2), tasks, 64, real_actions(dataset, scale))
     assert found.frames.shape == (6, 64, 64, 3) and (found.actions == 0.5).all()
     assert demonstrated_tasks(dataset, ["wipe"]) == ("wipe",)
     with pytest.raises(ColaWorldError, match="is of \\['fold'\\].*sweep, wipe"):
@@ -134,7 +141,9 @@ def test_intended_actions_are_learned_where_the_data_has_them(tmp_path: Path) ->
             writer.add_episode("sweep", columns)
         writer.close(tasks=["sweep", "wipe"])
     dataset = JoinedDataset(str(tmp_path))
-    found = load_demonstrations(dataset, np.arange(2), ("sweep",), 64, ActionScale())
+    found = load_demonstrations(
+        dataset, np.arange(2), ("sweep",), 64, real_actions(dataset, ActionScale())
+    )
     assert (found.actions == np.float32(0.2)).all()
     assert found.episodes.tolist() == [1, 1], "no episode that does not solve its task"
 
