@@ -32,6 +32,7 @@ COMMANDS = {
     "fidelity": "benchmarks.fidelity",
     "policies": "benchmarks.policies",
     "dream-rl": "benchmarks.dream_rl",
+    "latent-policies": "benchmarks.latent_policies",
     "obeys": "benchmarks.obeys",
     "speed": "benchmarks.speed",
     "gpu-check": "benchmarks.gpu_check",

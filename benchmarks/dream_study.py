@@ -64,7 +64,8 @@ class Study:
                     f"goals={config.goals} has problems that agents are judged by: make others "
                     "with 'cola goals --first-seed 2147583648 --out FILE'."
                 )
-        self.arms = [Arm(str(label), **given) for label, given in plain(config.arms).items()]
+        arms = plain(config.arms)
+        self.arms = [Arm(str(label), **given) for label, given in arms.items() if given]
         self.out = Path(config.out)
         self._claim()
 

@@ -58,7 +58,7 @@ class CloneConfig:
     """A policy of the same tasks to begin with, "policy" is the shipped one; of one with latent
     actions the trunk alone is taken. None: random weights, of `width`."""
     learns: str = "all"
-    """all, or heads: the trunk stays as in `init`, so that what is learned is a small decoder of it."""
+    """all, or heads: the trunk stays as in `init`, what is learned is a small decoder of it."""
     latent: str | None = None
     """A world model with latent actions: what it infers from two frames is cloned in place of real
     actions, which the data need not have. Give the policy real ones by `init` of another run."""

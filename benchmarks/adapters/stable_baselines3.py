@@ -9,9 +9,11 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from benchmarks.dream_study import Study, Training
 from benchmarks.harness import plain
+from benchmarks.twin import make_twin, solved_pairs
 from cola_env.envs.pair import PairReset
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_atomically
@@ -85,21 +87,19 @@ class Agent:
             self.ppo = self._new_ppo()
         self.twin = PairReset(self._simulator("success"))
 
+    def act(self, frame: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Its likeliest action."""
+        action, _ = self.ppo.predict(frame, deterministic=True)
+        return action
+
     def learn_until(self, steps: int) -> None:
         if steps > self.ppo.num_timesteps:
             self.ppo.learn(steps - self.ppo.num_timesteps, reset_num_timesteps=False)
 
     def solved(self) -> list[bool]:
         """Whether its likeliest actions solve each of the shipped problems."""
-        found = []
-        for pair in range(min(self.study.config.pairs, len(self._judged))):
-            frame, _ = self.twin.reset(options={"pair": pair})
-            success = truncated = False
-            while not (success or truncated):
-                action, _ = self.ppo.predict(frame, deterministic=True)
-                frame, _, success, truncated, _ = self.twin.step(np.clip(action, -1, 1))
-            found.append(bool(success))
-        return found
+        pairs = min(self.study.config.pairs, len(self._judged))
+        return solved_pairs(self.twin, self.act, pairs)
 
     def save(self) -> None:
         folder = self.training.folder
@@ -144,14 +144,8 @@ class Agent:
 
     def _simulator(self, reward: Any) -> gymnasium.Env[Any, Any]:
         study = self.study
-        return gymnasium.make(
-            f"{study.world.simulator}-v0",
-            task=self.training.task,
-            rendering=study.judged.rendering,
-            action_repeat=study.world.action_repeat,
-            reward=reward,
-            max_episode_steps=study.config.episode_steps,
-        )
+        rendering, steps = study.judged.rendering, study.config.episode_steps
+        return make_twin(study.world, self.training.task, rendering, steps, reward)
 
     def _new_ppo(self) -> PPO:
         config, task = self.study.config, self.training.task

@@ -12,7 +12,6 @@ import torch
 from cola_env.checkpoints import finished_phases
 from cola_env.errors import ColaWorldError
 from cola_env.models.visual_policy import VisualPolicy, load_policy
-from cola_env.worlds import ROBODESK_TASKS
 from cola_train.clone import CloneConfig, Cloning, clone, table
 from cola_train.data.action_scale import ActionScale
 from cola_train.data.demonstrations import (
@@ -24,49 +23,8 @@ from cola_train.data.demonstrations import (
 from cola_train.data.labelled_frames import JoinedDataset
 from cola_train.data.lerobot import INTENDED
 from cola_train.data.lerobot_writer import LeRobotWriter
-from tests.train.small import Killed
-
-STEPS = 6
-SOLVED_AFTER = 4
-"""Actions of an episode that solves its task."""
-
-
-def square_at(x: int) -> np.ndarray:
-    frame = np.full((64, 64, 3), 40, np.uint8)
-    frame[24:40, x : x + 16] = [230, 160, 30]
-    return frame
-
-
-def write_demonstrations(folder: Path, episodes: int = 36) -> Path:
-    """A square, to be met by an action towards it: to its place in push_red, away in open_slide.
-
-    A third of the episodes fail, with other actions, and some are play.
-    """
-    rng = np.random.default_rng(0)
-    features = {
-        "observation.image": {"dtype": "video", "shape": [64, 64, 3]},
-        "action": {"dtype": "float32", "shape": [2]},
-        "next.successes": {"dtype": "bool", "shape": [len(ROBODESK_TASKS)]},
-    }
-    with LeRobotWriter(folder, features=features, fps=10, robot_type="robodesk") as writer:
-        for episode in range(episodes):
-            task = ("push_red", "open_slide", "play")[episode % 3]
-            places = rng.integers(0, 49, STEPS + 1)
-            wanted = (places / 24 - 1)[:, None] * (1 if task == "push_red" else -1)
-            fails = episode % 9 > 5
-            actions = np.full((STEPS + 1, 2), 0.9) if fails else np.hstack([wanted, 0 * wanted])
-            actions[SOLVED_AFTER:] = -0.9
-            successes = np.zeros((STEPS + 1, len(ROBODESK_TASKS)), bool)
-            if task != "play":
-                successes[SOLVED_AFTER - 1 :, ROBODESK_TASKS.index(task)] = not fails
-            columns = {
-                "observation.image": np.stack([square_at(x) for x in places]),
-                "action": actions.astype(np.float32),
-                "next.successes": successes,
-            }
-            writer.add_episode(task, columns)
-        writer.close(tasks=list(ROBODESK_TASKS), rendering="fast")
-    return folder
+from tests.train.demonstrated import SOLVED_AFTER, square_at, write_demonstrations
+from tests.train.small import Killed, small_model
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +139,49 @@ def test_a_policy_goes_on_from_another_of_the_same_tasks(data: Path, tmp_path: P
         clone(config(data, tmp_path / "other", tasks=["open_slide"], init=begun))
 
 
+def test_latent_actions_are_cloned_from_frames_alone(data: Path) -> None:
+    dataset, model = JoinedDataset(str(data)), small_model().eval()
+    tasks = demonstrated_tasks(dataset, None)
+    found = load_demonstrations(dataset, np.arange(3), tasks, 64, latent_actions(model))
+    frames = torch.from_numpy(dataset.episode(0).frames)
+    vectors = model.infer_actions(frames[None]).vectors[0].flatten(1)
+    torch.testing.assert_close(found.actions[:SOLVED_AFTER], vectors[:SOLVED_AFTER])
+    assert found.actions.shape == (2 * SOLVED_AFTER, vectors.shape[1])
+    with pytest.raises(ColaWorldError, match="needs a world model with latent actions"):
+        latent_actions(small_model(conditioning="direct"))
+
+
+def test_a_policy_with_latent_actions_gets_real_ones_from_few_episodes(
+    data: Path, tmp_path: Path
+) -> None:
+    small_model().save_pretrained(tmp_path / "model")
+    latent = {"latent": str(tmp_path / "model"), "steps": 10, "stages": {"late": 1.0}}
+    clone(config(data, tmp_path / "latent", **latent))
+    begun = str(tmp_path / "latent")
+    frame = torch.from_numpy(square_at(0))[None]
+    with pytest.raises(ColaWorldError, match="latent actions alone.*cola clone init="):
+        load_policy(begun, "cpu").act(frame, "push_red")
+    few = {"init": begun, "episodes": 5, "steps": 120}
+    for learns in ("heads", "all"):
+        clone(config(data, tmp_path / learns, learns=learns, **few))
+        policy = load_policy(tmp_path / learns, "cpu")
+        kept = [
+            torch.equal(one, other)
+            for one, other in zip(
+                policy.trunk.state_dict().values(),
+                load_policy(begun, "cpu").trunk.state_dict().values(),
+                strict=True,
+            )
+        ]
+        assert all(kept) == (learns == "heads")
+        card = json.loads((tmp_path / learns / "late" / "model_card.json").read_text())
+        assert card["data"]["episodes"] == 5
+        assert sorted(card["data"]["actions"].values()) == [2 * SOLVED_AFTER, 3 * SOLVED_AFTER]
+    ends = torch.from_numpy(np.stack([square_at(0), square_at(48)]))
+    left, right = policy.act(ends, "push_red")[:, 0].tolist()
+    assert left < right - 0.2
+
+
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return VisualPolicy.from_pretrained(folder).state_dict()
 
@@ -219,6 +220,9 @@ def test_a_killed_cloning_ends_with_the_same_weights_and_logs(
         ({"stages": {"a": 0.001, "b": 1.0}}, "shares that rise to 1"),
         ({"tasks": ["stack"]}, r"is of \['stack'\].*push_red, open_slide, play"),
         ({"logger": "paper"}, "logger"),
+        ({"learns": "trunk"}, "all or heads"),
+        ({"learns": "heads"}, "name it by init="),
+        ({"episodes": 0}, "at least 1"),
     ],
 )
 def test_settings_that_do_not_fit_are_told_early(
