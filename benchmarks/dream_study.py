@@ -54,7 +54,8 @@ class Study:
         self.config = config
         self.world: WorldInfo = find_world(config.env)
         self.device = pick_device(config.device)
-        self.judged: GoalSet = load_goals(world=self.world)
+        shipped = load_goals(world=self.world)
+        self.judged: GoalSet = load_goals(shipped.rendering, config.judged, self.world)
         self.tasks = choose_tasks(plain(config.tasks), self.judged.tasks)
         self.starts = load_goals(self.judged.rendering, config.goals, self.world)
         for task in self.tasks:
@@ -86,8 +87,9 @@ class Study:
     def _claim(self) -> None:
         ignored = ("out", "device", "seeds", "tasks", "arms", "steps")
         content = {name: plain(v) for name, v in self.config.items() if name not in ignored}
-        files = goals_files(self.judged.rendering, self.config.goals, self.world)
-        content["goals"] = fingerprint(*files)
+        for name in ("goals", "judged"):
+            files = goals_files(self.judged.rendering, self.config[name], self.world)
+            content[name] = fingerprint(*files)
         file = self.out / "settings.json"
         if not file.exists():
             write_json(file, content)

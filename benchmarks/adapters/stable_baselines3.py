@@ -85,7 +85,7 @@ class Agent:
         else:
             self.envs = VecNormalize(envs, norm_obs=False, gamma=config.ppo.gamma)
             self.ppo = self._new_ppo()
-        self.twin = PairReset(self._simulator("success"))
+        self.twin = PairReset(self._simulator("success"), config.judged)
 
     def act(self, frame: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Its likeliest action."""
