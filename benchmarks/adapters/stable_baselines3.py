@@ -20,6 +20,7 @@ from cola_env.files import write_atomically
 from cola_env.models.image_trunk import TRUNK_FEATURES, image_trunk
 from cola_env.models.visual_policy import VisualPolicy, load_policy
 from cola_env.simulators.rendering import check_same_profile
+from cola_train.run_folder import write_folder
 
 try:
     from stable_baselines3 import PPO
@@ -38,7 +39,7 @@ except ModuleNotFoundError as error:
         "Training policies in the dream needs Stable-Baselines3: pip install 'colaworld[rl]'."
     ) from error
 
-NEWEST, SCALES = "agent.zip", "rewards.pkl"
+NEWEST, SCALES, POLICY = "agent.zip", "rewards.pkl", "policy"
 
 
 class Trunk(BaseFeaturesExtractor):
@@ -46,6 +47,7 @@ class Trunk(BaseFeaturesExtractor):
 
     def __init__(self, observation_space: gymnasium.spaces.Box, width: int) -> None:
         super().__init__(observation_space, TRUNK_FEATURES * width)
+        self.width = width
         self.trunk = image_trunk(width)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -107,6 +109,17 @@ class Agent:
         assert scales is not None
         write_atomically(folder / SCALES, lambda target: scales.save(str(target)))
         write_atomically(folder / NEWEST, self._write)
+        write_folder(folder / POLICY, self.policy().save_pretrained)
+
+    def policy(self) -> VisualPolicy:
+        """Its mean actions, as what `cola clone` makes: a policy of the one task."""
+        trunk: Any = self.ppo.policy.pi_features_extractor
+        mean: Any = self.ppo.policy.action_net
+        rendering = self.study.judged.rendering
+        found = VisualPolicy((self.training.task,), mean.out_features, rendering, trunk.width)
+        found.trunk.load_state_dict(trunk.trunk.state_dict())
+        found.heads.load_state_dict(mean.state_dict())
+        return found
 
     def close(self) -> None:
         self.envs.close()

@@ -15,7 +15,7 @@ from benchmarks.dream_rl import draw, rows, train
 from benchmarks.dream_study import Study
 from cola_env.errors import ColaWorldError
 from cola_env.goals.loading import goals_files, load_goals
-from cola_env.models.visual_policy import VisualPolicy
+from cola_env.models.visual_policy import VisualPolicy, load_policy
 
 for package in ("stable_baselines3", "robodesk"):
     pytest.importorskip(package, reason=f"{package} is not installed: make adapters")
@@ -76,6 +76,10 @@ def test_an_agent_that_begins_as_a_clone_acts_as_it_does(tmp_path: Path) -> None
     frames = np.stack([pair.initial_frame for pair in load_goals("fast").of(TASK)[:4]])
     actions, _ = agent.ppo.predict(frames, deterministic=True)
     np.testing.assert_allclose(actions, clone.act(torch.tensor(frames), TASK), atol=1e-4)
+    agent.save()
+    kept = load_policy(study.trainings[0].folder / "policy", "cpu")
+    assert kept.tasks == (TASK,)
+    np.testing.assert_allclose(actions, kept.act(torch.tensor(frames), TASK), atol=1e-4)
     agent.close()
 
 
