@@ -32,6 +32,8 @@ from cola_train.data.lerobot import INTENDED
 from cola_train.data.lerobot_files import INFO
 from cola_train.data.lerobot_writer import LeRobotWriter
 from cola_train.recording import (
+    PILOT,
+    SCRIPT,
     EpisodeMixture,
     SimulatedWorld,
     WorldSpec,
@@ -110,6 +112,8 @@ def _check(config: CollectConfig) -> None:
         raise ColaWorldError("episodes and mixture.steps must be at least 1.")
     if unknown := sorted({*(config.mixture.tasks or ())} - {*find_world(config.env).tasks}):
         raise ColaWorldError(f"mixture.tasks={unknown} are no tasks of {config.env}.")
+    if config.mixture.teacher not in (SCRIPT, PILOT):
+        raise ColaWorldError(f"mixture.teacher={config.mixture.teacher} must be script or pilot.")
     if config.workers < 0:
         raise ColaWorldError("workers must be 0 (this process) or more.")
     if not 0 <= config.held_out < 1:

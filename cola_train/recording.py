@@ -15,6 +15,7 @@ from cola_train.controllers.planned import Planned
 from cola_train.controllers.policies import Policy, SmoothRandom
 
 PLAY, RANDOM, UNSTEERED = "play", "random", "unsteered"
+SCRIPT, PILOT = "script", "pilot"
 PLANNED = "planned:"
 """Before the checkpoint that it plans in, e.g. "planned:cola"."""
 
@@ -49,8 +50,11 @@ class EpisodeMixture:
     noise: tuple[float, ...] = (0.0, 0.1, 0.2, 0.4, 0.7)
     """Standard deviations of a script's action noise; an episode draws one."""
     pilot: str | None = None
-    """A policy of `cola clone` that acts in the scripts' place, while they tell what they would do
-    (`action.intended`): the states that cloning leads to, and the way back (DAgger, 1011.0686)."""
+    """A policy of `cola clone` or `cola dream-rl` that acts in the scripts' place."""
+    teacher: str = SCRIPT
+    """Whose action is kept as `action.intended` where a pilot acts: "script", what it would do in
+    the states that cloning leads to (DAgger, 1011.0686), or "pilot", its own without noise: what
+    `cola clone` takes over from a policy that is better than the scripts."""
     warm_start: float = 0.5
     """Share of episodes that begin after some unrecorded steps."""
     max_warm_steps: int = 16
@@ -89,9 +93,9 @@ def record_episode(
 ) -> dict[str, Any]:
     """Runs episode `number`; the same (seed, number) gives the same episode on any worker.
 
-    Returns frames uint8 (T + 1, H, W, 3), actions float32 (T, A), `intended` float32 (T, A), the
-    script's own without noise or pilot, rewards float32 (T,) (1 where the episode's own task is
-    solved), successes bool (T, tasks), states float64 (T + 1, D) and `plan`, a dict of the draws.
+    Returns frames uint8 (T + 1, H, W, 3), actions float32 (T, A), `intended` float32 (T, A), those
+    of the script or the teacher without noise, rewards float32 (T,) (1 where the episode's own task
+    is solved), successes bool (T, tasks), states float64 (T + 1, D) and `plan`, a dict of the draws.
     Once a script has solved its task and kept on for up to six steps, one of the free policies
     fills the episode.
     """
@@ -106,7 +110,8 @@ def record_episode(
     policy = world.policy(plan.policy, plan.noise, rng)
     tasks = world.spec.tasks
     if mixture.pilot is not None and plan.policy in tasks:
-        policy = world.piloted(policy, mixture.pilot, plan.policy, plan.noise, rng)
+        script = policy if mixture.teacher == SCRIPT else None
+        policy = world.piloted(script, mixture.pilot, plan.policy, plan.noise, rng)
     own = tasks.index(plan.policy) if plan.policy in tasks else None
     rest: int | None = None
     frames, states = [world.frame()], [world.state()]
@@ -189,9 +194,9 @@ class SimulatedWorld:
         return policy
 
     def piloted(
-        self, script: Policy, pilot: str, task: str, noise: float, rng: np.random.Generator
+        self, script: Policy | None, pilot: str, task: str, noise: float, rng: np.random.Generator
     ) -> Policy:
-        """`pilot` acts, `script` tells what it intends."""
+        """`pilot` acts; `script`, where there is one, tells what it would do."""
         return Piloted(script, self._env, self._world, pilot, task, noise, rng)
 
 

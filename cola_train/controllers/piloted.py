@@ -1,4 +1,4 @@
-"""A cloned policy acts and a script corrects it: the data of DAgger (Ross et al., 1011.0686)."""
+"""A policy acts: its own data, or, where a script corrects it, those of DAgger (1011.0686)."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 
 class Piloted:
-    """Acts as a policy does on the frames that it sees, and intends what the script would do there.
+    """Acts as a policy does on the frames that it sees.
 
     Args:
-        script: follows the simulator's true state.
+        script: follows the simulator's true state, and tells what it would do there as what is
+            `intended`; None: that is the policy's own action, without noise.
         env: the simulator.
         world: the simulator's.
         checkpoint: a policy of `cola clone`, or "policy", the world's shipped one.
@@ -35,7 +36,7 @@ class Piloted:
 
     def __init__(
         self,
-        script: Policy,
+        script: Policy | None,
         env: SimulatorEnv,
         world: WorldInfo,
         checkpoint: str,
@@ -48,16 +49,16 @@ class Piloted:
         check_same_profile(env.rendering, str(self._pilot.config.rendering), "data and the pilot")
         self._pilot.head(task)
         self._noise = CorrelatedNoise(self._pilot.config.action_dim, noise, rng) if noise else None
-
-    @property
-    def intended(self) -> NDArray[np.float32]:
-        return self._script.intended
+        self.intended = np.zeros(self._pilot.config.action_dim, np.float32)
 
     def act(self) -> NDArray[np.float32]:
         """The pilot's action, float32 (A,) in [-1, 1]."""
-        self._script.act()
         frame = torch.from_numpy(self._env.render())[None]
         action = self._pilot.act(frame, self._task)[0].numpy()
+        self.intended = action
+        if self._script is not None:
+            self._script.act()
+            self.intended = self._script.intended
         if self._noise is not None:
             action = action + self._noise()
         return np.clip(action, -1.0, 1.0).astype(np.float32)

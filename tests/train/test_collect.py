@@ -273,6 +273,12 @@ def test_a_simulated_episode_is_reproducible_and_its_states_restore(name, reques
     unlike = record_episode(world, replace(mixture, noise=(0.0,), pilot=str(tmp_path)), 0, 1)
     np.testing.assert_array_equal(unlike["intended"][0], still["intended"][0])
     assert np.abs(unlike["actions"] - unlike["intended"]).max() > 0.1, "the pilot acts"
+    own = replace(mixture, pilot=str(tmp_path), teacher="pilot")
+    taught = record_episode(world, replace(own, noise=(0.0,)), 0, 1)
+    np.testing.assert_array_equal(taught["actions"], unlike["actions"])
+    np.testing.assert_array_equal(taught["actions"], taught["intended"])
+    shaken = record_episode(world, replace(own, noise=(0.5,)), 0, 1)
+    assert np.abs(shaken["actions"] - shaken["intended"]).max() > 0.1
 
     env = info.make(info.goal_tasks[0], rendering="fast", action_repeat=info.action_repeat)
     env.restore(env.to_snapshot(first["states"][1]))
