@@ -95,7 +95,7 @@ def record_episode(
 
     Returns frames uint8 (T + 1, H, W, 3), actions float32 (T, A), `intended` float32 (T, A), those
     of the script or the teacher without noise, rewards float32 (T,) (1 where the episode's own task
-    is solved), successes bool (T, tasks), states float64 (T + 1, D) and `plan`, a dict of the draws.
+    is solved), successes bool (T, tasks), states float64 (T + 1, D), and `plan`, a dict of draws.
     Once a script has solved its task and kept on for up to six steps, one of the free policies
     fills the episode.
     """
