@@ -41,7 +41,7 @@ from cola_train.console import GOES_ON, progress_bar
 if TYPE_CHECKING:
     from rich.table import Table
 
-ONE_STAGE = {"late": 1.0}
+STAGE = "late"
 STARTS = ("random", "latent")
 
 
@@ -104,25 +104,30 @@ class Study:
         init = None if policy.arm.init == "random" else str(self._latent(policy.seed))
         own = {"episodes": policy.count, "init": init, "learns": policy.arm.learns}
         given = plain(self.config.real) | own
-        clone(self._clone(policy.folder, policy.seed, self.config.labelled, given))
+        self._clone(policy.folder, policy.seed, self.config.labelled, given)
         return load_policy(policy.folder, self.device, self.world)
 
     def _latent(self, seed: int) -> Path:
-        """The policy with latent actions, trained where it is not yet."""
+        """The policy with latent actions."""
         folder = self.out / f"latent_{seed}"
         given = plain(self.config.latent) | {"latent": self.config.model}
-        clone(self._clone(folder, seed, self.config.video, given))
+        self._clone(folder, seed, self.config.video, given)
         return folder
 
-    def _clone(self, folder: Path, seed: int, data: Any, given: Mapping[str, Any]) -> CloneConfig:
-        return CloneConfig(
-            data=plain(data),
-            out=str(folder),
-            tasks=list(self.tasks),
-            seed=seed,
-            device=str(self.device),
-            stages=dict(ONE_STAGE),
-            **given,
+    def _clone(self, folder: Path, seed: int, data: Any, given: Mapping[str, Any]) -> None:
+        """Where it is not finished yet."""
+        if (folder / STAGE).is_dir():
+            return
+        clone(
+            CloneConfig(
+                data=plain(data),
+                out=str(folder),
+                tasks=list(self.tasks),
+                seed=seed,
+                device=str(self.device),
+                stages={STAGE: 1.0},
+                **given,
+            )
         )
 
     def _claim(self) -> None:
