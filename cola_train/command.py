@@ -220,7 +220,8 @@ class CommandSettings:
         """One sentence for what Hydra could not make a configuration of."""
         told = in_short(error)
         if found := re.match(r"Could not override '([^']*)'", told):
-            return nearest(found[1].partition("@")[0], self.keys())
+            inside = re.search(r"full_key: (\S+)", str(error.__cause__))
+            return nearest((inside or found)[1].partition("@")[0], self.keys())
         if found := re.match(r"Ambiguous value for argument '(.*?)=(.*?)' 1\.", told):
             return (
                 f"{found[1]}={found[2]} is several values: write '{found[1]}=[{found[2]}]' for a "

@@ -65,6 +65,10 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         ("+epsiodes=2", "no setting epsiodes: did you mean episodes?"),
         ("planner.num_sample=2", r"did you mean planner\.num_samples\?"),
         ("num_samples=2", r"did you mean planner\.num_samples\?"),
+        (
+            "planner={num_sample:2}",
+            r"no setting planner\.num_sample: did you mean planner\.num_samples",
+        ),
         ("planner=cme", r"no planner=cme: did you mean cem\? Choose cem, mppi"),
         ("quite_else=2", "no setting quite_else: --help lists"),
         ("episodes=two", "episodes must be a whole number"),
