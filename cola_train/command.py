@@ -318,10 +318,12 @@ def _is_path(text: str) -> bool:
 
 
 def check_given(overrides: Sequence[str], settings: CommandSettings) -> None:
-    """Raises ColaWorldError for a ``+key=`` that no command reads, and for a text where there is a
-    number, or a broken number where there is a whole one."""
+    """Raises ColaWorldError for a ``+key=`` that no command reads, for a text where there is a
+    number, or a broken number where there is a whole one, and for what names no choice of a
+    part."""
     given = OverridesParser.create().parse_overrides(list(overrides))
     default = settings.defaults() if given else {}
+    groups = settings.groups() if given else {}
     for each in given:
         key = each.key_or_group
         if each.is_delete() and key in default:
@@ -332,6 +334,8 @@ def check_given(overrides: Sequence[str], settings: CommandSettings) -> None:
         if each.is_sweep_override() or each.is_delete():
             continue
         there, value = default.get(key), each.value()
+        if key in groups and (value is None or isinstance(value, int | float)):
+            raise ColaWorldError(f"{each.input_line}: choose {', '.join(groups[key])}.")
         if isinstance(there, int | float) and (
             (isinstance(value, str | QuotedString) and "${" not in str(each.input_line))
             or (type(there) is int and isinstance(value, bool | float))

@@ -70,6 +70,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
             r"no setting planner\.num_sample: did you mean planner\.num_samples",
         ),
         ("planner=cme", r"no planner=cme: did you mean cem\? Choose cem, mppi"),
+        ("planner=null", r"planner=null: choose cem, mppi"),
         ("quite_else=2", "no setting quite_else: --help lists"),
         ("episodes=two", "episodes must be a whole number"),
         ("episodes=2.5", "episodes must be a whole number"),
