@@ -11,9 +11,8 @@ from omegaconf import DictConfig
 
 from benchmarks.harness import plain
 from benchmarks.vp2_protocol.methods import choose_tasks
-from benchmarks.vp2_protocol.records import fingerprint
+from benchmarks.vp2_protocol.records import RunFolder, fingerprint
 from cola_env.errors import ColaWorldError
-from cola_env.files import write_json
 from cola_env.goals.goal_set import GoalSet
 from cola_env.goals.loading import goals_files, load_goals
 from cola_env.models.loading import pick_device
@@ -90,8 +89,4 @@ class Study:
         for name in ("goals", "judged"):
             files = goals_files(self.judged.rendering, self.config[name], self.world)
             content[name] = fingerprint(*files)
-        file = self.out / "settings.json"
-        if not file.exists():
-            write_json(file, content)
-        elif json.loads(file.read_text()) != json.loads(json.dumps(content)):
-            raise ColaWorldError(f"{self.out} holds agents of other settings: use another out=.")
+        RunFolder(self.out).claim(content, {})

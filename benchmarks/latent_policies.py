@@ -25,7 +25,7 @@ from omegaconf import DictConfig
 from benchmarks.harness import command_line, machine, plain
 from benchmarks.twin import make_twin, solved_pairs
 from benchmarks.vp2_protocol.methods import choose_tasks
-from benchmarks.vp2_protocol.records import fingerprint
+from benchmarks.vp2_protocol.records import RunFolder, fingerprint
 from benchmarks.vp2_protocol.results import terminal, wilson
 from cola_env.envs.pair import PairReset
 from cola_env.errors import ColaWorldError
@@ -134,11 +134,7 @@ class Study:
         ignored = ("out", "device", "seeds", "counts", "arms")
         content = {name: plain(v) for name, v in self.config.items() if name not in ignored}
         content["goals"] = fingerprint(*goals_files(self.judged.rendering, None, self.world))
-        file = self.out / "settings.json"
-        if not file.exists():
-            write_json(file, content)
-        elif json.loads(file.read_text()) != json.loads(json.dumps(content)):
-            raise ColaWorldError(f"{self.out} holds policies of other settings: use another out=.")
+        RunFolder(self.out).claim(content, {})
 
 
 def judge(study: Study, policy: Cloned) -> None:
