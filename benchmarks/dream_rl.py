@@ -125,6 +125,7 @@ def draw(study: Study, path: Path) -> None:
                         color=colour, lw=2.2, marker="o", ms=4, label=label,
                     )  # fmt: skip
             axis.set(xlabel=f"{key} of training", ylim=(-3, 103), title=task)
+            axis.locator_params("x", nbins=5)
             axis.grid(alpha=0.3)
         by_steps.set_ylabel("solved in the real simulator, %")
         by_steps.legend(title="learns in")
