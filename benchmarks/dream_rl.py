@@ -93,8 +93,20 @@ def table(found: Sequence[Mapping[str, Any]]) -> Table:
     return drawn
 
 
+def beside(study: Study, task: str) -> dict[str, float]:
+    """The shares, by label, of what `cola vp2` has solved of a task."""
+    found = {}
+    for label, (file, model) in study.beside.items():
+        own = [row for row in file["rows"] if (row["task"], row["model"]) == (task, model)]
+        if own:
+            solved, episodes = (sum(row[key] for row in own) for key in ("successes", "episodes"))
+            found[label] = solved / episodes
+    return found
+
+
 def draw(study: Study, path: Path) -> None:
-    """A row a task: success over steps, and over seconds of training; thin lines are seeds."""
+    """A row a task: success over steps, and over seconds of training; thin lines are seeds, dotted
+    ones what does not learn."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -124,6 +136,9 @@ def draw(study: Study, path: Path) -> None:
                         [x for x, _ in means], [100 * y / episodes for _, y in means],
                         color=colour, lw=2.2, marker="o", ms=4, label=label,
                     )  # fmt: skip
+            for number, (label, share) in enumerate(beside(study, task).items()):
+                grey = f"{0.35 + 0.15 * number:.2f}"
+                axis.axhline(100 * share, color=grey, ls=":", lw=1.6, label=label)
             axis.set(xlabel=f"{key} of training", ylim=(-3, 103), title=task)
             axis.locator_params("x", nbins=5)
             axis.grid(alpha=0.3)

@@ -46,6 +46,16 @@ class Training:
         return json.loads(self.record.read_text()) if self.record.is_file() else []
 
 
+def results_of(file: Path) -> dict[str, Any]:
+    """Of `cola vp2`; ColaWorldError where the file is none."""
+    try:
+        found: dict[str, Any] = json.loads(file.read_text())
+        found["rows"][0]["successes"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ColaWorldError(f"{file} is no results.json of 'cola vp2'.") from error
+    return found
+
+
 class Study:
     """Raises ColaWorldError for what is unknown or missing, and a folder of other settings."""
 
@@ -66,6 +76,10 @@ class Study:
                 )
         arms = plain(config.arms)
         self.arms = [Arm(str(label), **given) for label, given in arms.items() if given]
+        self.beside = {
+            str(label): (results_of(Path(file)), str(model))
+            for label, (file, model) in plain(config.beside).items()
+        }
         self.out = Path(config.out)
         self._claim()
 
@@ -84,8 +98,8 @@ class Study:
         return [*range(0, self.config.steps, self.config.evaluate_every), self.config.steps]
 
     def _claim(self) -> None:
-        ignored = ("out", "device", "seeds", "tasks", "arms", "steps")
-        content = {name: plain(v) for name, v in self.config.items() if name not in ignored}
+        ignored = ("out", "device", "seeds", "tasks", "arms", "steps", "beside")
+        content = {str(k): plain(v) for k, v in self.config.items() if k not in ignored}
         for name in ("goals", "judged"):
             files = goals_files(self.judged.rendering, self.config[name], self.world)
             content[name] = fingerprint(*files)

@@ -132,7 +132,7 @@ class Study:
 
     def _claim(self) -> None:
         ignored = ("out", "device", "seeds", "counts", "arms")
-        content = {name: plain(v) for name, v in self.config.items() if name not in ignored}
+        content = {str(k): plain(v) for k, v in self.config.items() if k not in ignored}
         content["goals"] = fingerprint(*goals_files(self.judged.rendering, None, self.world))
         RunFolder(self.out).claim(content, {})
 

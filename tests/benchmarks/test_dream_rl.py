@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from benchmarks import dream_rl
-from benchmarks.dream_rl import draw, rows, train
+from benchmarks.dream_rl import beside, draw, rows, train
 from benchmarks.dream_study import Study
 from cola_env.errors import ColaWorldError
 from cola_env.goals.loading import goals_files, load_goals
@@ -54,6 +54,14 @@ def test_agents_learn_in_dream_and_simulator_and_go_on(tmp_path: Path) -> None:
     assert {row["arm"]: row["steps"] for row in rows(longer)} == {"dream": 12, "real": 8}
     draw(longer, tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 5_000
+    lines = tmp_path / "results.json"
+    solved = [{"task": TASK, "model": m, "successes": 3, "episodes": 30} for m in ("a", "b", "b")]
+    lines.write_text(json.dumps({"rows": solved}))
+    lined = Study(settings(tmp_path, f"+beside.search=[{lines},b]", f"+beside.other=[{lines},c]"))
+    assert beside(lined, TASK) == {"search": 0.1}
+    draw(lined, tmp_path / "lined.png")
+    with pytest.raises(ColaWorldError, match="no results.json"):
+        Study(settings(tmp_path, f"+beside.search=[{tmp_path / 'figure.png'},b]"))
     with pytest.raises(ColaWorldError, match="other settings"):
         Study(settings(tmp_path, "std=0.5"))
     assert json.loads((dream.folder / "evaluations.json").read_text())
