@@ -113,7 +113,7 @@ def draw(study: Study, path: Path) -> None:
     from matplotlib import pyplot as plt
 
     figure, grid = plt.subplots(
-        len(study.tasks), 2, figsize=(9, 3.4 * len(study.tasks)), layout="constrained",
+        len(study.tasks), 2, figsize=(10, 3.4 * len(study.tasks)), layout="constrained",
         squeeze=False, sharey=True,
     )  # fmt: skip
     colours = {arm.label: f"C{number}" for number, arm in enumerate(study.arms)}
@@ -143,7 +143,7 @@ def draw(study: Study, path: Path) -> None:
             axis.locator_params("x", nbins=5)
             axis.grid(alpha=0.3)
         by_steps.set_ylabel("solved in the real simulator, %")
-        by_steps.legend(title="learns in")
+        by_seconds.legend(title="learns in", loc="center left", bbox_to_anchor=(1.02, 0.5))
     write_atomically(path, lambda target: figure.savefig(target, dpi=110, format="png"))
     plt.close(figure)
 
