@@ -1,10 +1,10 @@
 """Trains policies in the dream, and judges them in the real simulator: `cola dream-rl goals=FILE`.
 
 PPO of Stable-Baselines3 learns from pixels in each of `arms`, dreams and the real simulator, from
-the starts in the file `goals`; along the way it plays the shipped problems in the real simulator.
-OUT/results.json and OUT/dream_rl.png have success over steps and over seconds of training.
-Stopped, the same command goes on behind the last evaluation. All settings:
-benchmarks/conf/dream_rl.yaml.
+the starts in the file `goals`; along the way it plays the shipped problems, or those of the file
+`judged`, in the real simulator. OUT/results.json and OUT/dream_rl.png have success over steps and
+over seconds of training. Stopped, the same command goes on behind the last evaluation. All
+settings: benchmarks/conf/dream_rl.yaml.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from benchmarks.harness import plain
 from benchmarks.vp2_protocol.methods import choose_tasks
 from benchmarks.vp2_protocol.records import RunFolder, fingerprint
+from cola_env.checkpoints import checkpoint_files, find_checkpoint
 from cola_env.errors import ColaWorldError
 from cola_env.goals.goal_set import GoalSet
 from cola_env.goals.loading import goals_files, load_goals
@@ -103,4 +104,6 @@ class Study:
         for name in ("goals", "judged"):
             files = goals_files(self.judged.rendering, self.config[name], self.world)
             content[name] = fingerprint(*files)
+        if (clone := self.config.clone) is not None:
+            content["clone"] = fingerprint(*checkpoint_files(find_checkpoint(clone, self.world)))
         RunFolder(self.out).claim(content, {})

@@ -27,6 +27,7 @@ from benchmarks.twin import make_twin, solved_pairs
 from benchmarks.vp2_protocol.methods import choose_tasks
 from benchmarks.vp2_protocol.records import RunFolder, fingerprint
 from benchmarks.vp2_protocol.results import terminal, wilson
+from cola_env.checkpoints import checkpoint_files, find_checkpoint
 from cola_env.envs.pair import PairReset
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_atomically, write_json
@@ -134,6 +135,8 @@ class Study:
         ignored = ("out", "device", "seeds", "counts", "arms")
         content = {str(k): plain(v) for k, v in self.config.items() if k not in ignored}
         content["goals"] = fingerprint(*goals_files(self.judged.rendering, None, self.world))
+        model = find_checkpoint(self.config.model, self.world)
+        content["model"] = fingerprint(*checkpoint_files(model))
         RunFolder(self.out).claim(content, {})
 
 

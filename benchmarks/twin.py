@@ -1,4 +1,4 @@
-"""A policy on the shipped problems, in the real simulator."""
+"""A policy on planning problems, in the real simulator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cola_env.worlds import WorldInfo
 
 Act = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""Gives the action (A,) for a frame (S, S, 3)."""
+"""Gives the action float32 (A,) for a frame uint8 (S, S, 3); what leaves [-1, 1] is clipped."""
 
 
 def make_twin(

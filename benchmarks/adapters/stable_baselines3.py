@@ -99,7 +99,7 @@ class Agent:
             self.ppo.learn(steps - self.ppo.num_timesteps, reset_num_timesteps=False)
 
     def solved(self) -> list[bool]:
-        """Whether its likeliest actions solve each of the shipped problems."""
+        """Whether its likeliest actions solve each of the problems that judge it."""
         pairs = min(self.study.config.pairs, len(self._judged))
         return solved_pairs(self.twin, self.act, pairs)
 

@@ -180,8 +180,8 @@ def random_crops(batch: ClipBatch, scale: float, generator: torch.Generator) -> 
     area, *corner = torch.rand(3, clips, generator=generator)
     side = (scale + (1 - scale) * area).sqrt()
     x, y = (2 * (1 - side) * (share - 0.5) for share in corner)  # of the centre, -1 to 1
-    none = torch.zeros(clips)
-    rows = torch.stack([side, none, x, none, side, y], -1).view(clips, 2, 3)
+    zero = torch.zeros(clips)
+    rows = torch.stack([side, zero, x, zero, side, y], -1).view(clips, 2, 3)
     images = batch.frames.movedim(-1, 2).flatten(1, 2).float()
     grid = affine_grid(rows.to(images), [*images.shape], align_corners=False)
     cut = grid_sample(images, grid, padding_mode="border", align_corners=False)

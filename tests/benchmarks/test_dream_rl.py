@@ -87,6 +87,9 @@ def test_an_agent_that_begins_as_a_clone_acts_as_it_does(tmp_path: Path) -> None
     agent.save()
     kept = load_policy(study.trainings[0].folder / "policy", "cpu")
     assert kept.tasks == (TASK,)
+    VisualPolicy(("open_slide", TASK), width=8).save_pretrained(tmp_path / "clone")
+    with pytest.raises(ColaWorldError, match="other settings.*clone"):
+        Study(study.config)
     np.testing.assert_allclose(actions, kept.act(torch.tensor(frames), TASK), atol=1e-4)
     agent.close()
 
