@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,46 @@ from cola_env.checkpoints import checkpoint_files, find_checkpoint
 from cola_env.errors import ColaWorldError
 from cola_env.goals.goal_set import GoalSet
 from cola_env.goals.loading import goals_files, load_goals
+from cola_env.inputs import check_count
 from cola_env.models.loading import pick_device
 from cola_env.worlds import WorldInfo, find_world
 
 
 @dataclass(frozen=True)
 class Arm:
-    """Where an agent learns. checkpoint: of the dream; None is the real simulator."""
+    """Where an agent learns.
+
+    checkpoint: of the dream; None is the real simulator.
+    trust_penalty: of the dream's reward, see cola_env.envs.dream.DreamOptions.
+    horizon: steps after which an episode of training is truncated; None is `episode_steps`.
+
+    Raises ColaWorldError for a trust penalty of the real simulator, and no step at all.
+    """
 
     label: str
     checkpoint: str | None
     reward: Any
+    trust_penalty: float = 0.0
+    horizon: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.checkpoint is None and self.trust_penalty:
+            raise ColaWorldError(
+                f"arms.{self.label}: the real simulator has no trust_penalty, only a dream has one."
+            )
+        if self.horizon is not None:
+            check_count(f"arms.{self.label}.horizon", self.horizon)
+
+    @classmethod
+    def of(cls, label: str, given: Any) -> Arm:
+        """An arm of the settings; ColaWorldError for keys that it does not have, or lacks."""
+        known = [field.name for field in fields(cls)][1:]
+        if not isinstance(given, dict) or not {"checkpoint", "reward"} <= set(given) <= set(known):
+            raise ColaWorldError(
+                f"arms.{label} must be {{checkpoint: ..., reward: ...}}, and may have "
+                f"{' and '.join(known[2:])}, not {given}."
+            )
+        return cls(label, **given)
 
 
 @dataclass(frozen=True)
@@ -76,7 +105,7 @@ class Study:
                     "with 'cola goals --first-seed 2147583648 --out FILE'."
                 )
         arms = plain(config.arms)
-        self.arms = [Arm(str(label), **given) for label, given in arms.items() if given]
+        self.arms = [Arm.of(str(label), given) for label, given in arms.items() if given]
         self.beside = {
             str(label): (results_of(Path(file)), str(model))
             for label, (file, model) in plain(config.beside).items()

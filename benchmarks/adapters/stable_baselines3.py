@@ -39,7 +39,7 @@ except ModuleNotFoundError as error:
         "Training policies in the dream needs Stable-Baselines3: pip install 'colaworld[rl]'."
     ) from error
 
-NEWEST, SCALES, POLICY = "agent.zip", "rewards.pkl", "policy"
+NEWEST, SCALES, POLICIES = "agent.zip", "rewards.pkl", "policies"
 
 
 class Trunk(BaseFeaturesExtractor):
@@ -87,7 +87,8 @@ class Agent:
         else:
             self.envs = VecNormalize(envs, norm_obs=False, gamma=config.ppo.gamma)
             self.ppo = self._new_ppo()
-        self.twin = PairReset(self._simulator("success"), config.judged)
+        simulator = self._simulator("success", config.episode_steps)
+        self.twin = PairReset(simulator, config.judged)
 
     def act(self, frame: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Its likeliest action."""
@@ -109,7 +110,8 @@ class Agent:
         assert scales is not None
         write_atomically(folder / SCALES, lambda target: scales.save(str(target)))
         write_atomically(folder / NEWEST, self._write)
-        write_folder(folder / POLICY, self.policy().save_pretrained)
+        steps = str(self.ppo.num_timesteps)
+        write_folder(folder / POLICIES / steps, self.policy().save_pretrained)
 
     def policy(self) -> VisualPolicy:
         """Its mean actions, as what `cola clone` makes: a policy of the one task."""
@@ -135,6 +137,7 @@ class Agent:
 
     def _envs(self) -> VecEnv:
         study, arm, config = self.study, self.training.arm, self.study.config
+        steps = arm.horizon or config.episode_steps
         if arm.checkpoint is not None:
             dreams = gymnasium.make_vec(
                 f"ColaWorld-{study.world.simulator}-v0",
@@ -142,22 +145,23 @@ class Agent:
                 task=self.training.task,
                 checkpoint=arm.checkpoint,
                 reward=arm.reward,
+                trust_penalty=arm.trust_penalty,
                 goals=config.goals,
                 device=str(study.device),
-                max_episode_steps=config.episode_steps,
+                max_episode_steps=steps,
                 autoreset_mode="SameStep",
             )
             return DreamVecEnv(dreams)
         pairs = len(study.starts.of(self.training.task))
 
         def make() -> gymnasium.Env[Any, Any]:
-            return RandomPair(PairReset(self._simulator(arm.reward), config.goals), pairs)
+            return RandomPair(PairReset(self._simulator(arm.reward, steps), config.goals), pairs)
 
         return DummyVecEnv([make] * config.num_envs)
 
-    def _simulator(self, reward: Any) -> gymnasium.Env[Any, Any]:
+    def _simulator(self, reward: Any, steps: int) -> gymnasium.Env[Any, Any]:
         study = self.study
-        rendering, steps = study.judged.rendering, study.config.episode_steps
+        rendering = study.judged.rendering
         return make_twin(study.world, self.training.task, rendering, steps, reward)
 
     def _new_ppo(self) -> PPO:

@@ -39,6 +39,7 @@ from cola_env.models.sampler import DreamState
 from cola_env.processes import compute_alone_in_a_fork
 from cola_env.rollout import Rollout
 from cola_env.scoring.rewards import ClassifierReward, Reward, RewardName, is_judged, make_reward
+from cola_env.scoring.trust import find_penalty
 from cola_env.worlds import OWN, find_world
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class DreamSnapshot:
     """All that a dream's future depends on; the memory is shared, as nothing ever writes to it.
 
     model: the settings of the model that the memory is of.
+    second: what the second model of a trust penalty remembers, None without one.
     ended: which worlds of a vector environment begin anew with its next step, bool (B,).
     rngs: what a vector environment then draws their starts with, a generator a world.
     """
@@ -63,6 +65,7 @@ class DreamSnapshot:
     steps: NDArray[np.int64]
     ended: NDArray[np.bool_]
     noise: tuple[Tensor, ...]
+    second: DreamState | None = None
     rngs: tuple[np.random.Generator, ...] = ()
 
 
@@ -71,6 +74,8 @@ class Prediction:
     """What one step brought to the B worlds.
 
     rewards: float32 (B,). success_probability: float64 (B,) or None without a classifier.
+    expected_psnr: float64 (B,), in dB, what the frames are expected to have to real ones; None
+        without a trust penalty.
     terminated: bool (B,), where the classifier takes the task for solved.
     codes: int64 (B, tokens), the latent actions used, or None for a direct model.
     seconds: wall-clock time of the whole step, reward included, for all worlds together.
@@ -78,6 +83,7 @@ class Prediction:
 
     rewards: NDArray[np.float32]
     success_probability: NDArray[np.float64] | None
+    expected_psnr: NDArray[np.float64] | None
     terminated: NDArray[np.bool_]
     codes: NDArray[np.int64] | None
     seconds: float
@@ -97,6 +103,9 @@ class DreamOptions(TypedDict, total=False):
     num_inference_steps, guidance_scale: of the diffusion sampler; None is the checkpoint's own.
     reward: "vp2", "vp2_sums", "mse", "mse_sums", "classifier", {name: weight} of some of these, or
         any Reward.
+    trust_penalty: what the reward loses for each dB that a frame is expected to lie below 20 dB,
+        by how well a second model agrees that dreams on beside this one, see cola_env.scoring.trust;
+        info then holds "expected_psnr". A step takes twice as long.
     goals: file of `cola goals`, whose pairs take the place of the shipped ones: starts to train
         from that are not those to be judged by.
     """
@@ -109,6 +118,7 @@ class DreamOptions(TypedDict, total=False):
     num_inference_steps: int | None
     guidance_scale: float | None
     reward: Reward | RewardName
+    trust_penalty: float
     goals: str | Path | None
 
 
@@ -128,6 +138,7 @@ class Dream:
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         reward: Reward | RewardName = "vp2",
+        trust_penalty: float = 0.0,
         goals: str | Path | None = None,
     ) -> None:
         compute_alone_in_a_fork()
@@ -158,6 +169,7 @@ class Dream:
             self.success = ClassifierReward(task, classifier)
             self.threshold = classifier.threshold
         self.reward = make_reward(reward, task, self.success or classifier)
+        self.penalty = find_penalty(self.model, self.action_mode, self.world, trust_penalty)
         self._settings: dict[str, Any] = {
             "action_mode": self.action_mode,
             "num_inference_steps": num_inference_steps,
@@ -174,6 +186,7 @@ class Dream:
         )
         self.frame_shape = (self.image_size, self.image_size, 3)
         self._memory: DreamState | SpreadState | None = None
+        self._second: DreamState | None = None
         self.frames = torch.zeros((batch, *self.frame_shape), dtype=torch.uint8, device=self.device)
         self.goals = self.frames.clone()
         self.steps = np.zeros(batch, np.int64)
@@ -207,10 +220,10 @@ class Dream:
         """Start the worlds `rows` anew, one of `starts` each (all with equally many frames)."""
         where = torch.as_tensor(rows, device=self.device)
         frames = torch.stack([start.frames for start in starts]).to(self.device)
-        actions = [start.actions for start in starts if start.actions is not None]
-        begun = self.model.begin(frames, torch.stack(actions).to(self.device) if actions else None)
-        everyone = len(rows) == self.batch
-        self._memory = begun if everyone else self._begun.put(where, begun)
+        given = [start.actions for start in starts if start.actions is not None]
+        actions = torch.stack(given).to(self.device) if given else None
+        second = None if self.penalty is None else self.penalty.begin(frames, actions)
+        self._remember(where, self.model.begin(frames, actions), second)
         self.frames[where] = frames[:, -1]
         self.goals[where] = torch.stack([start.goal for start in starts]).to(self.device)
         self._reseed(rows, [start.seed for start in starts])
@@ -232,9 +245,8 @@ class Dream:
             goals = as_goals(options["goal"], self.image_size, leading)
             goals = goals.to(self.device).expand_as(snapshot.goals)
         where = torch.as_tensor(rows, device=self.device)
-        begun = snapshot.memory.select(where)
-        everyone = len(rows) == self.batch
-        self._memory = begun if everyone else self._begun.put(where, begun)
+        second = None if snapshot.second is None else snapshot.second.select(where)
+        self._remember(where, snapshot.memory.select(where), second)
         self.frames[where], self.goals[where] = snapshot.frames[where], goals[where]
         self._reseed(rows, [int(rngs[row].integers(2**31)) for row in rows])
 
@@ -242,12 +254,17 @@ class Dream:
     def step(self, actions: Tensor) -> Prediction:
         """Advance every world by its row of `actions` (B, A), see check_actions."""
         start = time.perf_counter()
-        noise = self._draw(self.noise)
+        before = [generator.clone_state() for generator in self.noise]
+        noise = self._draw(self.noise, self._begun)
         self._memory = self.replicas.step(self._begun, actions, noise=noise, **self._settings)
         self.frames = self.replicas.frames(self._memory)
         codes = self._memory.codes
         images = self.frames.float() / 255
-        rewards = self.reward(images, self.goals.float() / 255).float().cpu().numpy()
+        rewards, expected = self.reward(images, self.goals.float() / 255).float(), None
+        if self.penalty is not None and self._second is not None:
+            noise = self._draw(before, self._second)
+            self._second, trust = self.penalty.step(self._second, self.frames, actions, noise)
+            rewards, expected = rewards - self.penalty.cost(trust), trust.double().cpu().numpy()
         probability, solved = None, np.zeros(self.batch, bool)
         if self.success is not None:
             logit = self.success.last if self._judged else self.success.logit(images)
@@ -255,8 +272,9 @@ class Dream:
             solved = probability > self.threshold
         self.steps += 1
         return Prediction(
-            rewards,
+            rewards.cpu().numpy(),
             probability,
+            expected,
             solved,
             None if codes is None else codes.cpu().numpy(),
             time.perf_counter() - start,
@@ -269,12 +287,15 @@ class Dream:
         The N candidates of a world share its next noise (common random numbers), so that each is
         what stepping with it would have given.
         """
-        generators = [generator.clone_state() for generator in self.noise]
-        noise = torch.stack([self._draw(generators) for _ in range(actions.shape[2])])
+        noise = self._draw_steps(actions.shape[2], self._begun)
         made = self.replicas.rollout(self._begun, actions, noise=noise, **self._settings)
         made = to_bytes(made)
-        rewards = self.reward(made.float() / 255, self.goals.float() / 255)
-        return Rollout(made, rewards.float())
+        rewards = self.reward(made.float() / 255, self.goals.float() / 255).float()
+        if self.penalty is not None and self._second is not None:
+            noise = self._draw_steps(actions.shape[2], self._second)
+            trust = self.penalty.rollout(self._second, made, actions, noise)
+            rewards = rewards - self.penalty.cost(trust)
+        return Rollout(made, rewards)
 
     @torch.no_grad()
     def success_probability(self) -> NDArray[np.float64] | None:
@@ -302,12 +323,13 @@ class Dream:
             self.steps.copy(),
             self.ended.copy(),
             tuple(generator.get_state() for generator in self.noise),
+            self._second,
         )
 
     def restore(self, snapshot: DreamSnapshot) -> None:
         """Continue from a snapshot, of this or of another dream of the same model and size."""
         snapshot = self._checked(snapshot)
-        self._memory = snapshot.memory
+        self._memory, self._second = snapshot.memory, snapshot.second
         self.frames = snapshot.frames.clone()
         self.goals = snapshot.goals.clone()
         self.steps = snapshot.steps.copy()
@@ -330,9 +352,16 @@ class Dream:
                 "This snapshot is of a dream of another model: restore it into one that was made "
                 "with the same checkpoint."
             )
+        if (snapshot.second is None) != (self.penalty is None):
+            raise ColaWorldError(
+                "This snapshot is of a dream with another trust_penalty: restore it into one that "
+                "has one where the first had one."
+            )
+        dtype = fast_dtype(self.device) or self.model.dtype
         return replace(
             snapshot,
-            memory=snapshot.memory.to(self.device, fast_dtype(self.device) or self.model.dtype),
+            memory=snapshot.memory.to(self.device, dtype),
+            second=None if snapshot.second is None else snapshot.second.to(self.device, dtype),
             frames=snapshot.frames.to(self.device),
             goals=snapshot.goals.to(self.device),
         )
@@ -350,9 +379,25 @@ class Dream:
             self.steps[row] = 0
             self.ended[row] = False
 
-    def _draw(self, generators: Sequence[torch.Generator]) -> Tensor:
-        """One noise (C, h, w) from each world's own generator."""
-        shape = self._begun.latents.shape[1:]
+    def _remember(self, where: Tensor, begun: DreamState, second: DreamState | None) -> None:
+        """What the model, and the second one of a penalty, remember of the worlds at `where`."""
+        if len(where) == self.batch:
+            self._memory, self._second = begun, second
+        else:
+            self._memory = self._begun.put(where, begun)
+            if self._second is not None and second is not None:
+                self._second = self._second.put(where, second)
+
+    def _draw_steps(self, steps: int, state: DreamState | SpreadState) -> Tensor:
+        """The noise (H, B, C, h, w) of the next steps, which stays to be drawn."""
+        generators = [generator.clone_state() for generator in self.noise]
+        return torch.stack([self._draw(generators, state) for _ in range(steps)])
+
+    def _draw(
+        self, generators: Sequence[torch.Generator], state: DreamState | SpreadState
+    ) -> Tensor:
+        """One noise (C, h, w) for the latents of `state` from each world's own generator."""
+        shape = state.latents.shape[1:]
         noise = [torch.randn(shape, generator=generator) for generator in generators]
         return torch.stack(noise).to(self.device)
 
@@ -392,7 +437,8 @@ class ColaWorldEnv(gym.Env[Any, Any]):
     warned of.
 
     info: "success_probability" (tasks with a classifier of such frames), and after a step
-    "latent_codes" (int64, models with latent actions) and "prediction_seconds" (wall-clock).
+    "latent_codes" (int64, models with latent actions), "expected_psnr" (with a trust_penalty) and
+    "prediction_seconds" (wall-clock).
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
@@ -449,6 +495,8 @@ class ColaWorldEnv(gym.Env[Any, Any]):
             info["latent_codes"] = made.codes[0]
         if made.success_probability is not None:
             info["success_probability"] = made.success_probability[0]
+        if made.expected_psnr is not None:
+            info["expected_psnr"] = made.expected_psnr[0]
         limit = self.max_episode_steps
         truncated = limit is not None and bool(self.dream.steps[0] >= limit)
         terminated = bool(made.terminated[0])

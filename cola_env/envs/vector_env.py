@@ -210,6 +210,7 @@ class ColaWorldVectorEnv(VectorEnv[NDArray[np.uint8], Array, Array]):
         return masked(
             known,
             success_probability=made.success_probability,
+            expected_psnr=made.expected_psnr,
             latent_codes=made.codes,
             prediction_seconds=np.full(self.num_envs, made.seconds),
         )

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from cola_env.errors import ColaWorldError
-from cola_env.inputs import to_bytes
+from cola_env.inputs import check_number, to_bytes
 from cola_env.models.loading import load_model
 from cola_env.models.precision import autocast
 from cola_env.models.sampler import DreamState
@@ -78,12 +78,60 @@ class Agreement:
         return self.second.begin(frames, actions)
 
     def step(
-        self, memory: DreamState, imagined: DreamState, frames: Tensor, actions: Tensor
+        self,
+        memory: DreamState,
+        imagined: DreamState | None,
+        frames: Tensor,
+        actions: Tensor,
+        noise: Tensor | None = None,
     ) -> tuple[DreamState, Tensor]:
-        """Its dreams a step on, and the PSNR (B,) of its frames and these."""
+        """Its dreams a step on, and the PSNR (B,) of its frames and these.
+
+        noise: that its prediction begins with, (B, C, h, w); None is the same at every call.
+        """
         generator = torch.Generator().manual_seed(int(memory.seen[0]))
-        memory = self.second.step(memory, actions, noise=generator)
+        memory = self.second.step(memory, actions, noise=generator if noise is None else noise)
         return memory, frame_psnr(self.second.frames(memory), frames)
+
+
+class TrustPenalty:
+    """What a dream's reward loses where a second model does not agree: an agent that exploits one
+    model's errors gains less by them.
+
+    weight: what a frame loses for each dB that it is expected to lie below `TRUSTED`.
+
+    Raises ColaWorldError for a weight that is no number from 0 on.
+    """
+
+    def __init__(self, agreement: Agreement, weight: float) -> None:
+        self.agreement = agreement
+        self.weight = check_number("trust_penalty", weight, least=0)
+
+    def begin(self, frames: Tensor, actions: Tensor | None) -> DreamState:
+        """The second model's dreams behind `frames` (B, C, S, S, 3), or behind the last of them
+        where it needs the `actions` between them and there are none."""
+        second = self.agreement.second
+        if actions is None and second.config.conditioning == "direct":
+            frames = frames[:, -1:]
+        return self.agreement.begin(frames, actions)
+
+    def step(
+        self, memory: DreamState, frames: Tensor, actions: Tensor, noise: Tensor
+    ) -> tuple[DreamState, Tensor]:
+        """The second model's dreams a step on, and the PSNR (B,) in dB that is expected of the
+        dream's `frames`."""
+        memory, compared = self.agreement.step(memory, None, frames, actions, noise)
+        return memory, self.agreement.line(compared)
+
+    def rollout(self, memory: DreamState, frames: Tensor, actions: Tensor, noise: Tensor) -> Tensor:
+        """The expected PSNR (B, N, H) of frames (B, N, H, S, S, 3) uint8, imagined under `actions`
+        (B, N, H, A); `noise` is (H, B, C, h, w)."""
+        made = to_bytes(self.agreement.second.rollout(memory, actions, noise=noise))
+        return self.agreement.line(frame_psnr(made, frames))
+
+    def cost(self, expected: Tensor) -> Tensor:
+        """What the reward loses, of the shape of `expected`."""
+        return self.weight * (TRUSTED - expected).clamp(min=0)
 
 
 class Recognition:
@@ -111,6 +159,24 @@ class Recognition:
 
     def _recognised(self, latents: Tensor, frames: Tensor) -> Tensor:
         return psnr((self.model.encode(frames) - latents).square().flatten(1).mean(1))
+
+
+def find_penalty(
+    model: ColaWorldModel, action_mode: str, world: WorldInfo, weight: float
+) -> TrustPenalty | None:
+    """The penalty of dreams of `model`; None for a weight of 0.
+
+    Raises ColaWorldError where no second model knows such frames and actions.
+    """
+    if check_number("trust_penalty", weight, least=0) == 0:
+        return None
+    signal = find_signal(model, action_mode, world)
+    if not isinstance(signal, Agreement):
+        raise ColaWorldError(
+            "trust_penalty compares with a second model, and none is shipped for such frames and "
+            "actions: leave it at 0."
+        )
+    return TrustPenalty(signal, weight)
 
 
 def find_signal(model: ColaWorldModel, action_mode: str, world: WorldInfo) -> TrustSignal:
