@@ -103,8 +103,8 @@ class DreamOptions(TypedDict, total=False):
     num_inference_steps, guidance_scale: of the diffusion sampler; None is the checkpoint's own.
     reward: "vp2", "vp2_sums", "mse", "mse_sums", "classifier", {name: weight} of some of these, or
         any Reward.
-    trust_penalty: what the reward loses for each dB that a frame is expected to lie below 20 dB,
-        by how well a second model agrees that dreams on beside this one, see cola_env.scoring.trust;
+    trust_penalty: what the reward loses for each dB that a frame is expected to lie below 20 dB, as
+        a second model that dreams on beside this one does not agree (see cola_env.scoring.trust);
         info then holds "expected_psnr". A step takes twice as long.
     goals: file of `cola goals`, whose pairs take the place of the shipped ones: starts to train
         from that are not those to be judged by.

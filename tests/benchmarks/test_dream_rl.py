@@ -67,6 +67,27 @@ def test_agents_learn_in_dream_and_simulator_and_go_on(tmp_path: Path) -> None:
     assert json.loads((dream.folder / "evaluations.json").read_text())
 
 
+def test_arms_are_checked_and_say_how_long_episodes_of_training_are(tmp_path: Path) -> None:
+    from benchmarks.adapters.stable_baselines3 import Agent
+
+    dream = "{checkpoint: cola, reward: mse, horizon: 1, trust_penalty: 0.5}"
+    study = Study(settings(tmp_path / "out", f"+arms.short={dream}", "arms.real=null"))
+    agent = Agent(study, study.trainings[1])
+    agent.envs.reset()
+    _, _, done, infos = agent.envs.step(np.zeros((2, 5), np.float32))
+    assert done.all() and "expected_psnr" in infos[0]
+    agent.close()
+    for arm, told in {
+        "{checkpoint: null, reward: mse, trust_penalty: 1}": "simulator has no trust_penalty",
+        "{checkpoint: cola, reward: mse, horizon: 0}": "arms.wrong.horizon",
+        "{checkpoint: cola, reward: mse, horzion: 5}": "may have trust_penalty and horizon",
+        "{reward: mse}": "arms.wrong must be",
+        "cola": "arms.wrong must be",
+    }.items():
+        with pytest.raises(ColaWorldError, match=told):
+            Study(settings(tmp_path / "wrong", f"+arms.wrong={arm}"))
+
+
 def test_problems_that_agents_are_judged_by_are_not_trained_from(tmp_path: Path) -> None:
     (shipped,) = goals_files("fast")
     with pytest.raises(ColaWorldError, match="judged by: make others"):

@@ -71,6 +71,22 @@ def test_dreams_are_what_the_librarys_own_vec_env_makes_of_single_ones(vec_env, 
     )
 
 
+def test_wrappers_around_the_dreams_count(vec_env):
+    from gymnasium.wrappers.vector import TransformReward
+
+    from cola_env.envs.adapters.stable_baselines3 import DreamVecEnv
+
+    plain = vec_env(max_episode_steps=3)
+    wrapped = DreamVecEnv(TransformReward(vec_env(max_episode_steps=3).dreams, lambda r: r + 7))
+    actions = np.zeros((2, 5), np.float32)
+    for dreams in (plain, wrapped):
+        dreams.seed(5)
+        dreams.reset()
+    np.testing.assert_allclose(wrapped.step(actions)[1], plain.step(actions)[1] + 7, atol=1e-5)
+    assert wrapped.get_attr("action_space") == plain.get_attr("action_space")
+    assert len(wrapped.env_method("snapshot")) == 2
+
+
 def test_a_success_is_not_told_as_truncated(vec_env, monkeypatch):
     classifier = "cola_env.scoring.success_classifier.SuccessClassifier.threshold"
     monkeypatch.setattr(classifier, 0.0)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from cola_env import load_goals, load_model
+from cola_env import ColaWorldEnv, ColaWorldVectorEnv, load_goals, load_model
+from cola_env.errors import ColaWorldError
 from cola_env.models.world_model import ColaWorldModel
 from cola_env.scoring.psnr import frame_psnr
 from cola_env.scoring.trust import Agreement, Recognition, find_signal
@@ -95,3 +96,66 @@ def test_what_is_expected_goes_with_what_is_true(cola: ColaWorldModel) -> None:
     ranks = [values.argsort().argsort() for values in (told, found)]
     assert np.corrcoef(ranks)[0, 1] > 0.6
     assert np.abs(told - found).mean() < 2
+
+
+def moves(steps: int) -> np.ndarray:
+    return np.random.default_rng(0).uniform(-1, 1, (steps, 2, 5)).astype(np.float32)
+
+
+def test_a_penalty_takes_what_the_second_model_does_not_agree_with(cola: ColaWorldModel) -> None:
+    options = {"task": "open_slide", "checkpoint": cola, "device": "cpu"}
+    plain = ColaWorldVectorEnv(2, max_episode_steps=7, **options)
+    careful = ColaWorldVectorEnv(2, max_episode_steps=7, trust_penalty=0.5, **options)
+    alone = ColaWorldEnv(trust_penalty=0.5, **options)
+    for env in (plain, careful):
+        env.reset(seed=3)
+    alone.reset(seed=4)
+    actions = moves(9)
+    sequences = actions[:6].swapaxes(0, 1)[:, None]
+    ahead = careful.rollout(sequences).rewards[:, 0]
+    assert "expected_psnr" not in plain.step(actions[0])[-1]
+    found = []
+    for step, action in enumerate(actions):
+        frames, rewards, _, ended, info = careful.step(action)
+        if step:
+            same = plain.step(action)
+            np.testing.assert_array_equal(frames, same[0])
+            expected = info["expected_psnr"] + 100 * ~info["_expected_psnr"]
+            lost = 0.5 * np.clip(20 - expected, 0, None)
+            np.testing.assert_allclose(same[1] - rewards, lost, atol=1e-5)
+            found.extend(lost)
+        if step < 6:
+            np.testing.assert_allclose(rewards, ahead[:, step], atol=1e-4)
+            of_one = alone.step(action[1])
+            assert of_one[1] == pytest.approx(rewards[1], abs=2e-2)
+            assert of_one[-1]["expected_psnr"] == pytest.approx(info["expected_psnr"][1], abs=0.1)
+        assert ended.all() == (step == 6)
+    assert max(found) > 0.1, "random actions leave what the models know"
+
+
+def test_a_penalised_dream_goes_on_exactly_from_a_snapshot(cola: ColaWorldModel) -> None:
+    options = {"task": "open_slide", "checkpoint": cola, "device": "cpu"}
+    dreams = ColaWorldVectorEnv(2, trust_penalty=1.0, **options)
+    dreams.reset(seed=0)
+    before, first, second = moves(3)
+    dreams.step(before)
+    kept = dreams.snapshot()
+    went = [dreams.step(action) for action in (first, second)]
+    dreams.restore(kept)
+    for action, there in zip((first, second), went, strict=True):
+        again = dreams.step(action)
+        np.testing.assert_array_equal(again[1], there[1])
+        np.testing.assert_array_equal(again[-1]["expected_psnr"], there[-1]["expected_psnr"])
+    dreams.reset(options={"state": kept, "reset_mask": np.array([True, False])})
+    mixed = dreams.step(first)[-1]["expected_psnr"]
+    assert mixed[0] == pytest.approx(went[0][-1]["expected_psnr"][0], abs=0.5)
+    with pytest.raises(ColaWorldError, match="another trust_penalty"):
+        ColaWorldVectorEnv(2, **options).restore(kept)
+
+
+def test_a_penalty_needs_a_second_model_and_a_weight(cola: ColaWorldModel) -> None:
+    options = {"task": "open_slide", "checkpoint": cola, "device": "cpu"}
+    with pytest.raises(ColaWorldError, match="none is shipped for such frames and actions"):
+        ColaWorldEnv(trust_penalty=1.0, action_mode="latent", **options)
+    with pytest.raises(ColaWorldError, match="trust_penalty"):
+        ColaWorldEnv(trust_penalty=-1.0, **options)

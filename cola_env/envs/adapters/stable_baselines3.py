@@ -33,8 +33,9 @@ class DreamVecEnv(VecEnv):
     `reset()`; a world that begins anew after that keeps its last options. `set_options` takes one
     world's options, the same for all, or a list with those of each.
 
-    Attributes and methods are of the one vector environment that holds all worlds: reading one
-    gives every world the same, and none can be set, or called, for some of the worlds alone.
+    Gymnasium's wrappers of vector environments around the dreams count. Attributes and methods are
+    of the one vector environment that holds all worlds: reading one gives every world the same, and
+    none can be set, or called, for some of the worlds alone.
 
     Raises ColaWorldError for other environments, and for dreams that do not reset in the same step.
     """
@@ -51,11 +52,9 @@ class DreamVecEnv(VecEnv):
                 "Stable-Baselines3 needs worlds that begin anew in the step that ends them: make "
                 "them with autoreset_mode='SameStep'."
             )
-        self.dreams = dreams
+        self.dreams: Any = env
         self._actions: NDArray[Any] | None = None
-        super().__init__(
-            dreams.num_envs, dreams.single_observation_space, dreams.single_action_space
-        )
+        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
 
     def reset(self) -> NDArray[np.uint8]:
         """Begin an episode in all worlds, with the seeds and options that were set."""
@@ -88,11 +87,12 @@ class DreamVecEnv(VecEnv):
 
     def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
         """The present frame of each world, under `render_mode="rgb_array"`."""
-        return self.dreams.render() or [None] * self.num_envs
+        drawn: Sequence[NDArray[np.uint8]] | None = self.dreams.render()
+        return drawn or [None] * self.num_envs
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """An attribute of the vector environment, once for each world."""
-        return [getattr(self.dreams, attr_name) for _ in self._get_indices(indices)]
+        return [self._of_dreams(attr_name) for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
         """Set it; ColaWorldError for some of the worlds alone."""
@@ -111,7 +111,7 @@ class DreamVecEnv(VecEnv):
         ColaWorldError for some of the worlds alone.
         """
         self._check_all(indices)
-        result = getattr(self.dreams, method_name)(*method_args, **method_kwargs)
+        result = self._of_dreams(method_name)(*method_args, **method_kwargs)
         return [result] * self.num_envs
 
     def env_is_wrapped(self, wrapper_class: type, indices: VecEnvIndices = None) -> list[bool]:
@@ -121,6 +121,11 @@ class DreamVecEnv(VecEnv):
     def close(self) -> None:
         """Close the vector environment."""
         self.dreams.close()
+
+    def _of_dreams(self, name: str) -> Any:
+        """An attribute of the wrapped environment, or else of the dreams themselves."""
+        owner = self.dreams if hasattr(self.dreams, name) else self.dreams.unwrapped
+        return getattr(owner, name)
 
     def _check_all(self, indices: VecEnvIndices) -> None:
         if sorted(self._get_indices(indices)) != list(range(self.num_envs)):
