@@ -46,7 +46,7 @@ def train(study: Study, training: Training) -> Iterator[dict[str, Any]]:
             solved = agent.solved()
             result = {"steps": mark, "seconds": round(seconds, 1), "solved": sum(solved)}
             found.append(result | {"episodes": len(solved), "pairs": solved})
-            agent.save()
+            agent.save(mark)
             write_json(training.record, found)
             yield found[-1]
 

@@ -36,6 +36,7 @@ LAYERS = {"depth", "num_layers", "blocks"}
 WHOLE = {
     "num_heads", "hidden_size", "patch_size", "input_size", "image_size", "window", "in_channels",
     "num_tokens", "num_codes", "code_size", "num_inference_steps", "latent_channels", "channels",
+    "convolutions",
 }  # fmt: skip
 NUMBERS = {"guidance_scale", "commitment_weight", "codebook_weight", "kl_weight"}
 POSITIVE = WHOLE | {"position_scale"}

@@ -104,14 +104,14 @@ class Agent:
         pairs = min(self.study.config.pairs, len(self._judged))
         return solved_pairs(self.twin, self.act, pairs)
 
-    def save(self) -> None:
+    def save(self, mark: int) -> None:
+        """Its newest state, and its policy as the one of the evaluation behind `mark` steps."""
         folder = self.training.folder
         scales = unwrap_vec_normalize(self.envs)
         assert scales is not None
         write_atomically(folder / SCALES, lambda target: scales.save(str(target)))
         write_atomically(folder / NEWEST, self._write)
-        steps = str(self.ppo.num_timesteps)
-        write_folder(folder / POLICIES / steps, self.policy().save_pretrained)
+        write_folder(folder / POLICIES / str(mark), self.policy().save_pretrained)
 
     def policy(self) -> VisualPolicy:
         """Its mean actions, as what `cola clone` makes: a policy of the one task."""

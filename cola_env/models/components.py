@@ -63,7 +63,12 @@ def complete_configs(**given: dict[str, Any] | None) -> dict[str, dict[str, Any]
     network, actions = configs["stdit_config"], configs["conditioner_config"]
     if actions.hidden_size // actions.num_heads != network.hidden_size // network.num_heads:
         raise ColaWorldError("stdit and conditioner must have the same size per attention head.")
-    return {name: None if config is None else asdict(config) for name, config in configs.items()}
+    return {name: None if config is None else _as_saved(config) for name, config in configs.items()}
+
+
+def _as_saved(config: Any) -> dict[str, Any]:
+    """As it comes back from a file, which has lists for tuples."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()}
 
 
 def component_builders(config: Any) -> Builders:
@@ -76,7 +81,8 @@ def component_builders(config: Any) -> Builders:
     builders: Builders = {}
     if config.vae_config is None:
         coder = AutoencoderConfig(**config.autoencoder_config)
-        builders["autoencoder"] = partial(Autoencoder, coder)
+        if coder.kind != "pixels":
+            builders["autoencoder"] = partial(Autoencoder, coder)
         frames = 1
     else:
         vae = VAEConfig(**config.vae_config)

@@ -11,7 +11,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from cola_env.errors import ColaWorldError
-from cola_env.models.autoencoders.autoencoder import ResidualBlock
+from cola_env.models.pyramid import Pyramid, parts_of_picture, put_together
 from cola_env.models.transformer import (
     Attention,
     Checkpointed,
@@ -29,8 +29,10 @@ class STDiTConfig:
     ``residual``: it sees the clean latent of the frame before as further input channels and
     predicts the change from it (our mini model); otherwise it predicts the velocity from the noised
     frames alone, as Open-Sora and the paper do.
-    ``conv_channels``: of convolutions at the resolution of the latents, before they are cut into
-    patches and after, past which the first go on to the second (our mini model); 0: there are none.
+    ``channels``: of convolutions at a half, a quarter, ... of the resolution of the latents, the
+    last of which are cut into patches (our mini model); none: the latents themselves are.
+    ``flows``: a residual model with ``channels`` puts the frame together from so many moved copies
+    of the one before, itself, and new pixels; 0: all of the change is new.
     ``temporal_every``: a temporal block after every so many spatial ones (Open-Sora: every one).
     ``pred_sigma``: the output has as many channels again, which nothing uses (Open-Sora).
     ``fps``: frames per second of the clips, embedded beside the noise level; None: not embedded.
@@ -48,7 +50,8 @@ class STDiTConfig:
     mlp_ratio: float = 4.0
     window: int = 8
     residual: bool = True
-    conv_channels: int = 0
+    channels: tuple[int, ...] = ()
+    flows: int = 0
     pred_sigma: bool = False
     fps: float | None = None
     position_scale: float | None = None
@@ -59,6 +62,21 @@ class STDiTConfig:
                 f"stdit_config.temporal_every={self.temporal_every} leaves no temporal block in a "
                 f"network of depth={self.depth}: choose 1 to {self.depth}."
             )
+        if self.flows and not (self.residual and self.channels):
+            raise ColaWorldError(
+                f"stdit_config.flows={self.flows} needs residual=true and channels=[...]: what moves "
+                "is the frame before, pixel by pixel."
+            )
+
+    @property
+    def patch_side(self) -> int:
+        """Of a patch, in latents."""
+        return self.patch_size * 2 ** len(self.channels)
+
+    @property
+    def patch_channels(self) -> int:
+        """Of what is cut into patches."""
+        return self.channels[-1] if self.channels else self.seen_channels
 
     @property
     def seen_channels(self) -> int:
@@ -132,7 +150,8 @@ class STDiTBlock(nn.Module):
 class FinalLayer(nn.Module):
     def __init__(self, config: STDiTConfig) -> None:
         super().__init__()
-        dim, channels = config.hidden_size, config.conv_channels or config.out_channels
+        dim = config.hidden_size
+        channels = config.channels[-1] if config.channels else config.out_channels
         self.norm_final = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
         self.linear = nn.Linear(dim, config.patch_size**2 * channels)
         self.scale_shift_table = nn.Parameter(torch.randn(2, dim) / dim**0.5)
@@ -155,38 +174,6 @@ def position_table(config: STDiTConfig, height: int, width: int) -> Tensor:
     return get_2d_sincos_pos_embed(config.hidden_size, grid, output_type="pt", **extent).float()
 
 
-class LatentConvolutions(nn.Module):
-    """Convolutions around the Transformer: what is local is predicted at the resolution of the
-    latents, and its tokens are of features in place of latents."""
-
-    def __init__(self, config: STDiTConfig) -> None:
-        super().__init__()
-        channels = config.conv_channels
-        self.before = nn.Sequential(
-            nn.Conv2d(config.seen_channels, channels, 3, padding=1), ResidualBlock(channels)
-        )
-        last = nn.Conv2d(channels, config.out_channels, 3, padding=1)
-        for parameter in last.parameters():
-            nn.init.zeros_(parameter)
-        self.after = nn.Sequential(
-            ResidualBlock(channels), nn.GroupNorm(8, channels), nn.SiLU(), last
-        )
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def features(self, latents: Tensor) -> Tensor:
-        """latents (B, T, seen_channels, H, W) -> features (B, T, conv_channels, H, W)."""
-        return self._frame_by_frame(self.before, latents)
-
-    def output(self, features: Tensor, change: Tensor) -> Tensor:
-        """``features`` and what the Transformer makes of them -> (B, T, out_channels, H, W)."""
-        return self._frame_by_frame(self.after, features + change)
-
-    def _frame_by_frame(self, layers: nn.Module, x: Tensor) -> Tensor:
-        images = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        out: Tensor = layers(images.to(next(self.parameters()).dtype))
-        return out.unflatten(0, x.shape[:2])
-
-
 class STDiT(Checkpointed):
     """Alternating spatial and causal temporal blocks over the patches of latent frames.
 
@@ -197,11 +184,13 @@ class STDiT(Checkpointed):
     def __init__(self, config: STDiTConfig) -> None:
         super().__init__()
         self.config = config
-        dim, grid = config.hidden_size, config.input_size // config.patch_size
-        channels = config.conv_channels or config.seen_channels
-        if config.conv_channels:
-            self.convolutions = LatentConvolutions(config)
-        self.x_embedder = nn.Linear(channels * config.patch_size**2, dim)
+        dim, grid = config.hidden_size, config.input_size // config.patch_side
+        if config.channels:
+            made = config.out_channels
+            if config.flows:
+                made = parts_of_picture(config.in_channels, config.flows)
+            self.pyramid = Pyramid(config.seen_channels, made, config.input_size, config.channels)
+        self.x_embedder = nn.Linear(config.patch_channels * config.patch_size**2, dim)
         self.t_embedder = TimestepEmbedder(dim)
         if config.fps is not None:
             self.fps_embedder = TimestepEmbedder(dim)
@@ -212,7 +201,7 @@ class STDiT(Checkpointed):
         self.final_layer = FinalLayer(config)
         self.pos_embed: Tensor
         self.register_buffer("pos_embed", position_table(config, grid, grid), persistent=False)
-        if not config.conv_channels:
+        if not config.channels:
             nn.init.zeros_(self.final_layer.linear.weight)
             nn.init.zeros_(self.final_layer.linear.bias)
 
@@ -246,8 +235,10 @@ class STDiT(Checkpointed):
         if self.config.residual:
             assert previous is not None
             x = torch.cat([x, previous], dim=2)
-        if self.config.conv_channels:
-            x = features = self.convolutions.features(x)
+        features: list[Tensor] = []
+        if self.config.channels:
+            features = self.pyramid.down(x.flatten(0, 1))
+            x = features[-1].unflatten(0, x.shape[:2])
         p = self.config.patch_size
         h, w = x.shape[-2] // p, x.shape[-1] // p
         tokens = rearrange(x, "b t c (h p) (w q) -> b t (h w) (c p q)", p=p, q=p)
@@ -273,12 +264,21 @@ class STDiT(Checkpointed):
                 kept.append(cache)
         out = self.final_layer(tokens, t_embedding)
         out = rearrange(out, "b t (h w) (p q c) -> b t c (h p) (w q)", h=h, p=p, q=p)
-        if self.config.conv_channels:
-            out = self.convolutions.output(features, out)
+        if self.config.channels:
+            out = self._picture(self.pyramid.up(features, out.flatten(0, 1)), previous)
+            out = out.unflatten(0, t.shape)
         return out, kept
 
+    def _picture(self, made: Tensor, previous: Tensor | None) -> Tensor:
+        """What the pyramid makes of N frames, as their output (N, out_channels, H, W)."""
+        if not self.config.flows:
+            return made
+        assert previous is not None
+        before = previous.flatten(0, 1)
+        return put_together(made, before, self.config.flows) - before
+
     def _positions(self, height: int, width: int) -> Tensor:
-        grid = self.config.input_size // self.config.patch_size
+        grid = self.config.input_size // self.config.patch_side
         if (height, width) == (grid, grid):
             return self.pos_embed
         return position_table(self.config, height, width).to(self.pos_embed.device)

@@ -26,8 +26,8 @@ from cola_env.inputs import (
     to_bytes,
     unit_range,
 )
-from cola_env.models.autoencoders.autoencoder import Autoencoder
-from cola_env.models.autoencoders.vae import OpenSoraVAE, VAEConfig, group_actions
+from cola_env.models.autoencoders.autoencoder import Autoencoder, AutoencoderConfig, Pixels
+from cola_env.models.autoencoders.vae import VAE_PIXELS, OpenSoraVAE, VAEConfig, group_actions
 from cola_env.models.components import complete_configs, component_builders
 from cola_env.models.latent_action.adapter import Adapter
 from cola_env.models.latent_action.fdm import ForwardDynamicsModel
@@ -47,9 +47,6 @@ from cola_env.models.stdit import ActionConditioner, STDiT, STDiTConfig
 from cola_env.models.transformer import KeyValue, SharedPast, TemporalContext, temporal_context
 from cola_env.processes import allow_compiled_graphs
 
-PIXELS_PER_LATENT = 8
-"""Of both autoencoders, along each side."""
-
 
 class ColaWorldModel(ModelMixin, ConfigMixin):
     """The world model p(o_{t+1} | o_<=t, z_<=t) with its latent action model (arXiv 2510.26433).
@@ -65,7 +62,8 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
         timestep_shift: sample, and train, on noise levels that are shifted by the size and length
             of the clip, as Open-Sora does.
         autoencoder_config: keyword arguments of the autoencoder's config, e.g.
-            ``{"latent_channels": 8}``; ``stdit_config`` to ``adapter_config`` are those of the
+            ``{"latent_channels": 8}``, or ``{"kind": "pixels"}`` for a model whose latents are the
+            frames themselves; ``stdit_config`` to ``adapter_config`` are those of the
             other components.
         fdm_config: of the forward dynamics model that the two-stage baseline trains its latent
             actions with; None for a model without one.
@@ -131,7 +129,9 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
         )
         self.register_to_config(**configs)
         network = STDiTConfig(**self.config.stdit_config)
-        side = PIXELS_PER_LATENT * network.patch_size
+        coder = AutoencoderConfig(**self.config.autoencoder_config)
+        side = VAE_PIXELS if vae_config is not None else coder.pixels_per_latent
+        side *= network.patch_side
         if image_size % side:
             raise ColaWorldError(
                 f"image_size={image_size} cannot be: it is a multiple of {side}, so that the "
@@ -193,6 +193,13 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
         config = self.config.vae_config
         return 1 if config is None else VAEConfig(**config).frames_per_latent
 
+    @property
+    def coder(self) -> Autoencoder | OpenSoraVAE | Pixels:
+        """What makes latents of frames, and frames of latents."""
+        if self.config.vae_config is not None:
+            return self.vae
+        return self.autoencoder if hasattr(self, "autoencoder") else Pixels()
+
     def compile_repeated_blocks(self, *args: Any, **kwargs: Any) -> None:
         """As of diffusers, with room for a graph for each length of past and future."""
         allow_compiled_graphs(64)
@@ -214,8 +221,7 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
             latents = self.vae.encode_clip(clips).transpose(1, 2)
             return latents.unflatten(0, frames.shape[:-4])
         images = frames.flatten(0, -4).movedim(-1, 1)
-        coder = self.autoencoder if self.config.vae_config is None else self.vae
-        return coder.encode(images).float().unflatten(0, frames.shape[:-3])
+        return self.coder.encode(images).float().unflatten(0, frames.shape[:-3])
 
     def decode(self, latents: Tensor) -> Tensor:
         """latents (..., C, h, w) -> frames (..., S, S, 3) float32 in [0, 1]."""
@@ -224,10 +230,9 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
             frames = self.frames_per_latent * (clips.shape[2] - 1) + 1
             images = self.vae.decode_clip(clips, frames).clamp(0, 1)
             return images.movedim(1, -1).unflatten(0, latents.shape[:-4])
-        coder = self.autoencoder if self.config.vae_config is None else self.vae
         at_once = 64 if latents.device.type == "cpu" else 4096  # as many as a CPU's caches hold
         parts = latents.flatten(0, -4).split(at_once)
-        images = torch.cat([coder.decode(part).float().clamp(0, 1) for part in parts])
+        images = torch.cat([self.coder.decode(part).float().clamp(0, 1) for part in parts])
         return images.movedim(1, -1).unflatten(0, latents.shape[:-3])
 
     # Actions

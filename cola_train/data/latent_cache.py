@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from cola_env.errors import ColaWorldError
+from cola_env.models.autoencoders.autoencoder import Pixels
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.console import progress_bar
 from cola_train.data.clips import Clips, TrainingData, encode
@@ -30,9 +31,11 @@ from cola_train.data.stream import Stream
 def encoded(data: TrainingData, model: ColaWorldModel, cache: Path | None) -> TrainingData:
     """The data with the latents of all frames, in memory or in files of the folder ``cache``.
 
-    Streams without a ``cache``, and what is mixed with them, stay as they are: their batches are
+    A model of pixels has no use for it. Streams without a ``cache``, and what is mixed with them, stay as they are: their batches are
     encoded as they are drawn.
     """
+    if isinstance(model.coder, Pixels):
+        return data
     if isinstance(data, Clips) and data.latents is None:
         return data.encode(model) if cache is None else cached_latents(data, model, cache)
     if isinstance(data, Stream) and cache is not None:
@@ -55,7 +58,7 @@ def cached_latents(clips: Clips, model: ColaWorldModel, folder: Path) -> Clips:
     Raises:
         ColaWorldError: the file in ``folder`` has been damaged.
     """
-    name = fingerprint(coder(model), clips.frames)
+    name = fingerprint(model.coder, clips.frames)
     shape = (clips.episodes, *encode(model, clips.frames[0]).shape)
     stored, progress = _open(folder, name, shape)
     latents = torch.from_numpy(stored)
@@ -74,7 +77,7 @@ def cached_stream(stream: Stream, model: ColaWorldModel, folder: Path) -> Stream
     Raises:
         ColaWorldError: the file in ``folder`` has been damaged, or no span can be read.
     """
-    digest = _digest(coder(model))
+    digest = _digest(model.coder)
     digest.update(stream.identity().encode())
     shape = encode(model, torch.zeros(1, stream.size, stream.size, 3, dtype=torch.uint8)).shape
     offsets = list(accumulate(map(len, stream.spans), initial=0))
@@ -94,10 +97,6 @@ def cached_stream(stream: Stream, model: ColaWorldModel, folder: Path) -> Stream
     if not any(done):
         raise Unreadable(f"Nothing in {stream.name} can be read: {stream.damage_report.summary()}")
     return replace(stream, latents=rows).select([i for i, read in enumerate(done) if read])
-
-
-def coder(model: ColaWorldModel) -> nn.Module:
-    return model.autoencoder if model.config.vae_config is None else model.vae
 
 
 def _done(progress: Path) -> list[bool]:

@@ -105,7 +105,7 @@ def test_an_agent_that_begins_as_a_clone_acts_as_it_does(tmp_path: Path) -> None
     frames = np.stack([pair.initial_frame for pair in load_goals("fast").of(TASK)[:4]])
     actions, _ = agent.ppo.predict(frames, deterministic=True)
     np.testing.assert_allclose(actions, clone.act(torch.tensor(frames), TASK), atol=1e-4)
-    agent.save()
+    agent.save(0)
     kept = load_policy(study.trainings[0].folder / "policies" / "0", "cpu")
     assert kept.tasks == (TASK,)
     VisualPolicy(("open_slide", TASK), width=8).save_pretrained(tmp_path / "clone")

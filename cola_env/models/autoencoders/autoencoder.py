@@ -7,18 +7,34 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from cola_env.errors import ColaWorldError
+
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
     """A frame (3, S, S) becomes a latent (latent_channels, S / 8, S / 8).
 
+    ``kind``: "convolutions", or "pixels": the latents are the frame itself, (3, S, S) in [-1, 1],
+    and there is nothing to train.
     ``channels``: of the features at S / 2, S / 4 and S / 8. ``decoder_blocks``: residual blocks of
     the decoder at S / 8, where they cost least.
     """
 
+    kind: str = "convolutions"
     latent_channels: int = 16
     channels: tuple[int, int, int] = (32, 64, 96)
     decoder_blocks: int = 2
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("convolutions", "pixels"):
+            raise ColaWorldError(
+                f"autoencoder_config.kind must be convolutions or pixels, not {self.kind!r}."
+            )
+
+    @property
+    def pixels_per_latent(self) -> int:
+        """Along each side."""
+        return 1 if self.kind == "pixels" else 8
 
 
 class ResidualBlock(nn.Module):
@@ -90,3 +106,17 @@ class Autoencoder(nn.Module):
         latents = latents.contiguous(memory_format=torch.channels_last)
         latents = latents.to(self.latent_mean.dtype)
         return (self.decoder(latents) + 1) / 2
+
+
+class Pixels:
+    """In the place of an autoencoder: frames in [0, 1] as latents in [-1, 1], of the same shape."""
+
+    @staticmethod
+    def encode(frames: Tensor) -> Tensor:
+        """Frames (B, 3, S, S) as latents."""
+        return frames * 2 - 1
+
+    @staticmethod
+    def decode(latents: Tensor) -> Tensor:
+        """Latents (B, 3, S, S) as frames."""
+        return (latents + 1) / 2

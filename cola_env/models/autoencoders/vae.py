@@ -17,6 +17,7 @@ from cola_env.models.autoencoders.temporal_vae import TemporalVAE, TemporalVAECo
 SCALING_FACTOR = 0.18215
 SHIFT = (-0.10, 0.34, 0.27, 0.98)
 SCALE = (3.85, 2.32, 2.33, 3.06)
+VAE_PIXELS = 8  # that a latent stands for, along each side
 AT_ONCE = 4  # frames that the 2D autoencoder takes at once
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,8 @@ class AdapterConfig:
     ``blocks``: residual blocks between its two layers. ``frame``: the current latent frame is a
     further input (the same motor command moves the picture differently in different poses).
     ``soft``: the output is the mean code vector under the predicted distribution instead of the
-    most likely code.
+    most likely code. ``convolutions``: channels of the frame and of strided convolutions through
+    which it goes first, to ``frame_size`` numbers; frames in pixels need some.
     """
 
     hidden_size: int = 256
@@ -23,6 +25,7 @@ class AdapterConfig:
     frame: bool = True
     soft: bool = True
     frame_size: int = 16 * 8 * 8
+    convolutions: tuple[int, ...] = ()
 
 
 class AdapterBlock(nn.Module):
@@ -49,6 +52,12 @@ class Adapter(nn.Module):
         self.code_shape = (num_tokens, num_codes)
         dim = config.hidden_size
         self.action_in = nn.Linear(action_dim, dim)
+        self.convolutions = nn.Sequential(
+            *(
+                nn.Sequential(nn.Conv2d(fine, coarse, 3, stride=2, padding=1), nn.SiLU())
+                for fine, coarse in pairwise(config.convolutions)
+            )
+        )
         self.frame_in = nn.Linear(config.frame_size, dim) if config.frame else None
         self.blocks = nn.Sequential(*(AdapterBlock(dim) for _ in range(config.blocks)))
         self.out = nn.Sequential(
@@ -63,7 +72,8 @@ class Adapter(nn.Module):
         hidden = self.action_in(actions.to(self.action_in.weight.dtype))
         if self.frame_in is not None:
             assert latents is not None
-            hidden = hidden + self.frame_in(latents.flatten(-3))
+            seen = self.convolutions(latents.flatten(0, -4)).unflatten(0, latents.shape[:-3])
+            hidden = hidden + self.frame_in(seen.flatten(-3))
         return self.out(self.blocks(hidden)).unflatten(-1, self.code_shape)
 
     def vectors(self, logits: Tensor, codes: Tensor) -> Tensor:
