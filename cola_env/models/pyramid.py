@@ -14,12 +14,32 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import affine_grid, grid_sample
 
-from cola_env.models.autoencoders.autoencoder import ResidualBlock
-
 POSITION_CHANNELS = 8
 """Of a learned map beside the input: a resting camera sees the same table in all videos."""
 STAYS = 2.0
 """What the mask of the unmoved picture is ahead of the others at first."""
+
+
+class ModulatedBlock(nn.Module):
+    """Two convolutions beside the identity; noise level and action scale and shift what is between
+    them, as adaptive layer norm does in the Transformer."""
+
+    def __init__(self, channels: int, modulation: int) -> None:
+        super().__init__()
+        self.enter = nn.Sequential(
+            nn.GroupNorm(8, channels), nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1)
+        )
+        self.norm = nn.GroupNorm(8, channels)
+        self.scale_shift = nn.Linear(modulation, 2 * channels)
+        self.leave = nn.Sequential(nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1))
+        for parameter in self.scale_shift.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
+        """x (N, channels, h, w), modulation (N, D)."""
+        scale, shift = self.scale_shift(modulation)[..., None, None].chunk(2, dim=1)
+        changed: Tensor = self.leave(self.norm(self.enter(x)) * (1 + scale) + shift)
+        return x + changed
 
 
 class Pyramid(nn.Module):
@@ -28,17 +48,20 @@ class Pyramid(nn.Module):
 
     seen, made: channels of the input and the output, of the resolution `size`.
     channels: of the features at each level.
+    modulation: size of what modulates its blocks.
     """
 
-    def __init__(self, seen: int, made: int, size: int, channels: tuple[int, ...]) -> None:
+    def __init__(
+        self, seen: int, made: int, size: int, channels: tuple[int, ...], modulation: int
+    ) -> None:
         super().__init__()
         side, steps = size // 2, list(pairwise(channels))
         self.position = nn.Parameter(0.1 * torch.randn(POSITION_CHANNELS, side, side))
         self.unshuffle = nn.PixelUnshuffle(2)
         self.first = nn.Conv2d(4 * seen + POSITION_CHANNELS, channels[0], 3, padding=1)
-        self.before = nn.ModuleList([ResidualBlock(width) for width in channels])
+        self.before = nn.ModuleList([ModulatedBlock(width, modulation) for width in channels])
         self.shrink = nn.ModuleList([nn.Conv2d(fine, coarse, 2, 2) for fine, coarse in steps])
-        self.after = nn.ModuleList([ResidualBlock(width) for width in channels])
+        self.after = nn.ModuleList([ModulatedBlock(width, modulation) for width in channels])
         self.grow = nn.ModuleList(
             [
                 nn.Sequential(nn.Conv2d(coarse, 4 * fine, 1), nn.PixelShuffle(2))
@@ -51,25 +74,25 @@ class Pyramid(nn.Module):
         self.last = nn.Sequential(nn.GroupNorm(8, channels[0]), nn.SiLU(), last, nn.PixelShuffle(2))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def down(self, images: Tensor) -> list[Tensor]:
-        """images (N, seen, H, W) -> features (N, channels, H / 2, W / 2), (.., H / 4, W / 4), ..."""
+    def down(self, images: Tensor, modulation: Tensor) -> list[Tensor]:
+        """images (N, seen, H, W) -> features (N, channels, H / 2, W / 2), (.. / 4), ..."""
         images = self.unshuffle(images.to(self.position.dtype))
         places = self.position.expand(len(images), -1, -1, -1)
         images = torch.cat([images, places], dim=1).contiguous(memory_format=torch.channels_last)
-        features = [self.before[0](self.first(images))]
+        features = [self.before[0](self.first(images), modulation)]
         for shrink, block in zip(self.shrink, self.before[1:], strict=True):
-            features.append(block(shrink(features[-1])))
+            features.append(block(shrink(features[-1]), modulation))
         return features
 
-    def up(self, features: list[Tensor], change: Tensor) -> Tensor:
+    def up(self, features: list[Tensor], change: Tensor, modulation: Tensor) -> Tensor:
         """What `down` returned, and the change (N, channels, h, w) of the coarsest of it ->
         (N, made, H, W)."""
         *finer, coarse = features
         change = change.contiguous(memory_format=torch.channels_last)
-        x: Tensor = self.after[-1](coarse + change)
+        x: Tensor = self.after[-1](coarse + change, modulation)
         rest = zip(finer, self.grow, self.after[:-1], strict=True)
         for there, grow, block in reversed(list(rest)):
-            x = block(grow(x) + there)
+            x = block(grow(x) + there, modulation)
         return self.last(x)
 
 

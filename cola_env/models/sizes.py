@@ -20,7 +20,7 @@ MINI: Settings = {
     "adapter_config": {"convolutions": (3, 16, 32, 32), "frame_size": 32 * 8 * 8},
 }
 
-# For 128 px, about 30 M parameters. Not trained yet.
+# For 128 px, about 40 M parameters. Not trained yet.
 SMALL: Settings = {
     "image_size": 128,
     "autoencoder_config": MINI["autoencoder_config"],

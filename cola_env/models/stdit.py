@@ -64,8 +64,8 @@ class STDiTConfig:
             )
         if self.flows and not (self.residual and self.channels):
             raise ColaWorldError(
-                f"stdit_config.flows={self.flows} needs residual=true and channels=[...]: what moves "
-                "is the frame before, pixel by pixel."
+                f"stdit_config.flows={self.flows} needs residual=true and channels=[...]: what "
+                "moves is the frame before, pixel by pixel."
             )
 
     @property
@@ -189,7 +189,9 @@ class STDiT(Checkpointed):
             made = config.out_channels
             if config.flows:
                 made = parts_of_picture(config.in_channels, config.flows)
-            self.pyramid = Pyramid(config.seen_channels, made, config.input_size, config.channels)
+            self.pyramid = Pyramid(
+                config.seen_channels, made, config.input_size, config.channels, 6 * dim
+            )
         self.x_embedder = nn.Linear(config.patch_channels * config.patch_size**2, dim)
         self.t_embedder = TimestepEmbedder(dim)
         if config.fps is not None:
@@ -235,15 +237,6 @@ class STDiT(Checkpointed):
         if self.config.residual:
             assert previous is not None
             x = torch.cat([x, previous], dim=2)
-        features: list[Tensor] = []
-        if self.config.channels:
-            features = self.pyramid.down(x.flatten(0, 1))
-            x = features[-1].unflatten(0, x.shape[:2])
-        p = self.config.patch_size
-        h, w = x.shape[-2] // p, x.shape[-1] // p
-        tokens = rearrange(x, "b t c (h p) (w q) -> b t (h w) (c p q)", p=p, q=p)
-        tokens = self.x_embedder(tokens.to(self.x_embedder.weight.dtype))
-        tokens = tokens + self._positions(h, w).to(tokens.dtype)
         t_embedding = self.t_embedder(t * 1000)
         if self.config.fps is not None:
             rate = t.new_full((1,), self.config.fps) if fps is None else fps
@@ -251,22 +244,31 @@ class STDiT(Checkpointed):
         modulation = self.t_block(t_embedding)
         if action_modulation is not None:
             modulation = modulation + action_modulation
-        modulation = modulation.unflatten(-1, (6, -1))
+        features: list[Tensor] = []
+        if self.config.channels:
+            features = self.pyramid.down(x.flatten(0, 1), modulation.flatten(0, 1))
+            x = features[-1].unflatten(0, x.shape[:2])
+        p = self.config.patch_size
+        h, w = x.shape[-2] // p, x.shape[-1] // p
+        tokens = rearrange(x, "b t c (h p) (w q) -> b t (h w) (c p q)", p=p, q=p)
+        tokens = self.x_embedder(tokens.to(self.x_embedder.weight.dtype))
+        tokens = tokens + self._positions(h, w).to(tokens.dtype)
+        mods = modulation.unflatten(-1, (6, -1))
         kept: list[KeyValue] = []
         for i, spatial in enumerate(self.spatial_blocks, start=1):
-            tokens, _ = self.run_block(spatial, tokens, modulation)
+            tokens, _ = self.run_block(spatial, tokens, mods)
             layer, between = divmod(i, self.config.temporal_every)
             if between:
                 continue
             temporal, before = self.temporal_blocks[layer - 1], past[layer - 1] if past else None
-            tokens, cache = self.run_block(temporal, tokens, modulation, time, before)
+            tokens, cache = self.run_block(temporal, tokens, mods, time, before)
             if not self.recomputes:
                 kept.append(cache)
         out = self.final_layer(tokens, t_embedding)
         out = rearrange(out, "b t (h w) (p q c) -> b t c (h p) (w q)", h=h, p=p, q=p)
         if self.config.channels:
-            out = self._picture(self.pyramid.up(features, out.flatten(0, 1)), previous)
-            out = out.unflatten(0, t.shape)
+            made = self.pyramid.up(features, out.flatten(0, 1), modulation.flatten(0, 1))
+            out = self._picture(made, previous).unflatten(0, t.shape)
         return out, kept
 
     def _picture(self, made: Tensor, previous: Tensor | None) -> Tensor:

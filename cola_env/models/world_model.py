@@ -80,6 +80,7 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
         "TransformerBlock",
         "IDMBlock",
         "ResidualBlock",
+        "ModulatedBlock",
         "AdapterBlock",
     ]
 

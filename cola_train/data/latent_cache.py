@@ -31,8 +31,8 @@ from cola_train.data.stream import Stream
 def encoded(data: TrainingData, model: ColaWorldModel, cache: Path | None) -> TrainingData:
     """The data with the latents of all frames, in memory or in files of the folder ``cache``.
 
-    A model of pixels has no use for it. Streams without a ``cache``, and what is mixed with them, stay as they are: their batches are
-    encoded as they are drawn.
+    Streams without a ``cache``, what is mixed with them, and all data of a model of pixels stay as
+    they are: their batches are encoded as they are drawn.
     """
     if isinstance(model.coder, Pixels):
         return data

@@ -108,15 +108,13 @@ class Autoencoder(nn.Module):
         return (self.decoder(latents) + 1) / 2
 
 
-class Pixels:
+class Pixels(nn.Module):
     """In the place of an autoencoder: frames in [0, 1] as latents in [-1, 1], of the same shape."""
 
-    @staticmethod
-    def encode(frames: Tensor) -> Tensor:
+    def encode(self, frames: Tensor) -> Tensor:
         """Frames (B, 3, S, S) as latents."""
         return frames * 2 - 1
 
-    @staticmethod
-    def decode(latents: Tensor) -> Tensor:
+    def decode(self, latents: Tensor) -> Tensor:
         """Latents (B, 3, S, S) as frames."""
         return (latents + 1) / 2

@@ -1,0 +1,97 @@
+"""The picture that is put together from the one before."""
+
+import pytest
+import torch
+
+from cola_env.errors import ColaWorldError
+from cola_env.models.pyramid import STAYS, Pyramid, parts_of_picture, put_together
+from cola_env.models.stdit import STDiTConfig
+from tests.models.small import small_model
+
+FLOWS, SIDE = 2, 16
+
+
+@pytest.fixture
+def picture() -> torch.Tensor:
+    return torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+
+
+def made_of(chosen: int, *, new: float = 0.0, right: float = 0.0) -> torch.Tensor:
+    """Where the mask chooses one part alone: a flow, the unmoved picture, or the new pixels."""
+    made = torch.zeros(2, parts_of_picture(3, FLOWS), SIDE, SIDE)
+    made[:, :3] = new
+    made[:, 3] = right * 4 / SIDE
+    made[:, 3 + 2 * FLOWS + chosen] = 100.0
+    return made
+
+
+def test_a_picture_can_stay_move_and_be_painted(picture: torch.Tensor) -> None:
+    stays = put_together(made_of(FLOWS), picture, FLOWS)
+    torch.testing.assert_close(stays, picture)
+    moved = put_together(made_of(0, right=3.0), picture, FLOWS)
+    torch.testing.assert_close(moved[..., : SIDE - 3], picture[..., 3:])
+    border = picture[..., -1:].expand(-1, -1, -1, 3)
+    torch.testing.assert_close(moved[..., SIDE - 3 :], border)
+    painted = put_together(made_of(FLOWS + 1, new=0.25), picture, FLOWS)
+    torch.testing.assert_close(painted, torch.full_like(picture, 0.25))
+
+
+def test_masks_sum_to_one_and_favour_what_is_there(picture: torch.Tensor) -> None:
+    nothing = torch.zeros(2, parts_of_picture(3, FLOWS), SIDE, SIDE)
+    share = 1 / (FLOWS + 1 + torch.tensor(STAYS).exp())
+    torch.testing.assert_close(put_together(nothing, picture, FLOWS), (1 - share) * picture)
+
+
+def test_features_halve_and_come_back() -> None:
+    pyramid = Pyramid(6, 5, SIDE, (8, 16), 4)
+    torch.nn.init.normal_(pyramid.last[2].weight)
+    images, modulation = torch.randn(3, 6, SIDE, SIDE), torch.zeros(3, 4)
+    features = pyramid.down(images, modulation)
+    assert [tuple(level.shape[1:]) for level in features] == [(8, 8, 8), (16, 4, 4)]
+    out = pyramid.up(features, torch.zeros_like(features[-1]), modulation)
+    assert out.shape == (3, 5, SIDE, SIDE)
+    changed = pyramid.up(features, torch.ones_like(features[-1]), modulation)
+    assert not torch.allclose(out, changed)
+
+
+def test_a_model_of_pixels_needs_no_autoencoder() -> None:
+    model = small_model(
+        image_size=32,
+        autoencoder_config={"kind": "pixels"},
+        stdit_config={
+            "hidden_size": 32, "depth": 1, "num_heads": 2, "window": 4, "in_channels": 3,
+            "input_size": 32, "channels": (8, 16), "flows": FLOWS,
+        },
+        idm_config={"in_channels": 3, "input_size": 32, "patch_size": 8, "hidden_size": 32,
+                    "num_heads": 2},
+        adapter_config={"convolutions": (3, 8, 8), "frame_size": 8 * 8 * 8},
+    )  # fmt: skip
+    assert not hasattr(model, "autoencoder")
+    frames = torch.randint(0, 256, (2, 3, 32, 32, 3), dtype=torch.uint8)
+    latents = model.encode(frames)
+    assert latents.shape == (2, 3, 3, 32, 32) and -1 <= latents.min() < latents.max() <= 1
+    torch.testing.assert_close(model.decode(latents), frames.float() / 255)
+    state = model.begin(frames)
+    torch.testing.assert_close(model.frames(state), frames[:, -1])
+    actions = torch.rand(2, 3, 2, 5) * 2 - 1
+    first, other, _ = model.rollout(state, actions, seed=0)[0]
+    assert not torch.equal(first, other), "the adapter sees action and frame"
+
+
+def test_flows_and_kinds_that_cannot_be_are_refused() -> None:
+    with pytest.raises(ColaWorldError, match=r"flows=2 needs residual=true and channels"):
+        STDiTConfig(flows=2)
+    with pytest.raises(ColaWorldError, match="kind must be convolutions or pixels, not 'pixel'"):
+        small_model(autoencoder_config={"kind": "pixel"})
+    with pytest.raises(ColaWorldError, match="multiple of 32"):
+        small_model(
+            image_size=48,
+            autoencoder_config={"kind": "pixels"},
+            stdit_config={
+                "channels": (8, 8, 8, 8),
+                "in_channels": 3,
+                "input_size": 48,
+                "hidden_size": 32,
+                "num_heads": 2,
+            },
+        )
