@@ -30,7 +30,8 @@ class STDiTConfig:
     predicts the change from it (our mini model); otherwise it predicts the velocity from the noised
     frames alone, as Open-Sora and the paper do.
     ``channels``: of convolutions at a half, a quarter, ... of the resolution of the latents, the
-    last of which are cut into patches (our mini model); none: the latents themselves are.
+    last of which are cut into patches (our mini model); none: the latents themselves are. They see
+    the noised frame times 1 - t, as pure noise tells nothing.
     ``flows``: a residual model with ``channels`` puts the frame together from so many moved copies
     of the one before, itself, and new pixels; 0: all of the change is new.
     ``temporal_every``: a temporal block after every so many spatial ones (Open-Sora: every one).
@@ -234,6 +235,8 @@ class STDiT(Checkpointed):
             from ``previous``), and the temporal blocks' keys and values of these frames: none while
             activations are recomputed.
         """
+        if self.config.channels:
+            x = (1 - t)[..., None, None, None] * x
         if self.config.residual:
             assert previous is not None
             x = torch.cat([x, previous], dim=2)
