@@ -31,8 +31,9 @@ class ModulatedBlock(nn.Module):
         )
         self.norm = nn.GroupNorm(8, channels)
         self.scale_shift = nn.Linear(modulation, 2 * channels)
-        self.leave = nn.Sequential(nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1))
-        for parameter in self.scale_shift.parameters():
+        last = nn.Conv2d(channels, channels, 3, padding=1)
+        self.leave = nn.Sequential(nn.SiLU(), last)
+        for parameter in (*self.scale_shift.parameters(), *last.parameters()):
             nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, modulation: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ MINI: Settings = {
         "depth": 3,
         "channels": (32, 64, 128),
         "flows": 4,
+        "window": 4,
     },
     "idm_config": {"in_channels": 3, "input_size": 64, "patch_size": 8},
     "adapter_config": {"convolutions": (3, 16, 32, 32), "frame_size": 32 * 8 * 8},
@@ -31,6 +32,7 @@ SMALL: Settings = {
         "depth": 6,
         "channels": (64, 128, 256),
         "flows": 4,
+        "window": 4,
     },
     "conditioner_config": {"hidden_size": 256},
     "idm_config": {

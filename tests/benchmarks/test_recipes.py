@@ -39,7 +39,7 @@ def test_the_last_override_of_a_key_wins_and_new_keys_are_added() -> None:
     assert merged(["recipe=joint_mini", "a.b=1", "a.b=2"]) == ["recipe=joint_mini", "++a.b=2"]
 
 
-@pytest.mark.parametrize("study", ["recipes", "adapters"])
+@pytest.mark.parametrize("study", ["recipes", "adapters", "sharper"])
 def test_every_arm_composes(study: str) -> None:
     for job in jobs(config(name=study)):
         with initialize_config_dir(str(training_runs.CONF), version_base=None):
