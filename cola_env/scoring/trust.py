@@ -1,13 +1,14 @@
 """How far an imagined frame can be trusted, told without the real one.
 
 A second model imagines the same actions beside the dream. Where the two agree, both are mostly
-right; where they do not, at least one is wrong. A model without such a second one is asked whether
-it knows its own frames again: they are encoded anew and compared with the latents that they were
-decoded from.
+right; where they do not, at least one is wrong. A model of latents without such a second one is
+asked whether it knows its own frames again: they are encoded anew and compared with the latents
+that they were decoded from. A model of pixels encodes nothing: the less is left of the first, real
+frame, the more there was to get wrong.
 
-Either comparison is in dB, and a straight line makes of it the PSNR that the imagined frame
-probably has to the real one. The lines were fitted by benchmarks/measurements/trust.py of commit
-334672c, whose results are docs/results/trust.json.
+Each comparison is in dB, and a straight line makes of it the PSNR that the imagined frame probably
+has to the real one. The lines of the first two were fitted by benchmarks/measurements/trust.py of
+commit 334672c, whose results are docs/results/trust.json, that of the third in docs/play.md.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from cola_env.errors import ColaWorldError
 from cola_env.inputs import check_number, to_bytes
+from cola_env.models.autoencoders.autoencoder import Pixels
 from cola_env.models.loading import load_model
 from cola_env.models.precision import autocast
 from cola_env.models.sampler import DreamState
@@ -161,6 +163,22 @@ class Recognition:
         return psnr((self.model.encode(frames) - latents).square().flatten(1).mean(1))
 
 
+class Change:
+    """Since the first frame, which was real."""
+
+    name, line = "change", Line(10.4, 0.58)
+
+    def begin(self, frames: Tensor, actions: Tensor | None = None) -> Tensor:
+        """The last of the frames."""
+        return frames[:, -1]
+
+    def step(
+        self, memory: Tensor, imagined: DreamState, frames: Tensor, actions: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The same memory, and the PSNR (B,) of these frames and it."""
+        return memory, frame_psnr(frames, memory.to(frames.device))
+
+
 def find_penalty(
     model: ColaWorldModel, action_mode: str, world: WorldInfo, weight: float
 ) -> TrustPenalty | None:
@@ -181,15 +199,17 @@ def find_penalty(
 
 def find_signal(model: ColaWorldModel, action_mode: str, world: WorldInfo) -> TrustSignal:
     """The best signal that there is for dreams of `model`: agreement with the world's shipped model
-    of the other conditioning where that knows such frames and actions, else recognition."""
+    of the other conditioning where that knows such frames and actions, else recognition or, for a
+    model of pixels, change."""
+    alone: TrustSignal = Change() if isinstance(model.coder, Pixels) else Recognition(model)
     if action_mode == "latent" or world is OWN:
-        return Recognition(model)
+        return alone
     other = "cola" if model.config.conditioning == "direct" else "direct"
     try:
         second = load_model(other, model.device, world)
     except ColaWorldError:
-        return Recognition(model)
+        return alone
     shared = ("image_size", "rendering", "action_dim")
     if any(second.config[name] != model.config[name] for name in shared):
-        return Recognition(model)
+        return alone
     return Agreement(second)

@@ -12,7 +12,7 @@ from cola_env import ColaWorldEnv, ColaWorldVectorEnv, load_goals, load_model
 from cola_env.errors import ColaWorldError
 from cola_env.models.world_model import ColaWorldModel
 from cola_env.scoring.psnr import frame_psnr
-from cola_env.scoring.trust import Agreement, Recognition, find_signal
+from cola_env.scoring.trust import TRUSTED, Agreement, Change, Recognition, find_signal
 from cola_env.worlds import OWN, ROBODESK
 from tests.models.small import small_model
 
@@ -71,6 +71,26 @@ def test_a_model_recognises_its_own_frames_less_the_further_their_latents_are(
     state.latents.add_(torch.randn(state.latents.shape, generator=torch.Generator().manual_seed(0)))
     _, other = signal.step(memory, state, cola.frames(state), torch.zeros(2, 5))
     assert (other < same - 3).all()
+
+
+def test_a_model_of_pixels_is_trusted_less_the_more_has_changed(frames: torch.Tensor) -> None:
+    model = small_model(
+        autoencoder_config={"kind": "pixels"},
+        stdit_config={"hidden_size": 32, "depth": 1, "num_heads": 2, "in_channels": 3,
+                      "input_size": 64, "channels": (8, 8), "flows": 1},
+        idm_config={"in_channels": 3, "input_size": 64, "patch_size": 16, "hidden_size": 32,
+                    "num_heads": 2},
+        adapter_config={"frame_size": 3 * 64 * 64},
+    )  # fmt: skip
+    signal = find_signal(model, "real", OWN)
+    assert isinstance(signal, Change)
+    state, memory = model.begin(frames), signal.begin(frames)
+    still, other = frames[:, -1].clone(), frames[:, -1].flip(1)
+    expected = [
+        signal.line(signal.step(memory, state, seen, torch.zeros(2, 5))[1])
+        for seen in (still, other)
+    ]
+    assert (expected[0] > TRUSTED).all() and (expected[1] < TRUSTED).all()
 
 
 def test_what_is_expected_goes_with_what_is_true(cola: ColaWorldModel) -> None:
