@@ -38,9 +38,10 @@ class ModulatedBlock(nn.Module):
 
     def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
         """x (N, channels, h, w), modulation (N, D)."""
-        scale, shift = self.scale_shift(modulation)[..., None, None].chunk(2, dim=1)
-        changed: Tensor = self.leave(self.norm(self.enter(x)) * (1 + scale) + shift)
-        return x + changed
+        changed = self.norm(self.enter(x))
+        mods = self.scale_shift(modulation.to(self.scale_shift.weight.dtype)).to(changed.dtype)
+        scale, shift = mods[..., None, None].chunk(2, dim=1)
+        return x + self.leave(changed * (1 + scale) + shift)
 
 
 class Pyramid(nn.Module):

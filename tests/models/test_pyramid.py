@@ -54,6 +54,13 @@ def test_features_halve_and_come_back() -> None:
     assert not torch.allclose(out, changed)
 
 
+def test_half_precision_stays_what_it_is() -> None:
+    pyramid = Pyramid(6, 5, SIDE, (8, 16), 4).bfloat16()
+    features = pyramid.down(torch.randn(3, 6, SIDE, SIDE), torch.zeros(3, 4))
+    out = pyramid.up(features, torch.zeros_like(features[-1]), torch.zeros(3, 4))
+    assert out.dtype == torch.bfloat16
+
+
 def test_a_model_of_pixels_needs_no_autoencoder() -> None:
     model = small_model(
         image_size=32,
