@@ -6,8 +6,20 @@ from typing import Any
 
 Settings = dict[str, Any]
 
-# In pixels: what moves is moved, and not painted anew. Its choices: docs/compute.md.
+# Deeper where it is cheap, at 8 x 8 latents, than the defaults of the classes: docs/compute.md.
 MINI: Settings = {
+    "autoencoder_config": {
+        "latent_channels": 32,
+        "channels": (32, 64, 128),
+        "decoder_blocks": 3,
+    },
+    "stdit_config": {"in_channels": 32, "depth": 3, "conv_channels": 128},
+    "idm_config": {"in_channels": 32},
+    "adapter_config": {"frame_size": 2048},
+}
+
+# In pixels: what moves is moved, and not painted anew. To be the next `mini`: docs/compute.md.
+PIXELS: Settings = {
     "autoencoder_config": {"kind": "pixels"},
     "stdit_config": {
         "in_channels": 3,
@@ -21,28 +33,20 @@ MINI: Settings = {
     "adapter_config": {"convolutions": (3, 16, 32, 32), "frame_size": 32 * 8 * 8},
 }
 
-# For 128 px, about 40 M parameters. Not trained yet.
+# For 128 px: 64 tokens a frame, about 30 M parameters. Not trained yet.
 SMALL: Settings = {
     "image_size": 128,
     "autoencoder_config": MINI["autoencoder_config"],
     "stdit_config": {
-        "in_channels": 3,
-        "input_size": 128,
+        "in_channels": 32,
+        "input_size": 16,
         "hidden_size": 384,
         "depth": 6,
-        "channels": (64, 128, 256),
-        "flows": 4,
-        "window": 4,
+        "conv_channels": 128,
     },
     "conditioner_config": {"hidden_size": 256},
-    "idm_config": {
-        "in_channels": 3,
-        "input_size": 128,
-        "patch_size": 8,
-        "hidden_size": 256,
-        "depth": 4,
-    },
-    "adapter_config": {"convolutions": (3, 16, 32, 32, 32), "frame_size": 32 * 8 * 8},
+    "idm_config": {"in_channels": 32, "input_size": 16, "hidden_size": 256, "depth": 4},
+    "adapter_config": {"frame_size": 32 * 16 * 16},
 }
 
 # CoLA-World, appendix B, on Open-Sora v1.2 (hpcai-tech/OpenSora-STDiT-v3). The paper does not say
@@ -96,6 +100,7 @@ PAPER_TWO_STAGE: Settings = PAPER | {
 
 MODEL_SIZES = {
     "mini": MINI,
+    "pixels": PIXELS,
     "small": SMALL,
     "paper": PAPER,
     "paper_two_stage": PAPER_TWO_STAGE,

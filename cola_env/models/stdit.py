@@ -11,6 +11,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from cola_env.errors import ColaWorldError
+from cola_env.models.autoencoders.autoencoder import ResidualBlock
 from cola_env.models.pyramid import Pyramid, parts_of_picture, put_together
 from cola_env.models.transformer import (
     Attention,
@@ -29,9 +30,11 @@ class STDiTConfig:
     ``residual``: it sees the clean latent of the frame before as further input channels and
     predicts the change from it (our mini model); otherwise it predicts the velocity from the noised
     frames alone, as Open-Sora and the paper do.
+    ``conv_channels``: of convolutions at the resolution of the latents, before they are cut into
+    patches and after, past which the first go on to the second (our mini model); 0: there are none.
     ``channels``: of convolutions at a half, a quarter, ... of the resolution of the latents, the
-    last of which are cut into patches (our mini model); none: the latents themselves are. They see
-    the noised frame times 1 - t, as pure noise tells nothing.
+    last of which are cut into patches (our models of pixels). They see the noised frame times
+    1 - t, as pure noise tells nothing.
     ``flows``: a residual model with ``channels`` puts the frame together from so many moved copies
     of the one before, itself, and new pixels; 0: all of the change is new.
     ``temporal_every``: a temporal block after every so many spatial ones (Open-Sora: every one).
@@ -51,6 +54,7 @@ class STDiTConfig:
     mlp_ratio: float = 4.0
     window: int = 8
     residual: bool = True
+    conv_channels: int = 0
     channels: tuple[int, ...] = ()
     flows: int = 0
     pred_sigma: bool = False
@@ -62,6 +66,11 @@ class STDiTConfig:
             raise ColaWorldError(
                 f"stdit_config.temporal_every={self.temporal_every} leaves no temporal block in a "
                 f"network of depth={self.depth}: choose 1 to {self.depth}."
+            )
+        if self.channels and self.conv_channels:
+            raise ColaWorldError(
+                "stdit_config.channels and conv_channels are two kinds of convolutions around the "
+                "Transformer: give one of them."
             )
         if self.flows and not (self.residual and self.channels):
             raise ColaWorldError(
@@ -77,7 +86,7 @@ class STDiTConfig:
     @property
     def patch_channels(self) -> int:
         """Of what is cut into patches."""
-        return self.channels[-1] if self.channels else self.seen_channels
+        return self.channels[-1] if self.channels else self.conv_channels or self.seen_channels
 
     @property
     def seen_channels(self) -> int:
@@ -152,7 +161,9 @@ class FinalLayer(nn.Module):
     def __init__(self, config: STDiTConfig) -> None:
         super().__init__()
         dim = config.hidden_size
-        channels = config.channels[-1] if config.channels else config.out_channels
+        channels = config.conv_channels or config.out_channels
+        if config.channels:
+            channels = config.channels[-1]
         self.norm_final = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
         self.linear = nn.Linear(dim, config.patch_size**2 * channels)
         self.scale_shift_table = nn.Parameter(torch.randn(2, dim) / dim**0.5)
@@ -175,6 +186,38 @@ def position_table(config: STDiTConfig, height: int, width: int) -> Tensor:
     return get_2d_sincos_pos_embed(config.hidden_size, grid, output_type="pt", **extent).float()
 
 
+class LatentConvolutions(nn.Module):
+    """Convolutions around the Transformer: what is local is predicted at the resolution of the
+    latents, and its tokens are of features in place of latents."""
+
+    def __init__(self, config: STDiTConfig) -> None:
+        super().__init__()
+        channels = config.conv_channels
+        self.before = nn.Sequential(
+            nn.Conv2d(config.seen_channels, channels, 3, padding=1), ResidualBlock(channels)
+        )
+        last = nn.Conv2d(channels, config.out_channels, 3, padding=1)
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
+        self.after = nn.Sequential(
+            ResidualBlock(channels), nn.GroupNorm(8, channels), nn.SiLU(), last
+        )
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def features(self, latents: Tensor) -> Tensor:
+        """latents (B, T, seen_channels, H, W) -> features (B, T, conv_channels, H, W)."""
+        return self._frame_by_frame(self.before, latents)
+
+    def output(self, features: Tensor, change: Tensor) -> Tensor:
+        """``features`` and what the Transformer makes of them -> (B, T, out_channels, H, W)."""
+        return self._frame_by_frame(self.after, features + change)
+
+    def _frame_by_frame(self, layers: nn.Module, x: Tensor) -> Tensor:
+        images = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        out: Tensor = layers(images.to(next(self.parameters()).dtype))
+        return out.unflatten(0, x.shape[:2])
+
+
 class STDiT(Checkpointed):
     """Alternating spatial and causal temporal blocks over the patches of latent frames.
 
@@ -193,6 +236,8 @@ class STDiT(Checkpointed):
             self.pyramid = Pyramid(
                 config.seen_channels, made, config.input_size, config.channels, 6 * dim
             )
+        if config.conv_channels:
+            self.convolutions = LatentConvolutions(config)
         self.x_embedder = nn.Linear(config.patch_channels * config.patch_size**2, dim)
         self.t_embedder = TimestepEmbedder(dim)
         if config.fps is not None:
@@ -204,7 +249,7 @@ class STDiT(Checkpointed):
         self.final_layer = FinalLayer(config)
         self.pos_embed: Tensor
         self.register_buffer("pos_embed", position_table(config, grid, grid), persistent=False)
-        if not config.channels:
+        if not (config.channels or config.conv_channels):
             nn.init.zeros_(self.final_layer.linear.weight)
             nn.init.zeros_(self.final_layer.linear.bias)
 
@@ -251,6 +296,8 @@ class STDiT(Checkpointed):
         if self.config.channels:
             features = self.pyramid.down(x.flatten(0, 1), modulation.flatten(0, 1))
             x = features[-1].unflatten(0, x.shape[:2])
+        elif self.config.conv_channels:
+            x = local = self.convolutions.features(x)
         p = self.config.patch_size
         h, w = x.shape[-2] // p, x.shape[-1] // p
         tokens = rearrange(x, "b t c (h p) (w q) -> b t (h w) (c p q)", p=p, q=p)
@@ -272,6 +319,8 @@ class STDiT(Checkpointed):
         if self.config.channels:
             made = self.pyramid.up(features, out.flatten(0, 1), modulation.flatten(0, 1))
             out = self._picture(made, previous).unflatten(0, t.shape)
+        elif self.config.conv_channels:
+            out = self.convolutions.output(local, out)
         return out, kept
 
     def _picture(self, made: Tensor, previous: Tensor | None) -> Tensor:

@@ -17,6 +17,8 @@ def small_model(**kwargs: object) -> ColaWorldModel:
     torch.manual_seed(0)
     model = ColaWorldModel(**(SMALL | kwargs)).eval()
     torch.nn.init.normal_(model.stdit.final_layer.linear.weight, std=0.1)
+    if model.stdit.config.conv_channels:
+        torch.nn.init.normal_(model.stdit.convolutions.after[-1].weight, std=0.1)
     if model.stdit.config.channels:
         torch.nn.init.normal_(model.stdit.pyramid.last[2].weight, std=0.1)
     return model

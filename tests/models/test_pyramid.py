@@ -88,6 +88,8 @@ def test_a_model_of_pixels_needs_no_autoencoder() -> None:
 def test_flows_and_kinds_that_cannot_be_are_refused() -> None:
     with pytest.raises(ColaWorldError, match=r"flows=2 needs residual=true and channels"):
         STDiTConfig(flows=2)
+    with pytest.raises(ColaWorldError, match="give one of them"):
+        STDiTConfig(channels=(8,), conv_channels=8)
     with pytest.raises(ColaWorldError, match="kind must be convolutions or pixels, not 'pixel'"):
         small_model(autoencoder_config={"kind": "pixel"})
     with pytest.raises(ColaWorldError, match="multiple of 32"):

@@ -15,10 +15,11 @@ from tests.models.small import SMALL, small_model
         {"residual": True},
         {"residual": False},
         {"temporal_every": 2, "depth": 3},
+        {"conv_channels": 16},
         {"channels": (16,)},
         {"channels": (8, 16), "patch_size": 1, "flows": 2},
     ],
-    ids=["residual", "velocity", "fewer_temporal_blocks", "convolutions", "flows"],
+    ids=["residual", "velocity", "fewer_temporal_blocks", "convolutions", "pyramid", "flows"],
 )
 def model(request: pytest.FixtureRequest, device: torch.device) -> ColaWorldModel:
     return small_model(stdit_config=SMALL["stdit_config"] | request.param).to(device)

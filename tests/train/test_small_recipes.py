@@ -17,8 +17,9 @@ from cola_train.data.episode_source import DamageReport
 from tests.train.runs import CONF
 
 TINY = {
+    "autoencoder_config": {"channels": [8, 8, 8], "decoder_blocks": 1},
     "stdit_config": {
-        "hidden_size": 32, "depth": 1, "num_heads": 2, "channels": [8, 8, 8], "window": 4,
+        "hidden_size": 32, "depth": 1, "num_heads": 2, "conv_channels": 8, "window": 4,
     },
     "conditioner_config": {"hidden_size": 32, "num_heads": 2},
     "idm_config": {"hidden_size": 32, "depth": 1, "num_heads": 2},
@@ -87,9 +88,7 @@ def test_a_small_recipe_is_the_mini_one_but_for_its_numbers(kind: str) -> None:
 
 
 def test_its_parts_fit_its_frames() -> None:
-    side = SMALL["image_size"]
+    side = SMALL["image_size"] // 8
     assert SMALL["stdit_config"]["input_size"] == SMALL["idm_config"]["input_size"] == side
-    channels, *halved = SMALL["adapter_config"]["convolutions"]
-    assert channels == SMALL["stdit_config"]["in_channels"] == 3
-    coarsest = (side // 2 ** len(halved)) ** 2
-    assert SMALL["adapter_config"]["frame_size"] == halved[-1] * coarsest
+    channels = SMALL["autoencoder_config"]["latent_channels"]
+    assert SMALL["adapter_config"]["frame_size"] == channels * side**2
