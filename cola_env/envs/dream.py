@@ -254,16 +254,15 @@ class Dream:
     def step(self, actions: Tensor) -> Prediction:
         """Advance every world by its row of `actions` (B, A), see check_actions."""
         start = time.perf_counter()
-        before = [generator.clone_state() for generator in self.noise]
+        second = None if self._second is None else self._draw_steps(1, self._second)[0]
         noise = self._draw(self.noise, self._begun)
         self._memory = self.replicas.step(self._begun, actions, noise=noise, **self._settings)
         self.frames = self.replicas.frames(self._memory)
         codes = self._memory.codes
         images = self.frames.float() / 255
         rewards, expected = self.reward(images, self.goals.float() / 255).float(), None
-        if self.penalty is not None and self._second is not None:
-            noise = self._draw(before, self._second)
-            self._second, trust = self.penalty.step(self._second, self.frames, actions, noise)
+        if self.penalty is not None and self._second is not None and second is not None:
+            self._second, trust = self.penalty.step(self._second, self.frames, actions, second)
             rewards, expected = rewards - self.penalty.cost(trust), trust.double().cpu().numpy()
         probability, solved = None, np.zeros(self.batch, bool)
         if self.success is not None:

@@ -98,17 +98,17 @@ class Pyramid(nn.Module):
         return self.last(x)
 
 
-def parts_of_picture(channels: int, flows: int) -> int:
-    """Channels of what `put_together` takes."""
+def composite_channels(channels: int, flows: int) -> int:
+    """Channels of what `composite` takes."""
     return channels + 2 * flows + flows + 2
 
 
-def put_together(made: Tensor, previous: Tensor, flows: int) -> Tensor:
+def composite(made: Tensor, previous: Tensor, flows: int) -> Tensor:
     """A picture of `flows` moved copies of the one before, itself, and new pixels, under masks that
     sum to one.
 
     Args:
-        made: (N, parts_of_picture, H, W): new pixels, the flows (x and y of where a pixel comes
+        made: (N, composite_channels, H, W): new pixels, the flows (x and y of where a pixel comes
             from, in quarters of the picture's side), and the masks' logits.
         previous: (N, C, H, W).
 

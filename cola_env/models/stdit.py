@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cola_env.errors import ColaWorldError
 from cola_env.models.autoencoders.autoencoder import ResidualBlock
-from cola_env.models.pyramid import Pyramid, parts_of_picture, put_together
+from cola_env.models.pyramid import Pyramid, composite, composite_channels
 from cola_env.models.transformer import (
     Attention,
     Checkpointed,
@@ -232,7 +232,7 @@ class STDiT(Checkpointed):
         if config.channels:
             made = config.out_channels
             if config.flows:
-                made = parts_of_picture(config.in_channels, config.flows)
+                made = composite_channels(config.in_channels, config.flows)
             self.pyramid = Pyramid(
                 config.seen_channels, made, config.input_size, config.channels, 6 * dim
             )
@@ -329,7 +329,7 @@ class STDiT(Checkpointed):
             return made
         assert previous is not None
         before = previous.flatten(0, 1)
-        return put_together(made, before, self.config.flows) - before
+        return composite(made, before, self.config.flows) - before
 
     def _positions(self, height: int, width: int) -> Tensor:
         grid = self.config.input_size // self.config.patch_side

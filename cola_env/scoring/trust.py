@@ -100,14 +100,12 @@ class TrustPenalty:
     """What a dream's reward loses where a second model does not agree: an agent that exploits one
     model's errors gains less by them.
 
-    weight: what a frame loses for each dB that it is expected to lie below `TRUSTED`.
-
-    Raises ColaWorldError for a weight that is no number from 0 on.
+    weight: what a frame loses for each dB that it is expected to lie below `TRUSTED`, above 0.
     """
 
     def __init__(self, agreement: Agreement, weight: float) -> None:
         self.agreement = agreement
-        self.weight = check_number("trust_penalty", weight, least=0)
+        self.weight = weight
 
     def begin(self, frames: Tensor, actions: Tensor | None) -> DreamState:
         """The second model's dreams behind `frames` (B, C, S, S, 3), or behind the last of them
@@ -121,7 +119,10 @@ class TrustPenalty:
         self, memory: DreamState, frames: Tensor, actions: Tensor, noise: Tensor
     ) -> tuple[DreamState, Tensor]:
         """The second model's dreams a step on, and the PSNR (B,) in dB that is expected of the
-        dream's `frames`."""
+        dream's `frames` (B, S, S, 3) uint8, imagined under `actions` (B, A).
+
+        noise: that its prediction begins with, (B, C, h, w).
+        """
         memory, compared = self.agreement.step(memory, None, frames, actions, noise)
         return memory, self.agreement.line(compared)
 
@@ -169,13 +170,13 @@ class Change:
     name, line = "change", Line(10.4, 0.58)
 
     def begin(self, frames: Tensor, actions: Tensor | None = None) -> Tensor:
-        """The last of the frames."""
+        """The last of the frames (B, C, S, S, 3) uint8."""
         return frames[:, -1]
 
     def step(
         self, memory: Tensor, imagined: DreamState, frames: Tensor, actions: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The same memory, and the PSNR (B,) of these frames and it."""
+        """The same memory, and the PSNR (B,) in dB of `frames` (B, S, S, 3) uint8 and it."""
         return memory, frame_psnr(frames, memory.to(frames.device))
 
 
@@ -184,7 +185,8 @@ def find_penalty(
 ) -> TrustPenalty | None:
     """The penalty of dreams of `model`; None for a weight of 0.
 
-    Raises ColaWorldError where no second model knows such frames and actions.
+    Raises ColaWorldError for a weight that is no number from 0 on, and where no second model knows
+    such frames and actions.
     """
     if check_number("trust_penalty", weight, least=0) == 0:
         return None

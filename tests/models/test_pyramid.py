@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cola_env.errors import ColaWorldError
-from cola_env.models.pyramid import STAYS, Pyramid, parts_of_picture, put_together
+from cola_env.models.pyramid import STAYS, Pyramid, composite, composite_channels
 from cola_env.models.stdit import STDiTConfig
 from tests.models.small import small_model
 
@@ -18,7 +18,7 @@ def picture() -> torch.Tensor:
 
 def made_of(chosen: int, *, new: float = 0.0, right: float = 0.0) -> torch.Tensor:
     """Where the mask chooses one part alone: a flow, the unmoved picture, or the new pixels."""
-    made = torch.zeros(2, parts_of_picture(3, FLOWS), SIDE, SIDE)
+    made = torch.zeros(2, composite_channels(3, FLOWS), SIDE, SIDE)
     made[:, :3] = new
     made[:, 3] = right * 4 / SIDE
     made[:, 3 + 2 * FLOWS + chosen] = 100.0
@@ -26,20 +26,20 @@ def made_of(chosen: int, *, new: float = 0.0, right: float = 0.0) -> torch.Tenso
 
 
 def test_a_picture_can_stay_move_and_be_painted(picture: torch.Tensor) -> None:
-    stays = put_together(made_of(FLOWS), picture, FLOWS)
+    stays = composite(made_of(FLOWS), picture, FLOWS)
     torch.testing.assert_close(stays, picture)
-    moved = put_together(made_of(0, right=3.0), picture, FLOWS)
+    moved = composite(made_of(0, right=3.0), picture, FLOWS)
     torch.testing.assert_close(moved[..., : SIDE - 3], picture[..., 3:])
     border = picture[..., -1:].expand(-1, -1, -1, 3)
     torch.testing.assert_close(moved[..., SIDE - 3 :], border)
-    painted = put_together(made_of(FLOWS + 1, new=0.25), picture, FLOWS)
+    painted = composite(made_of(FLOWS + 1, new=0.25), picture, FLOWS)
     torch.testing.assert_close(painted, torch.full_like(picture, 0.25))
 
 
 def test_masks_sum_to_one_and_favour_what_is_there(picture: torch.Tensor) -> None:
-    nothing = torch.zeros(2, parts_of_picture(3, FLOWS), SIDE, SIDE)
+    nothing = torch.zeros(2, composite_channels(3, FLOWS), SIDE, SIDE)
     share = 1 / (FLOWS + 1 + torch.tensor(STAYS).exp())
-    torch.testing.assert_close(put_together(nothing, picture, FLOWS), (1 - share) * picture)
+    torch.testing.assert_close(composite(nothing, picture, FLOWS), (1 - share) * picture)
 
 
 def test_features_halve_and_come_back() -> None:
