@@ -131,7 +131,7 @@ def describe(settings: dict[str, Any], batch: int, frames: int) -> dict[str, Com
             latents = model.encode(clip)
             vectors = torch.rand(*latents.shape[:2], model.conditioner.embed.in_features)
         time = model.clip_context(latents.shape[1])
-        modulation = torch.rand(*latents.shape[:2], 6 * model.stdit.config.hidden_size)
+        modulation = torch.rand(*latents.shape[:2], sum(model.stdit.config.modulation_sizes))
         level = torch.rand(latents.shape[:2])
         runs: dict[str, Callable[[], Any]] = {
             "stdit": lambda: model.stdit(

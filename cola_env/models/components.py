@@ -90,7 +90,7 @@ def component_builders(config: Any) -> Builders:
         frames = vae.frames_per_latent
     builders["stdit"] = partial(STDiT, network)
     builders["conditioner"] = partial(
-        ActionConditioner, frames * action_size, network.hidden_size, actions
+        ActionConditioner, frames * action_size, sum(network.modulation_sizes), actions
     )
     if config.conditioning == "direct":
         return builders | {"action_in": partial(nn.Linear, config.action_dim, action_size)}

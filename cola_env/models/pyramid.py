@@ -24,24 +24,27 @@ class ModulatedBlock(nn.Module):
     """Two convolutions beside the identity; noise level and action scale and shift what is between
     them, as adaptive layer norm does in the Transformer."""
 
-    def __init__(self, channels: int, modulation: int) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.enter = nn.Sequential(
             nn.GroupNorm(8, channels), nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1)
         )
         self.norm = nn.GroupNorm(8, channels)
-        self.scale_shift = nn.Linear(modulation, 2 * channels)
         last = nn.Conv2d(channels, channels, 3, padding=1)
-        self.leave = nn.Sequential(nn.SiLU(), last)
-        for parameter in (*self.scale_shift.parameters(), *last.parameters()):
+        for parameter in last.parameters():
             nn.init.zeros_(parameter)
+        self.leave = nn.Sequential(nn.SiLU(), last)
 
     def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
-        """x (N, channels, h, w), modulation (N, D)."""
+        """x (N, channels, h, w), modulation (N, 2 * channels)."""
         changed = self.norm(self.enter(x))
-        mods = self.scale_shift(modulation.to(self.scale_shift.weight.dtype)).to(changed.dtype)
-        scale, shift = mods[..., None, None].chunk(2, dim=1)
+        scale, shift = modulation.to(changed.dtype)[..., None, None].chunk(2, dim=1)
         return x + self.leave(changed * (1 + scale) + shift)
+
+
+def modulation_size(channels: tuple[int, ...]) -> int:
+    """Of what modulates a pyramid of these channels, on the way down and then up."""
+    return 2 * sum(2 * width for width in channels)
 
 
 class Pyramid(nn.Module):
@@ -49,21 +52,20 @@ class Pyramid(nn.Module):
     tokens are cut from, and up again past what they make of it.
 
     seen, made: channels of the input and the output, of the resolution `size`.
-    channels: of the features at each level.
-    modulation: size of what modulates its blocks.
+    channels: of the features at each level, each of which has a block on the way down and another
+        on the way up; what modulates them all has the size `modulation_size(channels)`.
     """
 
-    def __init__(
-        self, seen: int, made: int, size: int, channels: tuple[int, ...], modulation: int
-    ) -> None:
+    def __init__(self, seen: int, made: int, size: int, channels: tuple[int, ...]) -> None:
         super().__init__()
+        self.modulations = [2 * width for width in channels]
         side, steps = size // 2, list(pairwise(channels))
         self.position = nn.Parameter(0.1 * torch.randn(POSITION_CHANNELS, side, side))
         self.unshuffle = nn.PixelUnshuffle(2)
         self.first = nn.Conv2d(4 * seen + POSITION_CHANNELS, channels[0], 3, padding=1)
-        self.before = nn.ModuleList([ModulatedBlock(width, modulation) for width in channels])
+        self.before = nn.ModuleList([ModulatedBlock(width) for width in channels])
         self.shrink = nn.ModuleList([nn.Conv2d(fine, coarse, 2, 2) for fine, coarse in steps])
-        self.after = nn.ModuleList([ModulatedBlock(width, modulation) for width in channels])
+        self.after = nn.ModuleList([ModulatedBlock(width) for width in channels])
         self.grow = nn.ModuleList(
             [
                 nn.Sequential(nn.Conv2d(coarse, 4 * fine, 1), nn.PixelShuffle(2))
@@ -81,20 +83,22 @@ class Pyramid(nn.Module):
         images = self.unshuffle(images.to(self.position.dtype))
         places = self.position.expand(len(images), -1, -1, -1)
         images = torch.cat([images, places], dim=1).contiguous(memory_format=torch.channels_last)
-        features = [self.before[0](self.first(images), modulation)]
-        for shrink, block in zip(self.shrink, self.before[1:], strict=True):
-            features.append(block(shrink(features[-1]), modulation))
+        first, *others = modulation.chunk(2, dim=1)[0].split(self.modulations, dim=1)
+        features = [self.before[0](self.first(images), first)]
+        for shrink, block, mods in zip(self.shrink, self.before[1:], others, strict=True):
+            features.append(block(shrink(features[-1]), mods))
         return features
 
     def up(self, features: list[Tensor], change: Tensor, modulation: Tensor) -> Tensor:
         """What `down` returned, and the change (N, channels, h, w) of the coarsest of it ->
         (N, made, H, W)."""
         *finer, coarse = features
+        *others, last = modulation.chunk(2, dim=1)[1].split(self.modulations, dim=1)
         change = change.contiguous(memory_format=torch.channels_last)
-        x: Tensor = self.after[-1](coarse + change, modulation)
-        rest = zip(finer, self.grow, self.after[:-1], strict=True)
-        for there, grow, block in reversed(list(rest)):
-            x = block(grow(x) + there, modulation)
+        x: Tensor = self.after[-1](coarse + change, last)
+        rest = zip(finer, self.grow, self.after[:-1], others, strict=True)
+        for there, grow, block, mods in reversed(list(rest)):
+            x = block(grow(x) + there, mods)
         return self.last(x)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cola_env.errors import ColaWorldError
 from cola_env.models.autoencoders.autoencoder import ResidualBlock
-from cola_env.models.pyramid import Pyramid, composite, composite_channels
+from cola_env.models.pyramid import Pyramid, composite, composite_channels, modulation_size
 from cola_env.models.transformer import (
     Attention,
     Checkpointed,
@@ -87,6 +87,12 @@ class STDiTConfig:
     def patch_channels(self) -> int:
         """Of what is cut into patches."""
         return self.channels[-1] if self.channels else self.conv_channels or self.seen_channels
+
+    @property
+    def modulation_sizes(self) -> tuple[int, int]:
+        """Of what noise level and action add to the Transformer's blocks: six vectors of shift,
+        scale and gate; and to the convolutions' of ``channels``."""
+        return 6 * self.hidden_size, modulation_size(self.channels)
 
     @property
     def seen_channels(self) -> int:
@@ -233,16 +239,14 @@ class STDiT(Checkpointed):
             made = config.out_channels
             if config.flows:
                 made = composite_channels(config.in_channels, config.flows)
-            self.pyramid = Pyramid(
-                config.seen_channels, made, config.input_size, config.channels, 6 * dim
-            )
+            self.pyramid = Pyramid(config.seen_channels, made, config.input_size, config.channels)
         if config.conv_channels:
             self.convolutions = LatentConvolutions(config)
         self.x_embedder = nn.Linear(config.patch_channels * config.patch_size**2, dim)
         self.t_embedder = TimestepEmbedder(dim)
         if config.fps is not None:
             self.fps_embedder = TimestepEmbedder(dim)
-        self.t_block = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
+        self.t_block = nn.Sequential(nn.SiLU(), nn.Linear(dim, sum(config.modulation_sizes)))
         self.spatial_blocks = nn.ModuleList([STDiTBlock(config) for _ in range(config.depth)])
         temporal = config.depth // config.temporal_every
         self.temporal_blocks = nn.ModuleList([STDiTBlock(config) for _ in range(temporal)])
@@ -270,7 +274,7 @@ class STDiT(Checkpointed):
             x: noised latents (B, T, C, H, W).
             t: noise level of every frame (B, T) in [0, 1]; 0 is clean, 1 is pure noise.
             previous: clean latents of the frames before (B, T, C, H, W), for ``residual`` models.
-            action_modulation: (B, T, 6 * hidden_size) from the ActionConditioner.
+            action_modulation: (B, T, sum(modulation_sizes)) from the ActionConditioner.
             time: rotary table, mask and window of the temporal attention.
             past: what the temporal blocks attend to beside these frames.
             fps: frames per second of every clip (B,), where they are not the config's.
@@ -292,9 +296,11 @@ class STDiT(Checkpointed):
         modulation = self.t_block(t_embedding)
         if action_modulation is not None:
             modulation = modulation + action_modulation
+        modulation, local_modulation = modulation.split(self.config.modulation_sizes, dim=-1)
         features: list[Tensor] = []
         if self.config.channels:
-            features = self.pyramid.down(x.flatten(0, 1), modulation.flatten(0, 1))
+            local_modulation = local_modulation.flatten(0, 1)
+            features = self.pyramid.down(x.flatten(0, 1), local_modulation)
             x = features[-1].unflatten(0, x.shape[:2])
         elif self.config.conv_channels:
             x = local = self.convolutions.features(x)
@@ -317,7 +323,7 @@ class STDiT(Checkpointed):
         out = self.final_layer(tokens, t_embedding)
         out = rearrange(out, "b t (h w) (p q c) -> b t c (h p) (w q)", h=h, p=p, q=p)
         if self.config.channels:
-            made = self.pyramid.up(features, out.flatten(0, 1), modulation.flatten(0, 1))
+            made = self.pyramid.up(features, out.flatten(0, 1), local_modulation)
             out = self._picture(made, previous).unflatten(0, t.shape)
         elif self.config.conv_channels:
             out = self.convolutions.output(local, out)
@@ -350,13 +356,15 @@ class ActionConditionerConfig:
 
 
 class ActionConditioner(nn.Module):
-    """Latent actions -> shift, scale and gate of every frame, added to the timestep modulation.
+    """Latent actions -> the modulation of every frame, added to that of its noise level.
 
     Source: CoLA-World, section 3.3 and appendix B.2. Frame ``t`` sees the actions up to the one
     that led to it; a zero vector is "no action" (dropout for guidance, the first frame).
     """
 
-    def __init__(self, action_size: int, model_size: int, config: ActionConditionerConfig) -> None:
+    def __init__(
+        self, action_size: int, modulation_size: int, config: ActionConditionerConfig
+    ) -> None:
         super().__init__()
         dim = config.hidden_size
         self.embed = nn.Linear(action_size, dim)
@@ -366,7 +374,7 @@ class ActionConditioner(nn.Module):
                 for _ in range(config.num_layers)
             ]
         )
-        out = nn.Linear(dim, 6 * model_size)
+        out = nn.Linear(dim, modulation_size)
         if config.zero_start:
             nn.init.zeros_(out.weight)
             nn.init.zeros_(out.bias)
@@ -375,7 +383,7 @@ class ActionConditioner(nn.Module):
     def forward(
         self, actions: Tensor, time: TemporalContext, past: Sequence[SharedPast] | None = None
     ) -> tuple[Tensor, list[KeyValue]]:
-        """actions (B, T, action_size) -> modulation (B, T, 6 * model_size), keys and values."""
+        """actions (B, T, action_size) -> modulation (B, T, modulation_size), keys and values."""
         x, kept = self.embed(actions.to(self.embed.weight.dtype))[:, None], []
         for i, block in enumerate(self.blocks):
             x, cache = block(x, time, past[i] if past else None)

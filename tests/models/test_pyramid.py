@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cola_env.errors import ColaWorldError
-from cola_env.models.pyramid import STAYS, Pyramid, composite, composite_channels
+from cola_env.models.pyramid import STAYS, Pyramid, composite, composite_channels, modulation_size
 from cola_env.models.stdit import STDiTConfig
 from tests.models.small import small_model
 
@@ -43,9 +43,9 @@ def test_masks_sum_to_one_and_favour_what_is_there(picture: torch.Tensor) -> Non
 
 
 def test_features_halve_and_come_back() -> None:
-    pyramid = Pyramid(6, 5, SIDE, (8, 16), 4)
+    pyramid = Pyramid(6, 5, SIDE, (8, 16))
     torch.nn.init.normal_(pyramid.last[2].weight)
-    images, modulation = torch.randn(3, 6, SIDE, SIDE), torch.zeros(3, 4)
+    images, modulation = torch.randn(3, 6, SIDE, SIDE), torch.zeros(3, modulation_size((8, 16)))
     features = pyramid.down(images, modulation)
     assert [tuple(level.shape[1:]) for level in features] == [(8, 8, 8), (16, 4, 4)]
     out = pyramid.up(features, torch.zeros_like(features[-1]), modulation)
@@ -55,9 +55,11 @@ def test_features_halve_and_come_back() -> None:
 
 
 def test_half_precision_stays_what_it_is() -> None:
-    pyramid = Pyramid(6, 5, SIDE, (8, 16), 4).bfloat16()
-    features = pyramid.down(torch.randn(3, 6, SIDE, SIDE), torch.zeros(3, 4))
-    out = pyramid.up(features, torch.zeros_like(features[-1]), torch.zeros(3, 4))
+    pyramid = Pyramid(6, 5, SIDE, (8, 16)).bfloat16()
+    features = pyramid.down(torch.randn(3, 6, SIDE, SIDE), torch.zeros(3, modulation_size((8, 16))))
+    out = pyramid.up(
+        features, torch.zeros_like(features[-1]), torch.zeros(3, modulation_size((8, 16)))
+    )
     assert out.dtype == torch.bfloat16
 
 

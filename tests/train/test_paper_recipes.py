@@ -117,7 +117,9 @@ def test_open_soras_noise_levels_are_one_a_clip(tmp_path: Path, monkeypatch) -> 
 
 
 def test_an_unknown_size_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ColaWorldError, match="size must be one of mini, pixels, small, paper, paper_two"):
+    with pytest.raises(
+        ColaWorldError, match="size must be one of mini, pixels, small, paper, paper_two"
+    ):
         cli.train(paper_settings("joint_paper", tmp_path, "size=huge"))
 
 
