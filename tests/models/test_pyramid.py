@@ -6,6 +6,7 @@ import torch
 from cola_env.errors import ColaWorldError
 from cola_env.models.pyramid import STAYS, Pyramid, composite, composite_channels, modulation_size
 from cola_env.models.stdit import STDiTConfig
+from cola_env.models.world_model import ColaWorldModel
 from tests.models.small import small_model
 
 FLOWS, SIDE = 2, 16
@@ -63,8 +64,8 @@ def test_half_precision_stays_what_it_is() -> None:
     assert out.dtype == torch.bfloat16
 
 
-def test_a_model_of_pixels_needs_no_autoencoder() -> None:
-    model = small_model(
+def model_of_pixels() -> ColaWorldModel:
+    return small_model(
         image_size=32,
         autoencoder_config={"kind": "pixels"},
         stdit_config={
@@ -75,6 +76,25 @@ def test_a_model_of_pixels_needs_no_autoencoder() -> None:
                     "num_heads": 2},
         adapter_config={"convolutions": (3, 8, 8), "frame_size": 8 * 8 * 8},
     )  # fmt: skip
+
+
+def test_a_frozen_world_model_offers_its_convolutions_to_the_action() -> None:
+    model = model_of_pixels()
+    torch.nn.init.normal_(model.stdit.pyramid.last[2].weight)
+    for block in model.stdit.pyramid.after:
+        torch.nn.init.normal_(block.leave[1].weight)
+    modulation = model.conditioner.to_modulation[-1].requires_grad_(False)
+    _, local = model.stdit.config.modulation_sizes
+    modulation.weight[:-local] = 0
+    modulation.weight[-local:].normal_()
+    state = model.begin(torch.randint(0, 256, (1, 2, 32, 32, 3), dtype=torch.uint8))
+    codes = torch.tensor([[[[0, 0]], [[1, 2]]]])
+    first, other = model.rollout(state, codes, seed=0, action_mode="latent")[0]
+    assert (first - other).abs().max() > 0.01
+
+
+def test_a_model_of_pixels_needs_no_autoencoder() -> None:
+    model = model_of_pixels()
     assert not hasattr(model, "autoencoder")
     frames = torch.randint(0, 256, (2, 3, 32, 32, 3), dtype=torch.uint8)
     latents = model.encode(frames)
