@@ -29,7 +29,7 @@ PIXELS: Settings = {
         "flows": 4,
         "window": 4,
     },
-    "idm_config": {"in_channels": 3, "input_size": 64, "patch_size": 8},
+    "idm_config": {"in_channels": 3, "input_size": 64, "patch_size": 8, "motion": 10.0},
     "adapter_config": {"convolutions": (3, 16, 32, 32), "frame_size": 32 * 8 * 8},
 }
 
@@ -80,7 +80,7 @@ PAPER: Settings = {
         "depth": 12,
         "num_heads": 12,
         "mlp_ratio": 4.0,
-        "motion": False,
+        "motion": 0.0,
     },
     "quantizer_config": {"shared": True, "normalize": False},
     "adapter_config": {"blocks": 0, "frame": False, "soft": False},

@@ -17,8 +17,9 @@ class IDMConfig:
     """Sizes of the IDM; the paper (B.1) uses width 768, 12 layers, 12 heads, pixels at 224 / 14.
 
     ``space``: the clip is given as "pixels" or as the autoencoder's "latents".
-    ``motion``: each frame is joined with its difference from the frame before, so that motion is
-    visible to a small network from its first layer on.
+    ``motion``: each frame is joined with so many times its difference from the frame before, so
+    that motion is visible to a small network from its first layer on; 0: it is not. Pixels change
+    less than latents: where actions hardly differ at first, the warm-up never tells them apart.
     """
 
     space: str = "latents"
@@ -30,7 +31,7 @@ class IDMConfig:
     num_heads: int = 4
     mlp_ratio: float = 2.0
     readout_size: int = 16
-    motion: bool = True
+    motion: float = 1.0
 
 
 class IDMBlock(nn.Module):
@@ -77,7 +78,7 @@ class InverseDynamicsModel(Checkpointed):
     def forward(self, clip: Tensor) -> Tensor:
         """clip (B, T, C, H, W) -> continuous action tokens (B, T - 1, num_tokens, token_size)."""
         if self.config.motion:
-            change = torch.diff(clip, dim=1, prepend=clip[:, :1])
+            change = self.config.motion * torch.diff(clip, dim=1, prepend=clip[:, :1])
             clip = torch.cat([clip, change], dim=2)
         p = self.config.patch_size
         x = rearrange(clip, "b t c (h p) (w q) -> b t (h w) (c p q)", p=p, q=p)
