@@ -1,6 +1,7 @@
 """RoboDesk's arm as a script sees and moves it.
 
-A script is a list of waypoints; a waypoint moves the fingertips towards a target until done.
+A script is a list of waypoints; a waypoint moves the fingertips towards a target until done, or
+when it is due.
 """
 
 from collections.abc import Callable, Sequence
@@ -115,8 +116,12 @@ CLOSED, OPEN = -1.0, 1.0
 class Waypoint:
     """Move the fingertips to `target(scene)` until `done(scene)`, or within `tolerance` of it.
 
-    A waypoint also ends after `patience` steps and, unless it `presses`, when the hand is stuck.
+    A waypoint also ends after `patience` steps, and when the hand is stuck.
     `level` turns the wrist until the fingers open sideways.
+
+    A waypoint that knows when it is `due` comes whenever the scene says so, whatever came before,
+    and lasts as long; of several that are due the last one counts. A script of such waypoints
+    remembers nothing: one frame shows what it will do, and it can correct a policy anywhere.
     """
 
     target: Callable[[Scene], Vector]
@@ -124,8 +129,8 @@ class Waypoint:
     tolerance: float = 0.02
     gripper: float = CLOSED
     level: bool = False
-    presses: bool = False
     patience: int = 20
+    due: Callable[[Scene], bool] | None = None
 
     def is_done(self, scene: Scene) -> bool:
         if self.done is not None:
@@ -140,7 +145,8 @@ class Waypoint:
 
 @dataclass(frozen=True)
 class Script:
-    """What to do for a task: the waypoints in order, again and again, until it is once `solved`."""
+    """What to do for a task: the waypoints in order, again and again, unless they know when they
+    are due, until it is once `solved`."""
 
     waypoints: Sequence[Waypoint]
     solved: Callable[[Scene], bool] = lambda scene: False
@@ -199,6 +205,10 @@ class Controller:
         return np.clip(action, -1.0, 1.0).astype(np.float32)
 
     def _choose_waypoint(self) -> None:
+        for index, waypoint in reversed(list(enumerate(self._script.waypoints))):
+            if waypoint.due is not None and waypoint.due(self.scene):
+                self._index = index
+                return
         for _ in self._script.waypoints:
             if not self._is_over():
                 break
@@ -208,5 +218,5 @@ class Controller:
 
     def _is_over(self) -> bool:
         moved = float(np.linalg.norm(self.scene.tip - self._before))
-        stuck = self._steps > 0 and moved < STALL and not self.waypoint.presses
+        stuck = self._steps > 0 and moved < STALL
         return stuck or self._steps >= self.waypoint.patience or self.waypoint.is_done(self.scene)

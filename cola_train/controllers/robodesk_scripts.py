@@ -57,24 +57,34 @@ def open_slide() -> Script:
     )
 
 
+def always(scene: Scene) -> bool:
+    return True
+
+
+def away_from(scene: Scene, thing: Vector) -> float:
+    """Metres from the fingertips to a place."""
+    return float(np.linalg.norm(scene.tip - thing))
+
+
 def flat_block_off_table() -> Script:
+    """Come down behind the block, and pull it over the desk's front edge."""
+
     def block(scene: Scene) -> Vector:
         return scene.body("flat_block") - 0.03 * UP
 
-    def behind(scene: Scene) -> Vector:
-        return block(scene) + 0.07 * AWAY
+    def beside(scene: Scene, aside: float, near: float, far: float) -> bool:
+        across, away, _ = scene.tip - block(scene)
+        return bool(scene.tip[2] < 0.8 and abs(across) < aside and near < away < far)
 
     return Script(
         [
+            Waypoint(from_above(lambda s: block(s) + 0.07 * AWAY, 0.12), level=True, due=always),
             Waypoint(
-                from_above(behind, 0.12),
-                lambda s: bool(
-                    np.linalg.norm((behind(s) - s.tip)[:2]) < 0.025 and s.tip[2] < 0.785
-                ),
+                lambda s: block(s) - 0.1 * AWAY,
                 level=True,
+                due=lambda s: beside(s, 0.04, 0.0, 0.11),
             ),
-            Waypoint(lambda s: block(s) - 0.1 * AWAY, lambda s: s.tip[1] < block(s)[1], level=True),
-            Waypoint(lambda s: s.tip + 0.1 * UP, patience=1),
+            Waypoint(lambda s: s.tip + 0.1 * UP, due=lambda s: beside(s, 0.06, -0.1, 0.0)),
         ],
         lambda s: s.body("flat_block")[2] < 0.6,
     )
@@ -89,22 +99,27 @@ def upright_block_off_table() -> Script:
     def grip(scene: Scene) -> Vector:
         return block(scene) + 0.03 * UP + 0.01 * scene.pointing
 
-    def lost(scene: Scene) -> bool:
-        return bool(np.linalg.norm(scene.tip - block(scene)) > 0.1)
+    def held(scene: Scene, height: float = 0.86) -> bool:
+        lifted = height < block(scene)[2] < scene.tip[2]
+        return bool(lifted and away_from(scene, block(scene)) < 0.1)
 
     def in_front(scene: Scene) -> Vector:
         return np.array([scene.tip[0], 0.45, 1.06])
 
-    def upwards(scene: Scene) -> Vector:
-        return scene.tip + 0.1 * UP
-
     return Script(
         [
-            Waypoint(along(lambda s: -s.heading, grip, 0.1, radius=0.01), gripper=OPEN, level=True),
-            Waypoint(upwards, lost, patience=1),
-            Waypoint(upwards, lambda s: lost(s) or block(s)[2] > 0.885, patience=3),
-            Waypoint(in_front, lambda s: lost(s) or block(s)[1] < 0.54),
-            Waypoint(in_front, lost, gripper=OPEN, patience=2),
+            Waypoint(
+                along(lambda s: -s.heading, grip, 0.1, radius=0.01),
+                gripper=OPEN,
+                level=True,
+                due=always,
+            ),
+            Waypoint(
+                lambda s: s.tip + 0.1 * UP,
+                due=lambda s: away_from(s, grip(s)) < 0.025 or held(s),
+            ),
+            Waypoint(in_front, due=lambda s: held(s, 0.885)),
+            Waypoint(in_front, gripper=OPEN, due=lambda s: held(s) and block(s)[1] < 0.54),
         ],
         lambda s: block(s)[2] < 0.6,
     )
@@ -132,40 +147,42 @@ def open_drawer() -> Script:
     they are while the wrist goes on: that tilts the hand. Then the fingers go behind the handle's
     bar and pull.
     """
+
+    def at_edge(scene: Scene, away: float, low: float, high: float) -> bool:
+        across, y, z = scene.tip
+        return bool(abs(across) < 0.06 and 0.47 < y < away and low < z < high)
+
+    def tilted(scene: Scene) -> bool:
+        return bool(scene.pointing[1] < 0.0)
+
+    def at_bar(scene: Scene, height: float, near: float, far: float) -> bool:
+        behind = scene.tip[1] - bar(scene)[1]
+        return bool(tilted(scene) and scene.tip[2] < height and near < behind < far)
+
     tilt = [
-        Waypoint(lambda s: OVER_EDGE, tolerance=0.05, level=True),
+        Waypoint(lambda s: OVER_EDGE, level=True, due=always),
         Waypoint(
             from_above(lambda s: BEFORE_EDGE, 0.12, radius=0.01),
-            lambda s: bool(s.tip[2] < 0.745),
             level=True,
-            presses=True,
-            patience=6,
+            due=lambda s: at_edge(s, 0.66, 0.76, 0.87) or at_edge(s, 0.58, 0.68, 0.87),
         ),
-        Waypoint(
-            lambda s: AGAINST_EDGE,
-            lambda s: bool(s.pointing[1] < 0.0),
-            level=True,
-            presses=True,
-            patience=9,
-        ),
+        Waypoint(lambda s: AGAINST_EDGE, level=True, due=lambda s: at_edge(s, 0.6, 0.0, 0.755)),
     ]
     pull = [
         Waypoint(
-            from_above(lambda s: bar(s) + 0.045 * AWAY, 0.07, radius=0.02),
-            lambda s: bool(s.tip[2] < 0.69),
-            level=True,
-            patience=5,
+            from_above(lambda s: bar(s) + 0.045 * AWAY, 0.07, radius=0.02), level=True, due=tilted
         ),
         Waypoint(
             lambda s: np.array([0.0, s.tip[1] - 0.1, 0.62]),
-            lambda s: bool(s.tip[1] < bar(s)[1]),
             level=True,
+            due=lambda s: at_bar(s, 0.69, 0.0, 1.0),
         ),
         Waypoint(
-            lambda s: s.tip + 0.04 * AWAY + 0.1 * UP, lambda s: bool(s.tip[2] > 0.715), patience=2
+            lambda s: s.tip + 0.04 * AWAY + 0.1 * UP,
+            due=lambda s: at_bar(s, 0.715, -0.1, 0.0),
         ),
     ]
-    return Script(tilt + 3 * pull, lambda s: s.joint("drawer_joint") < -0.2)
+    return Script(tilt + pull, lambda s: s.joint("drawer_joint") < -0.2)
 
 
 _SCRIPTS: dict[str, Callable[[], Script]] = {

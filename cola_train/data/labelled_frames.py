@@ -59,6 +59,10 @@ class JoinedDataset:
         part = bisect_right(self._starts, index) - 1
         return self.parts[part].task(index - self._starts[part])
 
+    def info_of(self, index: int) -> dict[str, Any]:
+        """The info.json of an episode's folder."""
+        return self.parts[bisect_right(self._starts, index) - 1].info
+
     def hold_out(self, share: float, seed: int) -> NDArray[np.int64]:
         """Numbers of the episodes to measure on: the same share of the episodes of each policy.
 

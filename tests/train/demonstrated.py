@@ -20,10 +20,12 @@ def square_at(x: int) -> np.ndarray:
     return frame
 
 
-def write_demonstrations(folder: Path, episodes: int = 36, action_dim: int = 2) -> Path:
+def write_demonstrations(
+    folder: Path, episodes: int = 36, action_dim: int = 2, **info: object
+) -> Path:
     """A square, to be met by an action towards it: to its place in push_red, away in open_slide.
 
-    A third of the episodes fail, with other actions, and some are play.
+    A third of the episodes fail, with other actions, and some are play. info: goes to info.json.
     """
     rng = np.random.default_rng(0)
     features = {
@@ -50,5 +52,5 @@ def write_demonstrations(folder: Path, episodes: int = 36, action_dim: int = 2) 
                 "next.successes": successes,
             }
             writer.add_episode(task, columns)
-        writer.close(tasks=list(ROBODESK_TASKS), rendering="fast")
+        writer.close(tasks=list(ROBODESK_TASKS), rendering="fast", **info)
     return folder

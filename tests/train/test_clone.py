@@ -23,7 +23,7 @@ from cola_train.data.demonstrations import (
 from cola_train.data.labelled_frames import JoinedDataset
 from cola_train.data.lerobot import INTENDED
 from cola_train.data.lerobot_writer import LeRobotWriter
-from tests.train.demonstrated import SOLVED_AFTER, square_at, write_demonstrations
+from tests.train.demonstrated import SOLVED_AFTER, STEPS, square_at, write_demonstrations
 from tests.train.small import Killed, small_model
 
 
@@ -53,6 +53,21 @@ def test_what_solves_its_task_is_learned_from_up_to_its_success(data: Path) -> N
     assert (found.actions[:, 0] * signs - place).abs().max() < 0.1
     chances = found.probabilities()
     assert float(chances[found.heads == 0].sum()) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    "mixture", [{"pilot": "policy"}, {"pilot": "policy", "teacher": "pilot"}, {"pilot": None}]
+)
+def test_a_corrected_policy_is_learned_from_where_it_failed(
+    tmp_path: Path, mixture: dict[str, str | None]
+) -> None:
+    dataset = JoinedDataset(str(write_demonstrations(tmp_path, 9, mixture=mixture)))
+    tasks = demonstrated_tasks(dataset, None)
+    found = load_demonstrations(
+        dataset, np.arange(9), tasks, 64, real_actions(dataset, ActionScale())
+    )
+    failed = (found.episodes == 6).sum() + (found.episodes == 7).sum()
+    assert failed == (2 * STEPS if mixture == {"pilot": "policy"} else 0)
 
 
 def test_all_of_an_episode_is_learned_from_where_nothing_tells_success(tmp_path: Path) -> None:

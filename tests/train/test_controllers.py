@@ -38,6 +38,18 @@ def test_script_solves_its_task(env: RoboDeskEnv, task: str) -> None:
     assert solves(env, task, seed=102)
 
 
+@pytest.mark.parametrize("task", ["flat_block_off_table", "upright_block_off_table", "open_drawer"])
+def test_script_remembers_nothing(env: RoboDeskEnv, task: str) -> None:
+    env.reset(seed=106)
+    old = make_controller(task, env, np.random.default_rng(0), noise=0.2)
+    for _ in range(12):
+        action = old.act()
+        fresh = make_controller(task, env, np.random.default_rng(0))
+        fresh.act()
+        np.testing.assert_array_equal(old.intended, fresh.intended)
+        env.advance(action)
+
+
 def test_script_bears_noise(env: RoboDeskEnv) -> None:
     assert solves(env, "push_blue", seed=103, noise=0.3)
 
