@@ -30,6 +30,7 @@ PIXELS: Settings = {
         "window": 4,
     },
     "idm_config": {"in_channels": 3, "input_size": 64, "patch_size": 8, "motion": 10.0},
+    "quantizer_config": {"over_batch": True},
     "adapter_config": {"convolutions": (3, 16, 32, 32), "frame_size": 32 * 8 * 8},
 }
 

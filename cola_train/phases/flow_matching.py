@@ -155,5 +155,6 @@ class FlowMatching(LatentActionPhase):
         return straight
 
     def evaluate(self, model: ColaWorldModel, held_out: TrainingData, prepared: Prepared) -> Logs:
+        self.fit_statistics(model, prepared.train)
         measures = controllability(model, held_out, self.clip, adapter=self.adapted)
         return measures | self.probe(model, prepared.train, held_out)

@@ -16,11 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from cola_env.errors import ColaWorldError
+from cola_env.models.latent_action.quantizer import VectorQuantizer
+from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.data.clips import ClipBatch, TrainingData, random_crops
+from cola_train.data.clips import ClipBatch, TrainingData, fixed_batch, random_crops
 from cola_train.evaluation.controllability import linear_probe
 
 Logs = dict[str, float]
+
+STATISTICS_CLIPS = 128
+"""Clips whose tokens tell mean and variance of all."""
 
 
 @dataclass(frozen=True)
@@ -253,6 +258,18 @@ class LatentActionPhase(Phase):
             logs,
             codes if codes.shape[-1] else None,
         )
+
+    def finish(self, model: ColaWorldModel, train: TrainingData) -> None:
+        self.fit_statistics(model, train)
+
+    def fit_statistics(self, model: ColaWorldModel, train: TrainingData) -> None:
+        """Those by which the quantizer normalises tokens, of the averaged weights: tokens of the
+        weights along the way have others (Izmailov et al. 2018, arXiv 1803.05407)."""
+        if "idm" in self.learns and isinstance(model.quantizer, VectorQuantizer):
+            batch = fixed_batch(train, model, STATISTICS_CLIPS, self.clip)
+            with torch.no_grad(), autocast(model.device):
+                tokens = model.action_tokens(batch.frames, batch.latents)
+            model.quantizer.fit_statistics(tokens)
 
     def probe(self, model: ColaWorldModel, train: TrainingData, held_out: TrainingData) -> Logs:
         """``probe_l1``: the mean held-out error over the action's dimensions (Table 1, Fig. 4a)."""

@@ -141,3 +141,19 @@ def test_unknown_options_are_named() -> None:
         QuantizerConfig(kind="fuzzy")
     with pytest.raises(ColaWorldError, match="quantizer_config.gradient"):
         QuantizerConfig(gradient="none")
+
+
+def test_what_all_tokens_have_in_common_goes_over_the_batch() -> None:
+    config = QuantizerConfig(num_codes=4, code_size=3, over_batch=True)
+    quantizer = VectorQuantizer(config)
+    told = torch.randn(256, 2, 3, generator=torch.Generator().manual_seed(0))
+    tokens = (20 + told).requires_grad_()
+    found = quantizer.normalize(tokens)
+    torch.testing.assert_close(found.mean(0), torch.zeros(2, 3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.std(0), torch.ones(2, 3), atol=1e-2, rtol=0)
+    one = tokens.detach()[:1]
+    quantizer.fit_statistics(tokens.detach())
+    torch.testing.assert_close(quantizer.normalize(one), found[:1], atol=0.02, rtol=0.02)
+    again = VectorQuantizer(config)
+    again.load_state_dict(quantizer.state_dict())
+    torch.testing.assert_close(again(one).vectors, quantizer(one).vectors)

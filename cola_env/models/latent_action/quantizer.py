@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import layer_norm, mse_loss, normalize
+from torch.nn.functional import batch_norm, layer_norm, mse_loss, normalize
 
 from cola_env.errors import ColaWorldError
 
@@ -20,6 +20,10 @@ class QuantizerConfig:
     ``normalize`` brings the encoder's tokens to unit variance first, so that their scale cannot
     shrink away under the commitment loss; without it codes start uniform within 1 / num_codes of 0,
     as in VQ-VAE's usual implementations. The paper weighs both losses with 1.
+    ``over_batch``: it is the variance of each dimension over the batch, around its mean, and not
+    that of each token over its dimensions (Lancucki et al. 2020, arXiv 2005.08520). What all
+    actions have in common is then gone, on which a warm-up settles where actions tell little at
+    first. Tokens that do not learn are normalised by the statistics of those that last did.
     ``gradient``: how gradients pass the codes: "straight_through" or "rotation".
     ``kind``: "codes", or "gaussian" for the continuous bottleneck (GaussianBottleneck), whose loss
     ``kl_weight`` weighs.
@@ -33,6 +37,7 @@ class QuantizerConfig:
     codebook_weight: float = 1.0
     commitment_weight: float = 1.0
     normalize: bool = True
+    over_batch: bool = False
     gradient: str = "straight_through"
     kl_weight: float = 2e-4
 
@@ -74,6 +79,12 @@ class VectorQuantizer(nn.Module):
         self.book: Tensor
         book = torch.arange(config.num_tokens) % books
         self.register_buffer("book", book, persistent=False)
+        if config.over_batch:
+            self.mean: Tensor
+            self.variance: Tensor
+            size = config.num_tokens * config.code_size
+            self.register_buffer("mean", torch.zeros(size))
+            self.register_buffer("variance", torch.ones(size))
 
     @property
     def code_vectors(self) -> Tensor:
@@ -83,7 +94,20 @@ class VectorQuantizer(nn.Module):
     def normalize(self, tokens: Tensor) -> Tensor:
         if not self.config.normalize:
             return tokens
-        return layer_norm(tokens.float(), (self.config.code_size,))
+        if not self.config.over_batch:
+            return layer_norm(tokens.float(), (self.config.code_size,))
+        rows = tokens.float().flatten(-2).flatten(0, -2)
+        learns = tokens.requires_grad
+        return batch_norm(rows, self.mean, self.variance, training=learns).view_as(tokens)
+
+    @torch.no_grad()
+    def fit_statistics(self, tokens: Tensor) -> None:
+        """Normalise by the mean and variance of tokens (..., num_tokens, code_size), where it is
+        ``over_batch`` that they are normalised."""
+        if self.config.over_batch:
+            variance, mean = torch.var_mean(tokens.float().flatten(-2).flatten(0, -2), dim=0)
+            self.mean.copy_(mean)
+            self.variance.copy_(variance)
 
     def forward(self, tokens: Tensor) -> Quantized:
         """Continuous tokens (..., num_tokens, code_size) -> their nearest codes."""
