@@ -82,3 +82,17 @@ def test_it_learns_to_move_what_its_actions_move(tmp_path: Path, clips: Clips) -
 def test_an_impossible_loss_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ColaWorldError, match=r"phases.pretrain.huber=-1"):
         recipes.make_phase(settings("joint_pixels", tmp_path, huber=-1), "pretrain")
+
+
+def test_a_frozen_world_model_teaches_latent_actions(tmp_path: Path, clips: Clips) -> None:
+    """The warm-up: codes that lead it, though it has never seen an action."""
+    config = settings("joint_pixels", tmp_path / "run")
+    config.order = ["pretrain", "warm_up"]
+    for phase, steps in (("pretrain", 60), ("warm_up", 120)):
+        config.phases[phase].update(steps=steps, batch_size=8, lr=3e-3, lr_warmup=10, ema_decay=0.9)
+    config.phases.warm_up.update(continuous_steps=80, restart_steps=30, restart_every=10)
+    cli.train(config)
+    warm_up = recipes.make_phase(config, "warm_up")
+    model = ColaWorldModel.from_pretrained(tmp_path / "run" / "warm_up")
+    found = warm_up.evaluate(model, clips, warm_up.prepare(clips))
+    assert found["gap"] > 0.5 and found["own"] > found["none"] + 0.5
