@@ -97,7 +97,7 @@ def upright_block_off_table() -> Script:
         return scene.body("upright_block")
 
     def grip(scene: Scene) -> Vector:
-        return block(scene) + 0.03 * UP + 0.01 * scene.pointing
+        return block(scene) + 0.03 * UP + 0.02 * scene.pointing
 
     def held(scene: Scene, height: float = 0.86) -> bool:
         lifted = height < block(scene)[2] < scene.tip[2]
@@ -114,9 +114,10 @@ def upright_block_off_table() -> Script:
                 level=True,
                 due=always,
             ),
+            Waypoint(grip, due=lambda s: away_from(s, grip(s)) < 0.025),
             Waypoint(
                 lambda s: s.tip + 0.1 * UP,
-                due=lambda s: away_from(s, grip(s)) < 0.025 or held(s),
+                due=lambda s: (away_from(s, grip(s)) < 0.05 and 0.04 < s.opening < 0.06) or held(s),
             ),
             Waypoint(in_front, due=lambda s: held(s, 0.885)),
             Waypoint(in_front, gripper=OPEN, due=lambda s: held(s) and block(s)[1] < 0.54),
@@ -153,7 +154,8 @@ def open_drawer() -> Script:
         return bool(abs(across) < 0.06 and 0.47 < y < away and low < z < high)
 
     def tilted(scene: Scene) -> bool:
-        return bool(scene.pointing[1] < 0.0)
+        enough = 0.0 if scene.tip[1] > 0.545 else 0.25
+        return bool(scene.pointing[1] < enough)
 
     def at_bar(scene: Scene, height: float, near: float, far: float) -> bool:
         behind = scene.tip[1] - bar(scene)[1]
