@@ -20,6 +20,7 @@ import torch
 from accelerate import Accelerator
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
+from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
 
 from cola_env.checkpoints import RECIPE
@@ -27,8 +28,10 @@ from cola_env.errors import ColaWorldError
 from cola_env.files import write_atomically, write_json
 from cola_env.models.loading import load_model, pick_device
 from cola_env.models.visual_policy import VisualPolicy, load_policy
+from cola_env.worlds import find_world
 from cola_train.command import command, cpu_threads
 from cola_train.console import GOES_ON, progress_bar
+from cola_train.controllers import scripts_of
 from cola_train.data.action_scale import ActionScale
 from cola_train.data.batches import step_generator
 from cola_train.data.demonstrations import (
@@ -40,12 +43,14 @@ from cola_train.data.demonstrations import (
     real_actions,
 )
 from cola_train.data.labelled_frames import JoinedDataset, augment
+from cola_train.data.lerobot import RecordedEpisode
 from cola_train.distributed import make_accelerator
 from cola_train.learner import learning_rate
 from cola_train.preconditions import check_same_run
 from cola_train.run_folder import History, TrainingCheckpoints, check_logger, write_folder
 
 MODEL_CARD = "model_card.json"
+RECORDED, SCRIPT = "recorded", "script"
 IMAGE_SIZE = 64
 
 
@@ -62,6 +67,9 @@ class CloneConfig:
     latent: str | None = None
     """A world model with latent actions: what it infers from two frames is cloned in place of real
     actions, which the data need not have. Give the policy real ones by `init` of another run."""
+    teacher: str = RECORDED
+    """recorded, or script: what the world's scripts would do in each recorded state, so that
+    unsolved episodes teach as well, and new scripts need no new episodes."""
     episodes: int | None = None
     """Learn from so many of the episodes that count, spread over the tasks; None: all."""
     tasks: Any = None
@@ -216,7 +224,8 @@ def clone(config: CloneConfig) -> dict[str, dict[str, float]]:
     held_out = dataset.hold_out(config.held_out, config.seed)
     trained = np.setdiff1d(np.arange(dataset.num_episodes), held_out)
     actions_of = _actions(config, dataset)
-    train = load_demonstrations(dataset, trained, tasks, IMAGE_SIZE, actions_of)
+    anywhere = config.teacher == SCRIPT
+    train = load_demonstrations(dataset, trained, tasks, IMAGE_SIZE, actions_of, anywhere)
     if config.episodes is not None:
         train = train.fewer(config.episodes, config.seed)
     counts = train.heads.bincount(minlength=len(tasks)).tolist()
@@ -225,7 +234,7 @@ def clone(config: CloneConfig) -> dict[str, dict[str, float]]:
             f"No episode of {dataset.path} that may be learned from solves {', '.join(unshown)}: "
             "collect more, or leave out these tasks by tasks=[...]."
         )
-    measured = load_demonstrations(dataset, held_out, tasks, IMAGE_SIZE, actions_of)
+    measured = load_demonstrations(dataset, held_out, tasks, IMAGE_SIZE, actions_of, anywhere)
     write_atomically(out / RECIPE, lambda target: OmegaConf.save(recipe, target))
     torch.manual_seed(config.seed)
     rendering = str(dataset.info.get("rendering", "video"))
@@ -253,12 +262,18 @@ def _check(config: CloneConfig) -> None:
         raise ColaWorldError(f"learns={config.learns} must be all or heads.")
     if config.learns == "heads" and config.init is None:
         raise ColaWorldError("learns=heads keeps the trunk of a policy: name it by init=.")
+    if config.teacher not in (RECORDED, SCRIPT):
+        raise ColaWorldError(f"teacher={config.teacher} must be {RECORDED} or {SCRIPT}.")
+    if config.teacher == SCRIPT and config.latent is not None:
+        raise ColaWorldError("teacher=script gives real actions, latent= latent ones: choose one.")
     if config.episodes is not None and config.episodes < 1:
         raise ColaWorldError(f"episodes={config.episodes} must be at least 1.")
 
 
 def _actions(config: CloneConfig, dataset: JoinedDataset) -> Actions:
     """What is cloned of an episode; ColaWorldError where the data has no such actions."""
+    if config.teacher == SCRIPT:
+        return script_actions(dataset)
     if config.latent is not None:
         return latent_actions(load_model(config.latent, config.device))
     sizes = {part.action_dim for part in dataset.parts if part.action_dim}
@@ -268,6 +283,39 @@ def _actions(config: CloneConfig, dataset: JoinedDataset) -> Actions:
             "infers them by latent=."
         )
     return real_actions(dataset, ActionScale.of(config.action_range, sizes))
+
+
+def script_actions(dataset: JoinedDataset) -> Actions:
+    """What the scripts of the data's world would do in the recorded states.
+
+    Raises ColaWorldError for a world without a simulator; they, for an episode without states, or
+    of a task without a script that decides by the present state alone.
+    """
+    world = find_world(str(dataset.info.get("robot_type")))
+    scripts, rng = scripts_of(world), np.random.default_rng(0)
+    env = world.make(
+        world.goal_tasks[0],
+        rendering=str(dataset.info["rendering"]),
+        action_repeat=int(dataset.info["action_repeat"]),
+    )
+
+    def tell(episode: RecordedEpisode) -> Tensor:
+        if episode.states is None:
+            raise ColaWorldError(f"{dataset.path} has no states, which teacher=script needs.")
+        told = []
+        for state in episode.states[:-1]:
+            env.restore(env.to_snapshot(state))
+            script = scripts.make_controller(episode.task, env, rng)
+            if script.remembers:
+                raise ColaWorldError(
+                    f"The script of {episode.task} remembers what it has done, and cannot tell by "
+                    "a state alone what to do: leave out teacher=script."
+                )
+            script.act()
+            told.append(torch.from_numpy(script.intended))
+        return torch.stack(told)
+
+    return tell
 
 
 def _begun(config: CloneConfig, tasks: tuple[str, ...], action_dim: int, look: str) -> VisualPolicy:

@@ -167,6 +167,8 @@ class Controller:
             of that on its turn.
     """
 
+    remembers = True
+
     def __init__(
         self, env: Simulator, script: Script, rng: np.random.Generator, noise: float = 0.0
     ) -> None:

@@ -30,6 +30,7 @@ class ScriptController:
 
     finished = False
     past_pickup = True
+    remembers = False
 
     def __init__(
         self, env: GymnasiumSimulator, task: str, rng: np.random.Generator, noise: float

@@ -134,6 +134,8 @@ class Scripted(Policy, Protocol):
 
     past_pickup: whether a planning problem may begin at its last action, as what is to be placed
     is in the hand.
+    remembers: whether what it does depends on more than the present state, so that it cannot tell
+    in any state what is to be done there.
     """
 
     @property
@@ -141,6 +143,9 @@ class Scripted(Policy, Protocol):
 
     @property
     def finished(self) -> bool: ...
+
+    @property
+    def remembers(self) -> bool: ...
 
 
 def find_script(scripts: dict[str, Callable[[], Script]], task: str) -> Script:

@@ -192,6 +192,11 @@ class Controller:
         self._before = self.scene.tip
 
     @property
+    def remembers(self) -> bool:
+        """Whether it has to remember how far it is; see `Waypoint`."""
+        return any(waypoint.due is None for waypoint in self._script.waypoints)
+
+    @property
     def waypoint(self) -> Waypoint:
         """The waypoint under way."""
         return REST if self._solved else self._script.waypoints[self._index]

@@ -20,41 +20,8 @@ from cola_train.controllers.robodesk_arm import (
     from_above,
 )
 
-
-def push_button(color: str) -> Script:
-    def button(scene: Scene) -> Vector:
-        return scene.body(f"{color}_button")
-
-    def pressed(scene: Scene) -> bool:
-        return scene.joint(f"{color}_light") < -0.0046
-
-    return Script(
-        [
-            Waypoint(from_above(button, 0.12), pressed),
-            Waypoint(lambda s: s.tip + 0.1 * UP, patience=1),
-        ],
-        pressed,
-    )
-
-
-def open_slide() -> Script:
-    """Push the door by its handle, with the fingers between the handle and the door."""
-
-    def handle(scene: Scene) -> Vector:
-        return scene.body("slide") - 0.11 * AWAY
-
-    def passed(scene: Scene) -> bool:
-        return bool(scene.tip[0] > handle(scene)[0])
-
-    return Script(
-        [
-            Waypoint(lambda s: handle(s) - 0.06 * RIGHT - 0.06 * AWAY, tolerance=0.05),
-            Waypoint(lambda s: handle(s) - 0.06 * RIGHT + 0.03 * AWAY, tolerance=0.035),
-            Waypoint(lambda s: handle(s) + 0.1 * RIGHT + 0.03 * AWAY, passed),
-            Waypoint(lambda s: handle(s) + [-0.15, -0.15, 0.05], tolerance=0.05),
-        ],
-        lambda s: s.joint("slide_joint") > 0.56,
-    )
+HANDLE: Vector = np.array([0.0, -0.11, 0.0])
+"""From the sliding door's centre to its handle."""
 
 
 def always(scene: Scene) -> bool:
@@ -64,6 +31,37 @@ def always(scene: Scene) -> bool:
 def away_from(scene: Scene, thing: Vector) -> float:
     """Metres from the fingertips to a place."""
     return float(np.linalg.norm(scene.tip - thing))
+
+
+def push_button(color: str) -> Script:
+    return Script(
+        [Waypoint(from_above(lambda s: s.body(f"{color}_button"), 0.12), due=always)],
+        lambda s: s.joint(f"{color}_light") < -0.0046,
+    )
+
+
+def open_slide() -> Script:
+    """Push the door by its handle, with the fingers between the handle and the door."""
+
+    def at(right: float, away: float) -> Callable[[Scene], Vector]:
+        return lambda s: s.body("slide") + HANDLE + right * RIGHT + away * AWAY
+
+    def within(scene: Scene, right: tuple[float, float], away: tuple[float, float]) -> bool:
+        """Metres from the handle to the fingertips."""
+        x, y, z = scene.tip - at(0.0, 0.0)(scene)
+        return bool(right[0] < x < right[1] and away[0] < y < away[1] and abs(z) < 0.05)
+
+    return Script(
+        [
+            Waypoint(at(-0.06, -0.06), due=always),
+            Waypoint(at(-0.06, 0.03), due=lambda s: within(s, (-0.11, -0.02), (-0.11, 0.06))),
+            Waypoint(at(0.1, 0.03), due=lambda s: within(s, (-0.11, 0.0), (-0.005, 0.08))),
+            Waypoint(
+                lambda s: s.tip - 0.1 * AWAY, due=lambda s: within(s, (0.0, 0.1), (-0.08, 0.08))
+            ),
+        ],
+        lambda s: s.joint("slide_joint") > 0.56,
+    )
 
 
 def flat_block_off_table() -> Script:
@@ -114,7 +112,7 @@ def upright_block_off_table() -> Script:
                 level=True,
                 due=always,
             ),
-            Waypoint(grip, due=lambda s: away_from(s, grip(s)) < 0.025),
+            Waypoint(lambda s: s.tip, due=lambda s: away_from(s, grip(s)) < 0.03),
             Waypoint(
                 lambda s: s.tip + 0.1 * UP,
                 due=lambda s: (away_from(s, grip(s)) < 0.05 and 0.04 < s.opening < 0.06) or held(s),
@@ -225,9 +223,6 @@ THINGS = {
 
 FALLEN = 0.7
 """Height under which a body is no longer on the desk."""
-
-HANDLE: Vector = np.array([0.0, -0.11, 0.0])
-"""From the sliding door's centre to its handle."""
 
 
 class Play(PlayPolicy):

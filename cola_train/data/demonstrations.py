@@ -111,20 +111,22 @@ def load_demonstrations(
     tasks: Sequence[str],
     size: int,
     actions_of: Actions,
+    anywhere: bool = False,
 ) -> Demonstrations:
     """The episodes of `tasks`, as square frames of `size` pixels, with their actions.
 
     Where the dataset says which states fulfil a task, an episode counts if it solves its own, up to
-    the action that does; else the whole episode counts. So does an unsolved one in which a policy
-    acted and a script told what it would do (DAgger, 1011.0686). Raises ColaWorldError where no
-    episode counts.
+    the action that does; else the whole episode counts. So does an unsolved one where the actions
+    are right ``anywhere``, or a policy acted and a script told what it would do (DAgger,
+    1011.0686). Raises ColaWorldError where no episode counts.
     """
     columns = [str(task) for task in dataset.info.get("tasks", [])]
     frames, actions, heads, numbers = [], [], [], []
     chosen = [int(i) for i in episodes if dataset.task(int(i)) in tasks]
     for index in progress_bar(chosen, "reading", unit="episode", leave=False):
         episode = dataset.episode(index)
-        if length := demonstrated(episode, columns, corrected(dataset.info_of(index))):
+        right = anywhere or corrected(dataset.info_of(index))
+        if length := demonstrated(episode, columns, right):
             frames.append(square(episode.frames[:length], size))
             actions.append(actions_of(episode)[:length])
             heads.append(torch.full((length,), list(tasks).index(episode.task)))
@@ -136,15 +138,15 @@ def load_demonstrations(
     return Demonstrations(*map(torch.cat, (frames, actions, heads, numbers)))
 
 
-def demonstrated(episode: RecordedEpisode, tasks: Sequence[str], corrected: bool) -> int:
+def demonstrated(episode: RecordedEpisode, tasks: Sequence[str], anywhere: bool) -> int:
     """How many of an episode's actions show its task: up to its success, and without one 0 unless
-    they are ``corrected``; all where nothing tells. tasks: whose successes the episode holds, in
-    order."""
+    they are right ``anywhere``; all where nothing tells. tasks: whose successes the episode holds,
+    in order."""
     every = len(episode.frames) - 1
     if episode.successes is None or episode.task not in tasks:
         return every
     solved = episode.successes[:, tasks.index(episode.task)]
-    return int(solved.argmax()) + 1 if solved.any() else every * corrected
+    return int(solved.argmax()) + 1 if solved.any() else every * anywhere
 
 
 def corrected(info: Mapping[str, Any]) -> bool:

@@ -1,15 +1,20 @@
 """The scripts solve their tasks in the simulator; the random policies move as they promise."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from cola_env.errors import ColaWorldError
 from cola_env.worlds import ROBODESK
+from cola_train.clone import script_actions
 from cola_train.controllers.planned import Planned
 from cola_train.controllers.policies import CorrelatedNoise, SmoothRandom
 from cola_train.controllers.robodesk_arm import WORKSPACE_HIGH, WORKSPACE_LOW, Controller, Scene
 from cola_train.controllers.robodesk_scripts import SCRIPTED_TASKS, Play, make_controller
+from cola_train.data.lerobot import RecordedEpisode
 
 pytest.importorskip("robodesk")
 from cola_env.simulators.robodesk.env import RoboDeskEnv  # noqa: E402
@@ -48,6 +53,32 @@ def test_script_remembers_nothing(env: RoboDeskEnv, task: str) -> None:
         fresh.act()
         np.testing.assert_array_equal(old.intended, fresh.intended)
         env.advance(action)
+
+
+def test_scripts_teach_in_any_recorded_state(
+    env: RoboDeskEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`cola clone teacher=script`, in states to which something else has led."""
+    env.reset(seed=107)
+    rng, wanted, states = np.random.default_rng(0), [], [env.to_vector(env.snapshot())]
+    for _ in range(3):
+        script = make_controller("open_slide", env, rng)
+        script.act()
+        wanted.append(script.intended)
+        env.advance(rng.uniform(-1, 1, 5).astype(np.float32))
+        states.append(env.to_vector(env.snapshot()))
+    info = {"robot_type": "robodesk", "rendering": "fast", "action_repeat": 50}
+    tell = script_actions(SimpleNamespace(info=info, path="data"))
+    frames = np.zeros((4, 64, 64, 3), np.uint8)
+    episode = RecordedEpisode(
+        frames, None, None, None, None, states=np.stack(states), task="open_slide"
+    )
+    np.testing.assert_allclose(tell(episode).numpy(), np.stack(wanted), atol=1e-4)
+    with pytest.raises(ColaWorldError, match="has no states, which teacher=script needs"):
+        tell(replace(episode, states=None))
+    monkeypatch.setattr(Controller, "remembers", True)
+    with pytest.raises(ColaWorldError, match="open_slide remembers .* leave out teacher=script"):
+        tell(episode)
 
 
 def test_script_bears_noise(env: RoboDeskEnv) -> None:
