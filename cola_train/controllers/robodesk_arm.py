@@ -66,11 +66,6 @@ class Scene:
         return float(self._data.qpos[name][0])
 
     @property
-    def opening(self) -> float:
-        """Metres between the fingers, at most 0.08."""
-        return self.joint("panda0_finger_joint1") + self.joint("panda0_finger_joint2")
-
-    @property
     def _hand_axes(self) -> np.ndarray:
         return np.array(self._data.site_xmat["end_effector"]).reshape(3, 3)
 

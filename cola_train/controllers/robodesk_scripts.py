@@ -112,10 +112,8 @@ def upright_block_off_table() -> Script:
                 level=True,
                 due=always,
             ),
-            Waypoint(lambda s: s.tip, due=lambda s: away_from(s, grip(s)) < 0.03),
             Waypoint(
-                lambda s: s.tip + 0.1 * UP,
-                due=lambda s: (away_from(s, grip(s)) < 0.05 and 0.04 < s.opening < 0.06) or held(s),
+                lambda s: s.tip + 0.1 * UP, due=lambda s: away_from(s, grip(s)) < 0.03 or held(s)
             ),
             Waypoint(in_front, due=lambda s: held(s, 0.885)),
             Waypoint(in_front, gripper=OPEN, due=lambda s: held(s) and block(s)[1] < 0.54),
