@@ -2,7 +2,8 @@
 
 One policy for all tasks: a small network sees a frame and gives the action of each task. It learns
 from the episodes that solve their own task, up to the action that does, where the data says which
-do. Frames are blurred, shifted and relit at random, as imagined ones are.
+do. Half of the frames are blurred, shifted and relit at random, as imagined ones are; the others
+show to the pixel where things are.
 
 The policy is kept at several stages, OUT/early, OUT/middle and OUT/late, so that good and bad ones
 can be judged side by side: `cola policies clone=OUT`. Killed and started again, it goes on.
@@ -52,6 +53,11 @@ from cola_train.run_folder import History, TrainingCheckpoints, check_logger, wr
 MODEL_CARD = "model_card.json"
 RECORDED, SCRIPT = "recorded", "script"
 IMAGE_SIZE = 64
+AUGMENTED = 0.5
+"""Share of the frames."""
+SQUARED = 0.1
+"""Errors up to this are squared, larger ones absolute: where a demonstration may go on in two ways,
+the median is one of them, and the mean is neither."""
 
 
 @dataclass
@@ -181,11 +187,14 @@ class Cloning:
         generator = step_generator(self.config.seed, "clone", step, "data")
         rows = torch.multinomial(chances, self.config.batch, True, generator=generator)
         device = self.accelerator.device
-        images = augment(train.frames[rows].float() / 255, generator).to(device)
+        images = train.frames[rows].float() / 255
+        changed = torch.rand(len(rows), 1, 1, 1, generator=generator) < AUGMENTED
+        images = torch.where(changed, augment(images, generator), images).to(device)
         heads, actions = train.heads[rows].to(device), train.actions[rows].to(device)
         with self.accelerator.autocast():
             given = self.policy(images).float()
-        loss = smooth_l1_loss(given[torch.arange(len(rows), device=device), heads], actions)
+        given = given[torch.arange(len(rows), device=device), heads]
+        loss = smooth_l1_loss(given, actions, beta=SQUARED)
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
         self.accelerator.clip_grad_norm_(self.policy.parameters(), self.config.max_gradient_norm)
