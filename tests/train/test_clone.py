@@ -176,7 +176,7 @@ def test_a_policy_with_latent_actions_gets_real_ones_from_few_episodes(
     frame = torch.from_numpy(square_at(0))[None]
     with pytest.raises(ColaWorldError, match="latent actions alone.*cola clone init="):
         load_policy(begun, "cpu").act(frame, "push_red")
-    few = {"init": begun, "episodes": 5, "steps": 120}
+    few = {"init": begun, "episodes": 5, "steps": 300}
     for learns in ("heads", "all"):
         clone(config(data, tmp_path / learns, learns=learns, **few))
         policy = load_policy(tmp_path / learns, "cpu")
