@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from planners.sampling import Population, SamplingPlanner, Search
+from planners.sampling import Population, SamplingPlanner, Search, as_number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +50,14 @@ class PredictiveSampling(SamplingPlanner):
 
     iterations: int = 1
     returns: Literal["mean", "best", "finalist"] = "best"
+    margin: float = 0.0
+    """By how much a plan must cost less than the first proposal, of a cost that makes some, to be
+    chosen in its place: what a policy would do is the safer plan where the cost can be fooled."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not as_number("margin", self.margin) >= 0:
+            raise ValueError(f"margin must be at least 0, not {self.margin}")
 
     def known(self, search: Search) -> Tensor:
         return search.behind_mean(
@@ -58,3 +66,15 @@ class PredictiveSampling(SamplingPlanner):
 
     def update(self, search: Search, population: Population) -> None:
         search.mean = population.elites[:, 0]
+        if self.margin and search.proposed.shape[1] and population.actions.shape[1] > 1:
+            search.state = population.actions[:, 1], population.costs[:, 1]
+
+    def choose(self, search: Search) -> tuple[Tensor, Tensor]:
+        plan, cost = super().choose(search)
+        if search.state is None:
+            return plan, cost
+        first, first_cost = search.state
+        better = cost < first_cost - self.margin
+        return torch.where(better[:, None, None], plan, first), torch.where(
+            better, cost, first_cost
+        )

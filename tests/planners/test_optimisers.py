@@ -14,6 +14,7 @@ from planners import (
     Chain,
     Gradient,
     PredictiveSampling,
+    Proposed,
     WhiteNoise,
 )
 
@@ -87,6 +88,25 @@ def test_predictive_sampling_never_gets_worse_than_its_warm_start(box, tracking,
     better = several.plan(tracking(targets), box(2), batch=3)
     assert (better.history[-1].best <= better.history[0].best).all()
     assert (better.cost < better.history[0].best).all()
+
+
+def test_predictive_sampling_keeps_the_first_proposal_unless_another_is_better_by_the_margin(
+    box, tracking, targets
+):
+    plans = torch.stack([0.6 * targets, 0.8 * targets], dim=1)
+    cost = tracking(targets)
+    first, other = cost(plans).T
+    ahead = first - other
+    for margin, chosen in ((0.0, other), (0.9 * ahead.min(), other), (1.1 * ahead.max(), first)):
+        planner = PredictiveSampling(horizon=6, num_samples=3, margin=float(margin))
+        found = planner.plan(Proposed(cost, plans), box(2), batch=3, warm_start=0.4 * targets)
+        torch.testing.assert_close(found.cost, chosen)
+        torch.testing.assert_close(cost(found.actions[:, None])[:, 0], chosen)
+    for warm in (None, targets):
+        found = planner.plan(cost, box(2), batch=3, warm_start=warm)
+        assert (found.cost < found.history[0].costs.amax(1)).all(), "without proposals as ever"
+    with pytest.raises(ValueError, match="margin must be at least 0, not -1"):
+        PredictiveSampling(horizon=6, margin=-1)
 
 
 @pytest.mark.parametrize("noise", [WhiteNoise(), AR1Noise(0.6), AR1Noise([0.3, 0.8])], ids=str)
