@@ -302,15 +302,18 @@ def script_actions(dataset: JoinedDataset) -> Actions:
     """
     world = find_world(str(dataset.info.get("robot_type")))
     scripts, rng = scripts_of(world), np.random.default_rng(0)
-    env = world.make(
-        world.goal_tasks[0],
-        rendering=str(dataset.info["rendering"]),
-        action_repeat=int(dataset.info["action_repeat"]),
-    )
+    recorded = {k: dataset.info[k] for k in ("rendering", "action_repeat") if k in dataset.info}
+    env = world.make(world.goal_tasks[0], **recorded)
 
     def tell(episode: RecordedEpisode) -> Tensor:
         if episode.states is None:
             raise ColaWorldError(f"{dataset.path} has no states, which teacher=script needs.")
+        if episode.task not in scripts.SCRIPTED_TASKS:
+            known = ", ".join(scripts.SCRIPTED_TASKS)
+            raise ColaWorldError(
+                f"There is no script for {episode.task}: with teacher=script name the tasks by "
+                f"tasks=[...], among {known}."
+            )
         told = []
         for state in episode.states[:-1]:
             env.restore(env.to_snapshot(state))

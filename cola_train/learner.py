@@ -222,11 +222,13 @@ class CodebookUpkeep:
         phase, since = self.phase, step - self.phase.continuous_steps
         self._restarted = None
         if phase.fit_codes and since == 0:
-            fitted = self._whole_copy()
-            fitted.fit_codebook(infer_tokens(), generator)
+            fitted, tokens = self._whole_copy(), infer_tokens()
+            fitted.fit_statistics(tokens)
+            fitted.fit_codebook(tokens, generator)
             load_whole(self.quantizer, fitted.state_dict())
         elif self._learns and phase.restarts_codes(step):
             self._restarted, tokens = self._whole_copy(), infer_tokens()
+            self._restarted.fit_statistics(tokens)
             self._restarted.track_usage(self._restarted(tokens).codes)
             self._restarted.restart_dead_codes(tokens, generator)
 

@@ -150,6 +150,7 @@ def open_drawer() -> Script:
         return bool(abs(across) < 0.06 and 0.47 < y < away and low < z < high)
 
     def tilted(scene: Scene) -> bool:
+        """At the edge until it points at the robot, so that on the way back it still does."""
         enough = 0.0 if scene.tip[1] > 0.545 else 0.25
         return bool(scene.pointing[1] < enough)
 

@@ -76,6 +76,8 @@ def test_scripts_teach_in_any_recorded_state(
     np.testing.assert_allclose(tell(episode).numpy(), np.stack(wanted), atol=1e-4)
     with pytest.raises(ColaWorldError, match="has no states, which teacher=script needs"):
         tell(replace(episode, states=None))
+    with pytest.raises(ColaWorldError, match="no script for stack.*among push_red"):
+        tell(replace(episode, task="stack"))
     monkeypatch.setattr(Controller, "remembers", True)
     with pytest.raises(ColaWorldError, match="open_slide remembers .* leave out teacher=script"):
         tell(episode)

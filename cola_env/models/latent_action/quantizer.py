@@ -23,7 +23,8 @@ class QuantizerConfig:
     ``over_batch``: it is the variance of each dimension over the batch, around its mean, and not
     that of each token over its dimensions (Lancucki et al. 2020, arXiv 2005.08520). What all
     actions have in common is then gone, on which a warm-up settles where actions tell little at
-    first. Tokens that do not learn are normalised by the statistics of those that last did.
+    first. Tokens that do not learn are normalised by the statistics of those that last did. Several
+    processes have a batch each.
     ``gradient``: how gradients pass the codes: "straight_through" or "rotation".
     ``kind``: "codes", or "gaussian" for the continuous bottleneck (GaussianBottleneck), whose loss
     ``kl_weight`` weighs.
