@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from cola_env.errors import ColaWorldError
-from cola_env.models.latent_action.quantizer import VectorQuantizer
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import ClipBatch, TrainingData, fixed_batch, random_crops
@@ -265,7 +264,7 @@ class LatentActionPhase(Phase):
     def fit_statistics(self, model: ColaWorldModel, train: TrainingData) -> None:
         """Those by which the quantizer normalises tokens, of the averaged weights: tokens of the
         weights along the way have others (Izmailov et al. 2018, arXiv 1803.05407)."""
-        if "idm" in self.learns and isinstance(model.quantizer, VectorQuantizer):
+        if "idm" in self.learns and model.quantizer.config.over_batch:
             batch = fixed_batch(train, model, STATISTICS_CLIPS, self.clip)
             with torch.no_grad(), autocast(model.device):
                 tokens = model.action_tokens(batch.frames, batch.latents)

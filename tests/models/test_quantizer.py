@@ -157,3 +157,6 @@ def test_what_all_tokens_have_in_common_goes_over_the_batch() -> None:
     again = VectorQuantizer(config)
     again.load_state_dict(quantizer.state_dict())
     torch.testing.assert_close(again(one).vectors, quantizer(one).vectors)
+    for refused in ({"normalize": False}, {"kind": "gaussian"}):
+        with pytest.raises(ColaWorldError, match="over_batch=true .* needs normalize=true"):
+            QuantizerConfig(over_batch=True, **refused)

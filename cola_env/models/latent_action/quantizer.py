@@ -52,6 +52,11 @@ class QuantizerConfig:
                     f"quantizer_config.{name} must be {' or '.join(map(repr, choices))}, "
                     f"not {getattr(self, name)!r}."
                 )
+        if self.over_batch and not (self.normalize and self.kind == "codes"):
+            raise ColaWorldError(
+                "quantizer_config.over_batch=true says how the tokens of codes are normalised: it "
+                "needs normalize=true and kind='codes'."
+            )
 
 
 @dataclass(frozen=True)
