@@ -70,7 +70,7 @@ def measure(
             name: {source: cola[f"{source}_{name}"] for source in ("lam", "adapter")}
             for name in ("utilisation", "max_usage", "entropy")
         },
-        "quality": video_quality(model, clips, config.horizon, networks),
+        "quality": video_quality(model, clips, config.horizon, networks, config.rollouts),
         "probe_r2": probe.r2,
         "probe_l1": probe.l1,
         "psnr_by_step": {

@@ -39,7 +39,9 @@ class Adaptation(Phase):
 
     @torch.no_grad()
     def evaluate(self, model: ColaWorldModel, held_out: TrainingData, prepared: Prepared) -> Logs:
-        batch = fixed_batch(held_out, model, 256, self.clip)
+        batch = fixed_batch(held_out, model, self.measured_clips, self.clip)
         with autocast(model.device):
             found = self._classify(model, batch)
-        return found.logs | controllability(model, held_out, self.clip, adapter=True)
+        return found.logs | controllability(
+            model, held_out, self.clip, adapter=True, count=self.measured_clips
+        )

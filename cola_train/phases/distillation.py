@@ -106,6 +106,7 @@ class Distillation(FlowMatching):
             teacher.sampler(self.from_steps, self.guidance_scale),
             held_out,
             self.clip,
+            self.measured_clips,
         )
 
     def finish(self, model: ColaWorldModel, train: TrainingData) -> None:
@@ -124,7 +125,7 @@ def teacher_agreement(
     teacher: Sampler[ColaWorldModel],
     clips: TrainingData,
     length: int,
-    count: int = 96,
+    count: int,
 ) -> dict[str, float]:
     """Next frames by the student, by its teacher (same noise, own actions), and by the teacher's
     weights sampled as the student is (``undistilled``).

@@ -156,5 +156,7 @@ class FlowMatching(LatentActionPhase):
 
     def evaluate(self, model: ColaWorldModel, held_out: TrainingData, prepared: Prepared) -> Logs:
         self.fit_statistics(model, prepared.train)
-        measures = controllability(model, held_out, self.clip, adapter=self.adapted)
+        measures = controllability(
+            model, held_out, self.clip, adapter=self.adapted, count=self.measured_clips
+        )
         return measures | self.probe(model, prepared.train, held_out)

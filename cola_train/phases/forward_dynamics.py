@@ -50,7 +50,7 @@ class ForwardDynamics(LatentActionPhase):
     def evaluate(self, model: ColaWorldModel, held_out: TrainingData, prepared: Prepared) -> Logs:
         """PSNR of the FDM's next frames on moving pixels under own and under shuffled actions."""
         self.fit_statistics(model, prepared.train)
-        batch = fixed_batch(held_out, model, 96, self.clip)
+        batch = fixed_batch(held_out, model, self.measured_clips, self.clip)
         frames = resized(batch.frames, model.fdm.config.image_size)
         moving = moving_pixels(frames[:, :-1], frames[:, 1:])
 

@@ -85,6 +85,7 @@ class Phase(ABC):
             ``lr_end`` of it by a cosine over the phase (1: it stays).
         lr_scale: factor on ``lr`` by component name.
         ema_decay: of the moving average of the weights that the phase hands on.
+        measured_clips: held-out clips that an evaluation measures.
 
     Raises:
         ColaWorldError: a setting that cannot be.
@@ -104,9 +105,11 @@ class Phase(ABC):
     lr_scale: dict[str, float] = field(default_factory=dict)
     weight_decay: float = 0.01
     ema_decay: float = 0.999
+    measured_clips: int = 96
 
     def __post_init__(self) -> None:
-        for name, least in (("steps", 1), ("batch_size", 1), ("clip", 2), ("lr_warmup", 0)):
+        least_of = {"steps": 1, "batch_size": 1, "clip": 2, "lr_warmup": 0, "measured_clips": 2}
+        for name, least in least_of.items():
             self.check(name, getattr(self, name) >= least, f"at least {least}")
         self.check("lr", 0 < self.lr < math.inf, "a positive number")
         scales = self.lr_scale.values()

@@ -21,7 +21,7 @@ KEYS = """copy own shuffled none adapter direct_own direct_shuffled utilisation 
 
 def test_everything_that_a_run_is_judged_by_is_measured() -> None:
     with initialize_config_dir(str(CONF), version_base=None):
-        settings = ["data=x", "clips=4", "length=4", "horizon=3"]
+        settings = ["data=x", "clips=4", "length=4", "horizon=3", "rollouts=6"]
         config = compose("obeys", settings)
     clips = moving_square(episodes=6, steps=6)
     cola, direct = small_model().eval(), small_model(conditioning="direct").eval()

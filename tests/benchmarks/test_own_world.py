@@ -27,7 +27,7 @@ def toy() -> dict[str, list[str]]:
         (f"++model.{name}.{key}", value) for name, c in SMALL.items() for key, value in c.items()
     ]
     for phase in PHASES:
-        short = {"steps": 2, "batch_size": 2, "lr_warmup": 1} | (
+        short = {"steps": 2, "batch_size": 2, "lr_warmup": 1, "measured_clips": 8} | (
             {} if phase == "autoencoder" else {"clip": 4}
         )
         parts += [(f"++phases.{phase}.{key}", value) for key, value in short.items()]

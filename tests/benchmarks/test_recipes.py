@@ -77,7 +77,7 @@ def tiny(data: Path) -> tuple[str, ...]:
         "model.conditioner_config={hidden_size:32,num_heads:2}",
     ]
     steps = [f"phases.{name}.{key}" for name in ("warm_up", "end_to_end")
-             for key in ("steps=2", "batch_size=2")]  # fmt: skip
+             for key in ("steps=2", "batch_size=2", "measured_clips=4")]  # fmt: skip
     start = ["recipe=joint_mini", "start=warm_up", "order=[warm_up,end_to_end]"]
     return (*start, *sizes, *steps, "phases.warm_up.continuous_steps=1", f"data=[{data}]")
 

@@ -45,7 +45,7 @@ def small_training(*changed: str, **model: object) -> DictConfig:
     OmegaConf.set_struct(config, False)
     config.model = OmegaConf.merge(config.model, SMALL, model)
     for name in config.order:
-        config.phases[name].update(steps=4, batch_size=4, clip=4)
+        config.phases[name].update(steps=4, batch_size=4, clip=4, measured_clips=8)
     config.phases.warm_up.update(continuous_steps=1)
     return config
 

@@ -1,9 +1,11 @@
 """Memory, time, and when to stop."""
 
 import dataclasses
+import mmap
 import warnings
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -89,12 +91,17 @@ def exact_peaks():
 
 @needs_memory_peaks
 def test_the_meter_sees_the_peak_of_what_it_measures():
-    with MemoryMeter(torch.device("cpu")) as memory:
-        torch.ones(75_000_000).sum()  # 300 MB
-    assert 250e6 < memory.used < 400e6
-    with MemoryMeter(torch.device("cpu")) as memory:
-        pass
-    assert memory.used < 50e6
+    """Of several tries, as the kernels of some virtual machines miss a peak now and then; and of
+    pages of its own, as an allocator may hand out what is resident already."""
+
+    def peak(megabytes):
+        with MemoryMeter(torch.device("cpu")) as memory:
+            with mmap.mmap(-1, 4096 + megabytes * 1_000_000) as pages:
+                np.frombuffer(pages, np.uint8)[:] = 1
+        return memory.used / 1e6
+
+    assert 250 < np.median([peak(300) for _ in range(9)]) < 400
+    assert np.median([peak(0) for _ in range(9)]) < 50
 
 
 class Hungry:

@@ -20,7 +20,7 @@ def settings(*overrides: str) -> DictConfig:
     OmegaConf.set_struct(config, False)
     config.model = OmegaConf.merge(config.get("model", {}), SMALL)
     for name in config.order:
-        config.phases[name].update(steps=2, batch_size=2, clip=4, lr_warmup=1)
+        config.phases[name].update(steps=2, batch_size=2, clip=4, lr_warmup=1, measured_clips=8)
     config.phases.warm_up.update(continuous_steps=1, restart_steps=1, restart_every=1)
     return config
 

@@ -40,7 +40,7 @@ def moving_square(episodes: int = 24, steps: int = 6) -> Clips:
 
 
 def phases() -> list[Phase]:
-    common = {"batch_size": 4, "lr_warmup": 2}
+    common = {"batch_size": 4, "lr_warmup": 2, "measured_clips": 8}
     flow = common | {"clip": 4}
     return [
         Reconstruction("autoencoder", 3, ["autoencoder"], **common),

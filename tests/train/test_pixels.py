@@ -33,7 +33,7 @@ def settings(recipe: str, out: Path, **changed: object) -> DictConfig:
     OmegaConf.set_struct(config, False)
     config.model = OmegaConf.merge(config.model, TINY)
     for name in config.order:
-        config.phases[name].update(steps=2, batch_size=2, lr_warmup=1)
+        config.phases[name].update(steps=2, batch_size=2, lr_warmup=1, measured_clips=8)
     config.phases.warm_up.update(continuous_steps=1, restart_steps=1, restart_every=1)
     for name in config.order:
         config.phases[name].update(changed)
