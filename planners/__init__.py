@@ -7,6 +7,7 @@
 and numpy only; `planners.adapters` joins them with other libraries.
 """
 
+from planners.categorical import CategoricalCEM
 from planners.cem import CEM, ICEM
 from planners.chain import Chain
 from planners.cost import Cost, Proposed, Screened
@@ -23,6 +24,7 @@ from planners.vp2_planners import VP2CEM, VP2MPPI
 __all__ = [
     "AR1Noise",
     "CEM",
+    "CategoricalCEM",
     "Chain",
     "ColoredNoise",
     "Cost",

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from planners.choices import Choices
 from planners.cost import Cost
 from planners.noise import whole_seed
 from planners.plan import ActionSpace, Bounds, Planner, PlanResult, checked_actions
@@ -62,7 +63,8 @@ class MPC:
             self._plan = self._plan.select(problems.to(self._plan.actions.device))
 
     def act(self, cost: Cost, action_space: ActionSpace, *, seed: int | None = None) -> Tensor:
-        """The next actions, float32 (B, A), or (B, execute, A) when `execute` is more than one.
+        """The next actions (B, A), or (B, execute, A) when `execute` is more than one: float32, or
+        int64 where the action space is one of choices.
 
         `cost` judges plans from the present state. It is called only on the steps that replan.
         seed: of this plan; None: the next one that follows from the seed of the episode.
@@ -89,16 +91,7 @@ class MPC:
             raise TypeError(
                 f"the planner returned {type(plan).__name__}: it must return a planners.PlanResult"
             )
-        actions = torch.as_tensor(plan.actions)
-        bounds = Bounds.of(action_space, 1, actions.device)
-        actions = checked_actions(actions, self._batch, bounds.low.shape[1])
-        inside = bounds.clamp(actions)
-        if not torch.allclose(actions, inside, rtol=1e-5):
-            outside = (actions - inside).abs().amax()
-            raise ValueError(
-                f"the planner returned actions outside the action space, by up to {outside:.3g}: "
-                "it must keep low <= action <= high"
-            )
+        actions = self._inside(torch.as_tensor(plan.actions), action_space)
         cost = None if plan.cost is None else torch.as_tensor(plan.cost).detach()
         if cost is not None and cost.shape != (self._batch,):
             raise ValueError(
@@ -110,7 +103,22 @@ class MPC:
             raise ValueError(
                 f"the plan has {horizon} actions, too few to replan every {self.replan_every} steps"
             )
-        return replace(plan, actions=inside, cost=cost)
+        return replace(plan, actions=actions, cost=cost)
+
+    def _inside(self, actions: Tensor, action_space: ActionSpace) -> Tensor:
+        if Choices.are(action_space):
+            choices = Choices.of(action_space, actions.device)
+            return choices.checked("the plan that the planner returned", actions, self._batch)
+        bounds = Bounds.of(action_space, 1, actions.device)
+        actions = checked_actions(actions, self._batch, bounds.low.shape[1])
+        inside = bounds.clamp(actions)
+        if not torch.allclose(actions, inside, rtol=1e-5):
+            outside = (actions - inside).abs().amax()
+            raise ValueError(
+                f"the planner returned actions outside the action space, by up to {outside:.3g}: "
+                "it must keep low <= action <= high"
+            )
+        return inside
 
     def _next_seed(self) -> int | list[int]:
         """A seed for the next plan, different for every plan of the episode."""

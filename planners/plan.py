@@ -19,7 +19,8 @@ SEQUENCES = "actions", "mean", "std", "elites"
 
 
 class ActionSpace(Protocol):
-    """What a planner reads of an action space; Gymnasium's `Box` is one. Arrays or tensors."""
+    """What a planner reads of an action space; Gymnasium's `Box` is one. Arrays or tensors. Those
+    of choices have `nvec` in place of bounds, see `planners.choices`."""
 
     @property
     def low(self) -> Any:
@@ -61,8 +62,8 @@ class Iteration:
 
     index: int
     costs: Tensor  # (B, N), +inf where the cost was NaN or infinite
-    mean: Tensor  # (B, H, A), after the update
-    std: Tensor  # (B, H, A), after the update
+    mean: Tensor | None = None  # (B, H, A), after the update, of a search by a Gaussian
+    std: Tensor | None = None  # (B, H, A), after the update
 
     @property
     def best(self) -> Tensor:
@@ -75,7 +76,7 @@ class PlanResult:
     """A plan for each of B problems; a planner of your own needs to fill in `actions` only."""
 
     actions: Tensor
-    """float32 (B, H, A), inside the action space."""
+    """float32 (B, H, A), inside the action space; int64 where that is of choices."""
     cost: Tensor | None = None
     """(B,): the cost of `actions` themselves; NaN where the planner did not evaluate them."""
     mean: Tensor | None = None
@@ -221,7 +222,8 @@ class Bounds:
         """Raises ValueError when the space is not one vector of real numbers with low <= high."""
         if getattr(space, "low", None) is None or getattr(space, "high", None) is None:
             raise ValueError(
-                f"the action space {space} has no low and high: a planner searches a Box"
+                f"the action space {space} has no low and high: a planner searches a Box, "
+                "CategoricalCEM a MultiDiscrete space"
             )
         shape = tuple(space.shape)
         if len(shape) != 1 or shape[0] == 0:
