@@ -40,7 +40,13 @@ def of_planner(settings: Mapping[str, Any]) -> str:
     if not target.startswith("planners."):
         return f"a planner of your own, {target}"
     numbers = [f"{key}={value}" for key, value in given.items() if isinstance(value, int | float)]
-    return f"a planner, {', '.join([target, *numbers])}"
+    meaning = f"a planner, {', '.join([target, *numbers])}"
+    if not settings.get("proposal"):
+        return meaning
+    return (
+        f"{meaning}. It begins with {settings['proposal_count']} plans of a policy, which acts on "
+        "the frames that the model imagines"
+    )
 
 
 def of_videos(settings: Mapping[str, Any]) -> list[tuple[str, str]]:

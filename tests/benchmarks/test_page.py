@@ -1,6 +1,7 @@
 import pytest
 
 from benchmarks.vp2_protocol import page
+from benchmarks.vp2_protocol.legend import of_planner
 from benchmarks.vp2_protocol.records import EpisodeRecord, RunFolder
 from benchmarks.vp2_protocol.results import make_rows
 
@@ -70,3 +71,12 @@ def test_the_page_names_its_headline_and_says_what_its_words_mean(run):
     assert "<dt>mine</dt><dd>a planner of your own, my_package.Mine</dd>" in text
     assert "<dt>own</dt><dd>a model of your own, my_package.Model</dd>" in text
     assert text.index(">cola/cem<") < text.index(">own/mine<")
+
+
+def test_a_planner_that_begins_with_a_policy_is_said_to():
+    settings = {"planner_settings": {"_target_": "planners.CEM", "horizon": 6}}
+    assert of_planner(settings) == "a planner, planners.CEM, horizon=6"
+    told = of_planner(settings | {"proposal": "a1b2", "proposal_count": 16})
+    assert told.startswith(
+        "a planner, planners.CEM, horizon=6. It begins with 16 plans of a policy"
+    )
