@@ -41,9 +41,7 @@ def paper_settings(recipe: str, out: Path, *overrides: str, **model: object) -> 
     OmegaConf.set_struct(config, False)
     config.model = OmegaConf.merge(config.model, TINY, model)
     for name in config.order:
-        config.phases[name].steps = 2
-        config.phases[name].batch_size = 2
-        config.phases[name].clip = 4
+        config.phases[name].update(steps=2, batch_size=2, clip=4, measured_clips=4)
     return config
 
 
