@@ -19,16 +19,9 @@ SEQUENCES = "actions", "mean", "std", "elites"
 
 
 class ActionSpace(Protocol):
-    """What a planner reads of an action space; Gymnasium's `Box` is one. Arrays or tensors. Those
-    of choices have `nvec` in place of bounds, see `planners.choices`."""
-
-    @property
-    def low(self) -> Any:
-        """The lowest values, one a component."""
-
-    @property
-    def high(self) -> Any:
-        """The highest values."""
+    """What a planner reads of an action space, arrays or tensors: `low` and `high`, the bounds of
+    each component, such as Gymnasium's `Box` has, or of a space of choices `nvec`, such as
+    `MultiDiscrete` has."""
 
     @property
     def shape(self) -> Any:
@@ -218,7 +211,7 @@ class Bounds:
     uniform: tuple[float, float] | None  # low and high where all dimensions share them
 
     @staticmethod
-    def of(space: ActionSpace, horizon: int, device: torch.device) -> Bounds:
+    def of(space: Any, horizon: int, device: torch.device) -> Bounds:
         """Raises ValueError when the space is not one vector of real numbers with low <= high."""
         if getattr(space, "low", None) is None or getattr(space, "high", None) is None:
             raise ValueError(

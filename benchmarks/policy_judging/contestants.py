@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from benchmarks.harness import plain
+from benchmarks.vp2_protocol.codes import CodedAgent
 from benchmarks.vp2_protocol.methods import (
     NamedModels,
     check_random,
@@ -43,6 +44,7 @@ from cola_env.scoring.success_classifier import TaskClassifier
 from cola_env.simulators.rendering import check_same_profile
 from cola_env.worlds import WorldInfo
 from cola_train.controllers import scripts_of
+from planners import CategoricalCEM
 
 MakeAgent = Callable[[str], Agent]
 """Makes what acts for the episodes of one task; every batch gets one of its own."""
@@ -216,6 +218,9 @@ class Field:
 
         def make(task: str) -> Agent:
             scored, search = make_reward(reward, task, judge), make_planner(planner)
+            sequences = 128 if self.device.type == "cpu" else 4096
+            if isinstance(search, CategoricalCEM):
+                return CodedAgent(search, [dynamics], scored, rules, sequences)
             proposals = PolicyProposals.of(policy, dynamics, search)
             return PlanningAgent(
                 search,
@@ -223,7 +228,7 @@ class Field:
                 scored,
                 self.space,
                 rules,
-                sequences=128 if self.device.type == "cpu" else 4096,
+                sequences=sequences,
                 propose=None if proposals is None else proposals.plans,
             )
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, MultiDiscrete
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from cola_env.models.sampler import DreamState
     from cola_env.models.world_model import ColaWorldModel
 
+Space = Box | MultiDiscrete
 Imagination = Callable[[slice, Tensor], Tensor]
 """(which b of the B problems, actions (b, N, H, A)) -> float frames (b, N, H, 64, 64, 3)."""
 Scoring = Callable[[slice, Tensor], Tensor]
@@ -88,7 +89,7 @@ class Agent(Protocol):
 class MPCAgent:
     """`planners.MPC` as an agent: here of a planner that asks for no costs."""
 
-    def __init__(self, planner: Planner, action_space: Box, rules: Rules) -> None:
+    def __init__(self, planner: Planner, action_space: Space, rules: Rules) -> None:
         self.action_space = action_space
         self.rules = rules
         self.mpc = MPC(planner, rules.executed, rules.executed)
@@ -132,7 +133,7 @@ class PlanningAgent(MPCAgent):
         planner: Planner,
         dynamics: Sequence[Dynamics],
         reward: Reward,
-        action_space: Box,
+        action_space: Space,
         rules: Rules,
         sequences: int = 128,
         combine: Combination | None = None,

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from benchmarks.harness import plain
+from benchmarks.vp2_protocol.codes import CodedAgent
 from benchmarks.vp2_protocol.comparison import planners_differ
 from benchmarks.vp2_protocol.methods import (
     Method,
@@ -61,6 +62,7 @@ from cola_env.scoring.lpips_distance import LPIPS
 from cola_env.scoring.rewards import make_reward
 from cola_env.simulators.pool import SimulatorPool
 from cola_env.worlds import ROBODESK, find_world
+from planners import CategoricalCEM
 
 Progress = Callable[[EpisodeRecord], None]
 
@@ -184,15 +186,20 @@ class Run:
             random = RandomActions(self.rules.steps, **plain(self.config.random))
             return MPCAgent(random, space, self.rules)
         dynamics = method.make_dynamics(pool)
+        planner = method.planners[task]
+        reward = make_reward(self.rules.reward, task, method.classifier, lpips=self.lpips)
+        sequences = (128 if self.device.type == "cpu" else 4096) * len(self.devices)
+        if isinstance(planner, CategoricalCEM):
+            return CodedAgent(planner, dynamics, reward, self.rules, sequences, self.combine)
         policy = self.policy if method.name.planner in self.proposed_to else None
-        proposals = PolicyProposals.of(policy, dynamics[0], method.planners[task])
+        proposals = PolicyProposals.of(policy, dynamics[0], planner)
         return PlanningAgent(
-            method.planners[task],
+            planner,
             dynamics,
-            make_reward(self.rules.reward, task, method.classifier, lpips=self.lpips),
+            reward,
             space,
             self.rules,
-            sequences=(128 if self.device.type == "cpu" else 4096) * len(self.devices),
+            sequences=sequences,
             combine=self.combine,
             screen=LatentScreen.of(dynamics[0], self.screen_factor),
             propose=None if proposals is None else proposals.plans,

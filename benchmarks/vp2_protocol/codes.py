@@ -1,0 +1,112 @@
+"""Planning in latent codes: what is searched are codes, what is imagined and done are real actions.
+
+The adapter tells which codes a real action has at a frame. Read backwards it tells which action a
+choice of codes means: the mean of all actions, each weighted by how likely its codes are those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from gymnasium.spaces import MultiDiscrete
+from torch import Tensor
+
+from benchmarks.vp2_protocol.planning import (
+    Cost,
+    Dynamics,
+    PlanningAgent,
+    PlanningProblem,
+    WorldModelDynamics,
+)
+from benchmarks.vp2_protocol.records import Rules
+from cola_env.errors import ColaWorldError
+from cola_env.models.precision import autocast
+from cola_env.scoring.ensembles import Combination
+from cola_env.scoring.rewards import Reward
+from planners import Planner, PlanResult
+
+SAMPLES = 1024
+"""Random actions whose codes are looked at."""
+AT_ONCE = 1 << 24
+"""So many weights at a time, which bounds the memory."""
+
+
+@dataclass(frozen=True)
+class CodedActions:
+    """The latent codes of a world model as actions.
+
+    Raises ColaWorldError for dynamics that have none.
+    """
+
+    dynamics: WorldModelDynamics
+
+    @classmethod
+    def of(cls, dynamics: Dynamics) -> CodedActions:
+        if isinstance(dynamics, WorldModelDynamics):
+            modes = dynamics.model.action_modes
+            if "latent" in modes and "real" in modes:
+                return cls(dynamics)
+        raise ColaWorldError(
+            "planner=codes searches latent codes and carries out real actions: it needs a model "
+            "with latent actions and an adapter, such as model=cola."
+        )
+
+    @property
+    def space(self) -> MultiDiscrete:
+        config = self.dynamics.model.quantizer.config
+        return MultiDiscrete([config.num_codes] * config.num_tokens)
+
+    @torch.no_grad()
+    def reader(self, problem: PlanningProblem) -> Callable[[Tensor], Tensor]:
+        """A function of codes (B, N, H, tokens) that gives the real actions (B, N, H, A) which
+        they mean at the last real frames, in [-1, 1]."""
+        model, device = self.dynamics.model, self.dynamics.device
+        generator = torch.Generator().manual_seed(problem.seed)
+        actions = torch.rand(SAMPLES, model.config.action_dim, generator=generator) * 2 - 1
+        actions = actions.to(device)
+        latents = self.dynamics.begin(problem).latents
+        with autocast(device):
+            logits = model.adapter(actions[None], latents[:, None])
+        likelihood = logits.float().log_softmax(-1)  # (B, samples, tokens, codes)
+
+        def read(codes: Tensor) -> Tensor:
+            flat = codes.to(device).flatten(1, 2)  # (B, N * H, tokens)
+            group = max(1, AT_ONCE // (len(flat) * SAMPLES))
+            means = [self._means(likelihood, part, actions) for part in flat.split(group, 1)]
+            return torch.cat(means, 1).unflatten(1, codes.shape[1:3])
+
+        return read
+
+    def _means(self, likelihood: Tensor, codes: Tensor, actions: Tensor) -> Tensor:
+        """(B, n, A) of codes (B, n, tokens)."""
+        chosen = codes.transpose(1, 2)[:, None].expand(-1, len(actions), -1, -1)
+        found = likelihood.gather(3, chosen).sum(2)  # (B, samples, n)
+        return torch.einsum("bsn,sa->bna", found.softmax(1), actions)
+
+
+class CodedAgent(PlanningAgent):
+    """Plans in the codes of its first dynamics, acts by what they mean at the last real frame.
+
+    Raises ColaWorldError for dynamics without latent actions.
+    """
+
+    def __init__(
+        self,
+        planner: Planner,
+        dynamics: Sequence[Dynamics],
+        reward: Reward,
+        rules: Rules,
+        sequences: int = 128,
+        combine: Combination | None = None,
+    ) -> None:
+        self.coded = CodedActions.of(dynamics[0])
+        super().__init__(
+            planner, dynamics, reward, self.coded.space, rules, sequences, combine=combine
+        )
+
+    def _plan(self, cost: Cost, problem: PlanningProblem) -> PlanResult:
+        read = self.coded.reader(problem)
+        plan = super()._plan(lambda codes: cost(read(codes)), problem)
+        return replace(plan, actions=read(plan.actions[:, None])[:, 0])

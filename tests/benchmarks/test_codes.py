@@ -1,0 +1,108 @@
+"""Planning in latent codes, carried out as real actions."""
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import MultiDiscrete
+
+from benchmarks.vp2_protocol.codes import CodedActions, CodedAgent
+from benchmarks.vp2_protocol.planning import (
+    CopyDynamics,
+    PlanningProblem,
+    WorldModelDynamics,
+)
+from benchmarks.vp2_protocol.records import Rules
+from cola_env.errors import ColaWorldError
+from cola_env.goals.loading import load_goals
+from cola_env.models.loading import load_model
+from cola_env.scoring.rewards import MSEReward
+from planners import CategoricalCEM
+from tests.train.small import small_model
+
+RULES = Rules("mse", episodes=1, seed=0, replan_every=2)
+
+
+def problem(frames: torch.Tensor) -> PlanningProblem:
+    batch = len(frames)
+    goals = torch.full((batch, 64, 64, 3), 0.5)
+    return PlanningProblem(
+        "push_red", frames, torch.zeros(batch, 0, 5), np.zeros((batch, 4)), goals, seed=3
+    )
+
+
+@pytest.fixture(scope="module")
+def dynamics() -> WorldModelDynamics:
+    return WorldModelDynamics(load_model("cola", "cpu"))
+
+
+@pytest.fixture(scope="module")
+def start() -> PlanningProblem:
+    pairs = load_goals("fast").of("push_red")[:2]
+    return problem(torch.from_numpy(np.stack([pair.goal_frame for pair in pairs]))[:, None])
+
+
+def test_codes_mean_actions_that_have_them(dynamics, start) -> None:
+    """Where the shipped adapter tells codes apart, what they mean moves the arm as they say."""
+    read = CodedActions(dynamics).reader(start)
+    model, latents = dynamics.model, dynamics.begin(start).latents
+    generator = torch.Generator().manual_seed(1)
+    actions = torch.rand(2, 200, 5, generator=generator) * 2 - 1
+    codes = model.adapter.codes(model.adapter(actions, latents[:, None]))
+    meant = read(codes[:, :, None])[:, :, 0]
+    assert meant.shape == actions.shape and meant.abs().max() <= 1
+    for row in range(2):
+        for axis in range(2):  # over the table
+            told = np.corrcoef(meant[row, :, axis], actions[row, :, axis])[0, 1]
+            assert told > 0.6, (row, axis, told)
+
+
+def test_an_action_is_the_mean_of_all_weighted_by_their_likelihood(dynamics, start) -> None:
+    coded = CodedActions(dynamics)
+    codes = torch.tensor([[[[3, 7]]], [[[0, 31]]]])
+    found = coded.reader(start)(codes)
+    generator = torch.Generator().manual_seed(start.seed)
+    actions = torch.rand(1024, 5, generator=generator) * 2 - 1
+    latents = dynamics.begin(start).latents
+    for row in range(2):
+        logits = dynamics.model.adapter(actions, latents[row : row + 1])
+        likely = logits.double().softmax(-1)
+        first, second = codes[row, 0, 0].tolist()
+        weight = likely[:, 0, first] * likely[:, 1, second]
+        expected = (weight[:, None] * actions).sum(0) / weight.sum()
+        torch.testing.assert_close(found[row, 0, 0].double(), expected, atol=1e-4, rtol=0)
+
+
+def test_what_is_imagined_and_done_is_what_the_codes_mean(dynamics, start) -> None:
+    planner = CategoricalCEM(horizon=3, num_samples=12, iterations=2)
+    agent = CodedAgent(planner, [dynamics], MSEReward(), RULES)
+    agent.reset(batch=2)
+    decision = agent.decide(start)
+    assert agent.action_space == MultiDiscrete([32, 32])
+    codes = agent.mpc.plan.actions
+    assert codes.shape == (2, 3, 2) and codes.dtype == torch.long
+    meant = agent.coded.reader(start)(codes[:, None])[:, 0]
+    assert torch.equal(decision.actions, meant) and meant.shape == (2, 3, 5)
+    shown = dynamics.imagine(start)(slice(0, 2), meant[:, None])[:, 0, :2]
+    assert np.abs(decision.imagined / 255 - shown.clamp(0, 1).numpy()).max() < 0.01
+    assert np.isfinite(decision.costs).all()
+    agent.select(torch.tensor([False, True]))
+    assert agent.decide(problem(start.frames[1:])).actions.shape == (1, 3, 5)
+
+
+def test_it_finds_better_plans_than_the_first_one(dynamics, start) -> None:
+    costs = []
+    for iterations in (1, 6):
+        planner = CategoricalCEM(horizon=3, num_samples=8, iterations=iterations)
+        agent = CodedAgent(planner, [dynamics], MSEReward(), RULES)
+        agent.reset(batch=2)
+        costs.append(agent.decide(start).costs)
+    assert (costs[1] <= costs[0]).all() and (costs[1] < costs[0]).any()
+
+
+@pytest.mark.parametrize("kind", ["direct", "copy"])
+def test_a_model_without_latent_actions_is_refused(kind: str) -> None:
+    without = (
+        CopyDynamics() if kind == "copy" else WorldModelDynamics(small_model(conditioning="direct"))
+    )
+    with pytest.raises(ColaWorldError, match="planner=codes .* needs a model with latent actions"):
+        CodedAgent(CategoricalCEM(), [without], MSEReward(), RULES)
