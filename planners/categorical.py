@@ -89,7 +89,10 @@ class CategoricalCEM:
                 Gymnasium's MultiDiscrete.
             warm_start: the previous PlanResult, shifted, or whole numbers (B, h, A). It is a
                 candidate, and what the search begins near to.
-            seed, batch, callback: as for `SamplingPlanner.plan`.
+            seed: an int, one int per problem, or a torch.Generator; the same one gives the same
+                plan, whatever the batch.
+            batch: B.
+            callback: called with every Iteration as it ends.
 
         Returns:
             A PlanResult whose `actions` are int64 (B, H, A), without `mean` and `std`.
