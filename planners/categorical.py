@@ -37,8 +37,8 @@ class CategoricalCEM:
     """In [0, 1): how much of the previous probabilities stays, so that no choice is ruled out by
     a few elites."""
     repeat: float = 0.0
-    """In [0, 1): how probably a step does what the one before it does, in place of a draw of its
-    own: the like of noise that is correlated over time."""
+    """In [0, 1): how probably a step takes the random number of the one before it: where both have
+    the same probabilities it then does the same. The like of noise that is correlated over time."""
     memory: float = 0.5
     """In [0, 1): the share of the first probabilities that is the choices of a warm start; the rest
     is even."""
@@ -156,7 +156,7 @@ class CategoricalCEM:
         plan = choices.checked("the warm start", warm_start.actions if whole else warm_start, batch)
         plan = shifted(plan, 0, self.horizon).unsqueeze(1)
         liked = plan
-        if whole and warm_start.elites is not None:
+        if whole and warm_start.elites is not None and warm_start.elites.shape[1]:
             liked = choices.checked("the warm start", warm_start.elites, batch, "K")
             liked = shifted(liked, 0, self.horizon)
         known = torch.cat([plan, known], dim=1)[:, : self.num_samples]
@@ -167,19 +167,14 @@ class CategoricalCEM:
     ) -> Tensor:
         """(B, count, H, A) int64, numbers of choices."""
         batch, horizon, components, number = probabilities.shape
-        if not count:
-            return torch.empty(batch, 0, horizon, components, dtype=torch.long).to(
-                probabilities.device
-            )
-        rows, again = [], []
-        for row, generator in zip(probabilities.cpu(), generators, strict=True):
-            flat = row.reshape(-1, number)
-            rows.append(torch.multinomial(flat, count, replacement=True, generator=generator).T)
-            again.append(torch.rand(count, horizon, 1, generator=generator) < self.repeat)
-        drawn = torch.stack(rows).unflatten(-1, (horizon, components))
-        repeated = torch.stack(again)
-        for step in range(1, horizon):
-            drawn[:, :, step] = drawn[:, :, step].where(
-                ~repeated[:, :, step], drawn[:, :, step - 1]
-            )
-        return drawn.to(probabilities.device)
+        uniform = torch.empty(batch, count, horizon, components, dtype=torch.float64)
+        for row, generator in zip(uniform, generators, strict=True):
+            row.uniform_(generator=generator)
+            again = torch.rand(count, horizon, 1, generator=generator) < self.repeat
+            for step in range(1, horizon):
+                row[:, step] = row[:, step].where(~again[:, step], row[:, step - 1])
+        ends = probabilities.double().cumsum(-1)
+        ends = ends / ends[..., -1:]
+        values = uniform.movedim(1, -1).contiguous().to(ends.device)  # (B, H, A, count)
+        drawn = torch.searchsorted(ends.contiguous(), values, right=True)
+        return drawn.clamp(max=number - 1).movedim(-1, 1)

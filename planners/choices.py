@@ -7,8 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import one_hot
+
+MOST = 1 << 16
+"""Choices of a component, of which each gets a probability."""
 
 
 @dataclass(frozen=True)
@@ -33,17 +37,23 @@ class Choices:
         """Raises ValueError unless the space has one positive number of choices a component."""
         if not cls.are(space):
             raise ValueError(
-                f"the action space {space} has no nvec: this planner searches a MultiDiscrete space"
+                f"the action space {space} has no nvec: this planner searches a MultiDiscrete "
+                "space, e.g. MultiDiscrete([n]) in place of Discrete(n)"
             )
-        counts = np.asarray(space.nvec)
-        if counts.ndim != 1 or not counts.size or counts.dtype.kind not in "iu" or counts.min() < 1:
+        counts = _array(space.nvec)
+        if counts.ndim != 1 or not counts.size:
             raise ValueError(
-                f"the action space has nvec of shape {counts.shape}: a planner needs (A,) positive "
-                "whole numbers, the choices of one environment (of a vector environment, pass its "
-                "single_action_space)"
+                f"the action space has nvec of shape {counts.shape}: a planner needs (A,), the "
+                "choices of one environment (of a vector environment, pass its single_action_space)"
             )
         start = getattr(space, "start", None)
-        low = np.zeros_like(counts) if start is None else np.asarray(start)
+        low = np.zeros_like(counts, np.int64) if start is None else _array(start)
+        whole = all(each.dtype.kind in "iu" for each in (low, counts)) and low.shape == counts.shape
+        if not whole or counts.min() < 1 or counts.max() > MOST:
+            raise ValueError(
+                f"the action space has nvec {counts.tolist()} and start {low.tolist()}: a planner "
+                f"needs whole numbers, one each a component, and 1 to {MOST} choices"
+            )
         each = (torch.from_numpy(side.astype(np.int64)).to(device) for side in (low, counts))
         return cls(*each)
 
@@ -62,7 +72,14 @@ class Choices:
 
         Raises ValueError for another shape, and for what are not whole numbers of the space.
         """
-        plans = torch.as_tensor(plans, device=self.low.device).detach()
+        if not isinstance(plans, Tensor):
+            try:
+                plans = torch.from_numpy(np.array(plans, np.float64))
+            except (TypeError, ValueError):
+                raise TypeError(f"{name} must be numbers, not {type(plans).__name__}") from None
+        if plans.is_complex():
+            raise ValueError(f"{name} must be whole numbers, not {plans.dtype}")
+        plans = plans.detach().to(self.low.device)
         fits = plans.ndim == 3 + len(between) and plans.shape[0] == batch
         if not fits or plans.shape[-1] != len(self.low) or not plans.shape[-2]:
             wanted = ", ".join([str(batch), *between, "h", str(len(self.low))])
@@ -73,3 +90,7 @@ class Choices:
         ):
             raise ValueError(f"{name} must be whole numbers inside the action space")
         return whole
+
+
+def _array(side: Any) -> NDArray[Any]:
+    return np.asarray(side.cpu() if isinstance(side, Tensor) else side)

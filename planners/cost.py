@@ -28,7 +28,8 @@ PROBE, PROBES = 64 << 20, 8  # bytes that a peak must show, so many times
 
 
 class Cost(Protocol):
-    """`cost(actions)`: float32 (B, N, H, A) -> (B, N), lower is better, tensor or array.
+    """`cost(actions)`: (B, N, H, A) -> (B, N), lower is better, tensor or array. Actions are
+    float32, or int64 where they are choices.
 
     B independent problems, N candidates each; N differs from call to call. `actions` are a copy
     that the cost may change. NaN and infinite costs mark candidates that must never win. A cost
@@ -67,8 +68,8 @@ class CostWith:
 class Screened(CostWith):
     """A cost together with a cheap approximation of it.
 
-    Sampling planners draw `factor` times their candidates and evaluate with `cost` only those
-    that are best by `cheap`, which nothing else depends on. Both costs live on one device.
+    Planners that sample real numbers draw `factor` times their candidates and evaluate with `cost`
+    only those that are best by `cheap`, which nothing else depends on. Both live on one device.
     """
 
     cheap: Cost

@@ -77,7 +77,8 @@ class PlanResult:
     std: Tensor | None = None
     """(B, H, A): its standard deviation."""
     elites: Tensor | None = None
-    """(B, K, H, A): the best candidates of the last iteration, best first."""
+    """(B, K, H, A): the best candidates of the last iteration, best first (of all iterations where
+    candidates move by gradients or are choices)."""
     elite_costs: Tensor | None = None
     """(B, K)"""
     history: tuple[Iteration, ...] = ()

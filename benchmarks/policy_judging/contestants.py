@@ -16,8 +16,9 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from benchmarks.harness import plain
-from benchmarks.vp2_protocol.codes import CodedAgent
+from benchmarks.vp2_protocol.codes import CodedAgent, check_coded
 from benchmarks.vp2_protocol.methods import (
+    CODES,
     NamedModels,
     check_random,
     classifier_places,
@@ -195,6 +196,8 @@ class Field:
         if not name:
             return []
         planner, reward = plain(self.config.planner), plain(self.config.reward)
+        if planner.get("_target_") == CODES:
+            check_coded(name, self.models.loaded[name])
         judge: TaskClassifier | None = None
         if is_judged(reward):
             places = classifier_places(

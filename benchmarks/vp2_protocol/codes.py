@@ -23,6 +23,7 @@ from benchmarks.vp2_protocol.planning import (
 from benchmarks.vp2_protocol.records import Rules
 from cola_env.errors import ColaWorldError
 from cola_env.models.precision import autocast
+from cola_env.models.world_model import ColaWorldModel
 from cola_env.scoring.ensembles import Combination
 from cola_env.scoring.rewards import Reward
 from planners import Planner, PlanResult
@@ -30,28 +31,24 @@ from planners import Planner, PlanResult
 SAMPLES = 1024
 """Random actions whose codes are looked at."""
 AT_ONCE = 1 << 24
-"""So many weights at a time, which bounds the memory."""
+"""So many likelihoods of a token at a time, which bounds the memory."""
+
+
+def check_coded(name: str, model: ColaWorldModel | None) -> None:
+    """ColaWorldError, which names the model, unless it has latent codes and takes real actions."""
+    if model is None or not {"latent", "real"} <= set(model.action_modes):
+        raise ColaWorldError(
+            "planner=codes plans in latent codes and carries out real actions, for which the model "
+            f"'{name}' lacks latent actions or an adapter: give model=cola, or a run of "
+            "recipe=joint_mini."
+        )
 
 
 @dataclass(frozen=True)
 class CodedActions:
-    """The latent codes of a world model as actions.
-
-    Raises ColaWorldError for dynamics that have none.
-    """
+    """The latent codes of a world model as actions."""
 
     dynamics: WorldModelDynamics
-
-    @classmethod
-    def of(cls, dynamics: Dynamics) -> CodedActions:
-        if isinstance(dynamics, WorldModelDynamics):
-            modes = dynamics.model.action_modes
-            if "latent" in modes and "real" in modes:
-                return cls(dynamics)
-        raise ColaWorldError(
-            "planner=codes searches latent codes and carries out real actions: it needs a model "
-            "with latent actions and an adapter, such as model=cola."
-        )
 
     @property
     def space(self) -> MultiDiscrete:
@@ -87,10 +84,8 @@ class CodedActions:
 
 
 class CodedAgent(PlanningAgent):
-    """Plans in the codes of its first dynamics, acts by what they mean at the last real frame.
-
-    Raises ColaWorldError for dynamics without latent actions.
-    """
+    """Plans in the codes of its first dynamics, a model that `check_coded` lets pass, and acts by
+    what they mean at the last real frame."""
 
     def __init__(
         self,
@@ -101,7 +96,8 @@ class CodedAgent(PlanningAgent):
         sequences: int = 128,
         combine: Combination | None = None,
     ) -> None:
-        self.coded = CodedActions.of(dynamics[0])
+        assert isinstance(dynamics[0], WorldModelDynamics)
+        self.coded = CodedActions(dynamics[0])
         super().__init__(
             planner, dynamics, reward, self.coded.space, rules, sequences, combine=combine
         )

@@ -112,12 +112,18 @@ class Run:
                 label, spec, models, config, self.tasks, self.goals.rendering, self.device
             )
         ]
-        planners = {each.name.planner for each in methods if each.make_dynamics is not None}
+        planners = {
+            each.name.planner
+            for each in methods
+            if each.make_dynamics is not None and not each.coded
+        }
         self.proposed_to = set(plain(config.proposal_for) or planners)
+        if proposing and not planners:
+            raise ColaWorldError("proposal= is of no use here: no planner of this run takes one.")
         if unknown := sorted(self.proposed_to - planners):
             raise ColaWorldError(
-                f"proposal_for={unknown} are none of this run's planners: "
-                f"{', '.join(sorted(planners))}."
+                f"proposal_for={unknown} are none of this run's planners that take proposals: "
+                f"{', '.join(sorted(planners)) or 'there are none'}."
             )
         for method in methods:
             if method.make_dynamics is not None and method.name.planner in self.proposed_to:

@@ -1,17 +1,20 @@
 """Planning in latent codes, carried out as real actions."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import MultiDiscrete
+from hydra import compose, initialize_config_dir
 
-from benchmarks.vp2_protocol.codes import CodedActions, CodedAgent
+from benchmarks.vp2_protocol.codes import CodedActions, CodedAgent, check_coded
 from benchmarks.vp2_protocol.planning import (
-    CopyDynamics,
     PlanningProblem,
     WorldModelDynamics,
 )
 from benchmarks.vp2_protocol.records import Rules
+from benchmarks.vp2_protocol.run import Run
 from cola_env.errors import ColaWorldError
 from cola_env.goals.loading import load_goals
 from cola_env.models.loading import load_model
@@ -19,6 +22,7 @@ from cola_env.scoring.rewards import MSEReward
 from planners import CategoricalCEM
 from tests.train.small import small_model
 
+CONF = Path(__file__).parents[2] / "benchmarks" / "conf"
 RULES = Rules("mse", episodes=1, seed=0, replan_every=2)
 
 
@@ -99,10 +103,40 @@ def test_it_finds_better_plans_than_the_first_one(dynamics, start) -> None:
     assert (costs[1] <= costs[0]).all() and (costs[1] < costs[0]).any()
 
 
-@pytest.mark.parametrize("kind", ["direct", "copy"])
-def test_a_model_without_latent_actions_is_refused(kind: str) -> None:
-    without = (
-        CopyDynamics() if kind == "copy" else WorldModelDynamics(small_model(conditioning="direct"))
-    )
-    with pytest.raises(ColaWorldError, match="planner=codes .* needs a model with latent actions"):
-        CodedAgent(CategoricalCEM(), [without], MSEReward(), RULES)
+def test_a_model_without_latent_actions_is_refused() -> None:
+    for model in (None, small_model(conditioning="direct")):
+        with pytest.raises(ColaWorldError, match="the model 'mine' lacks latent actions"):
+            check_coded("mine", model)
+    check_coded("mine", small_model())
+
+
+def run(out: Path, *settings: str) -> Run:
+    with initialize_config_dir(str(CONF), version_base=None):
+        given = ["planner=codes", "tasks=[push_red]", "episodes=1", f"out={out}", *settings]
+        return Run(compose("vp2", given))
+
+
+@pytest.mark.parametrize(
+    "settings, told",
+    [
+        (["model=[cola,direct]"], "model 'direct' lacks latent actions or an adapter"),
+        (["model=simulator"], "model 'simulator' lacks latent actions"),
+        (["model=cola", "screen=latent"], "leave out screen="),
+        (["model=cola", "proposal=policy"], "proposal= is of no use here"),
+    ],
+)
+def test_what_does_not_fit_codes_is_refused_before_an_episode(
+    settings: list[str], told: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ColaWorldError, match=told):
+        run(tmp_path, *settings)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_plays_codes(tmp_path: Path) -> None:
+    pytest.importorskip("robodesk")
+    short = ["planner.num_samples=4", "planner.iterations=1", "steps=3", "workers=1", "threads=1"]
+    played = run(tmp_path, "model=cola", *short)
+    played.play(lambda *_: None)
+    (record,) = played.records()
+    assert record.model == "cola" and record.steps == 3 and record.imagined_psnr is not None

@@ -1,5 +1,7 @@
 """The cross-entropy method over choices."""
 
+from types import SimpleNamespace
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -103,6 +105,20 @@ def test_steps_repeat_as_often_as_said(repeat):
     assert float(same) == pytest.approx(repeat, abs=0.03)
 
 
+def test_repeated_steps_keep_their_probabilities():
+    seen = []
+
+    def cost(actions):
+        seen.append(actions)
+        return actions.float().sum((-1, -2))
+
+    planner = CategoricalCEM(horizon=6, num_samples=2000, iterations=1, repeat=0.5, memory=0.9)
+    wanted = torch.tensor([[[0], [1], [0], [1], [0], [1]]])
+    planner.plan(cost, MultiDiscrete([2]), warm_start=wanted)
+    alike = (seen[0] == wanted[:, None]).float().mean((0, 1, 3))
+    assert alike.numpy() == pytest.approx(np.full(6, 0.95), abs=0.02)
+
+
 def test_infinite_costs_never_win(wanted):
     cost = far_from(wanted)
 
@@ -186,6 +202,10 @@ def test_settings_out_of_range_are_refused(settings, told):
         (Box(-1, 1, (2,)), "no nvec: this planner searches a MultiDiscrete space"),
         (Discrete(5), "no nvec"),
         (MultiDiscrete([[2, 3], [4, 5]]), "single_action_space"),
+        (SimpleNamespace(nvec=[0, 2]), r"nvec \[0, 2\] .* 1 to 65536 choices"),
+        (SimpleNamespace(nvec=[2.0, 2.0]), "needs whole numbers"),
+        (SimpleNamespace(nvec=[2**40]), "1 to 65536 choices"),
+        (SimpleNamespace(nvec=[2, 2], start=[1]), "one each a component"),
     ],
 )
 def test_other_spaces_are_refused(space, told):
@@ -200,6 +220,15 @@ def test_plans_outside_the_space_are_refused(wanted):
             planner.plan(far_from(wanted), SPACE, batch=3, warm_start=wrong)
     with pytest.raises(ValueError, match="warm start has shape"):
         planner.plan(far_from(wanted), SPACE, batch=2, warm_start=wanted)
+
+    for wrong in ("abc", {}):
+        with pytest.raises(TypeError, match="warm start must be numbers"):
+            planner.plan(far_from(wanted), SPACE, batch=3, warm_start=wrong)
+    backwards = wanted.numpy()[:, ::-1].astype(np.int16)
+    plan = planner.plan(far_from(wanted), SPACE, batch=3, warm_start=backwards)
+    assert plan.cost.isfinite().all()
+    no_elites = PlanResult(wanted, elites=wanted[:, None][:, :0])
+    assert (planner.plan(far_from(wanted), SPACE, batch=3, warm_start=no_elites).cost == 0).all()
 
     class Outside:
         def plan(self, cost, action_space, *, warm_start=None, seed=0, batch=1):
