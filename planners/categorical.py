@@ -39,7 +39,7 @@ class CategoricalCEM:
     repeat: float = 0.0
     """In [0, 1): how probably a step takes the random number of the one before it: where both have
     the same probabilities it then does the same. The like of noise that is correlated over time."""
-    memory: float = 0.5
+    warm_start_weight: float = 0.5
     """In [0, 1): the share of the first probabilities that is the choices of a warm start; the rest
     is even."""
     chunk_size: int | None = None
@@ -56,7 +56,7 @@ class CategoricalCEM:
             check_whole("chunk_size", self.chunk_size, 1)
         if not 0 < as_number("elite_fraction", self.elite_fraction) <= 1:
             raise ValueError(f"elite_fraction must be in (0, 1], not {self.elite_fraction}")
-        for name in ("smoothing", "repeat", "memory"):
+        for name in ("smoothing", "repeat", "warm_start_weight"):
             if not 0 <= as_number(name, getattr(self, name)) < 1:
                 raise ValueError(f"{name} must be in [0, 1), not {getattr(self, name)}")
         for name in ("max_memory_gb", "max_seconds"):
@@ -160,7 +160,7 @@ class CategoricalCEM:
             liked = choices.checked("the warm start", warm_start.elites, batch, "K")
             liked = shifted(liked, 0, self.horizon)
         known = torch.cat([plan, known], dim=1)[:, : self.num_samples]
-        return known, even.lerp(choices.shares(liked), self.memory)
+        return known, even.lerp(choices.shares(liked), self.warm_start_weight)
 
     def _drawn(
         self, probabilities: Tensor, count: int, generators: list[torch.Generator]

@@ -16,9 +16,8 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from benchmarks.harness import plain
-from benchmarks.vp2_protocol.codes import CodedAgent, check_coded
+from benchmarks.vp2_protocol.codes import LatentPlanningAgent, check_latent_actions
 from benchmarks.vp2_protocol.methods import (
-    CODES,
     NamedModels,
     check_random,
     classifier_places,
@@ -196,8 +195,8 @@ class Field:
         if not name:
             return []
         planner, reward = plain(self.config.planner), plain(self.config.reward)
-        if planner.get("_target_") == CODES:
-            check_coded(name, self.models.loaded[name])
+        if isinstance(make_planner(planner), CategoricalCEM):
+            check_latent_actions(name, self.models.loaded[name])
         judge: TaskClassifier | None = None
         if is_judged(reward):
             places = classifier_places(
@@ -223,7 +222,7 @@ class Field:
             scored, search = make_reward(reward, task, judge), make_planner(planner)
             sequences = 128 if self.device.type == "cpu" else 4096
             if isinstance(search, CategoricalCEM):
-                return CodedAgent(search, [dynamics], scored, rules, sequences)
+                return LatentPlanningAgent(search, [dynamics], scored, rules, sequences)
             proposals = PolicyProposals.of(policy, dynamics, search)
             return PlanningAgent(
                 search,

@@ -1,7 +1,7 @@
 """Planning in latent codes: what is searched are codes, what is imagined and done are real actions.
 
-The adapter tells which codes a real action has at a frame. Read backwards it tells which action a
-choice of codes means: the mean of all actions, each weighted by how likely its codes are those.
+The adapter tells which codes a real action has at a frame. By Bayes' rule it also tells which
+real action some codes mean: the posterior mean, with all actions equally likely before.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ AT_ONCE = 1 << 24
 """So many likelihoods of a token at a time, which bounds the memory."""
 
 
-def check_coded(name: str, model: ColaWorldModel | None) -> None:
+def check_latent_actions(name: str, model: ColaWorldModel | None) -> None:
     """ColaWorldError, which names the model, unless it has latent codes and takes real actions."""
     if model is None or not {"latent", "real"} <= set(model.action_modes):
         raise ColaWorldError(
@@ -45,7 +45,7 @@ def check_coded(name: str, model: ColaWorldModel | None) -> None:
 
 
 @dataclass(frozen=True)
-class CodedActions:
+class LatentActions:
     """The latent codes of a world model as actions."""
 
     dynamics: WorldModelDynamics
@@ -56,7 +56,7 @@ class CodedActions:
         return MultiDiscrete([config.num_codes] * config.num_tokens)
 
     @torch.no_grad()
-    def reader(self, problem: PlanningProblem) -> Callable[[Tensor], Tensor]:
+    def decoder(self, problem: PlanningProblem) -> Callable[[Tensor], Tensor]:
         """A function of codes (B, N, H, tokens) that gives the real actions (B, N, H, A) which
         they mean at the last real frames, in [-1, 1]."""
         model, device = self.dynamics.model, self.dynamics.device
@@ -68,13 +68,13 @@ class CodedActions:
             logits = model.adapter(actions[None], latents[:, None])
         likelihood = logits.float().log_softmax(-1)  # (B, samples, tokens, codes)
 
-        def read(codes: Tensor) -> Tensor:
+        def decode(codes: Tensor) -> Tensor:
             flat = codes.to(device).flatten(1, 2)  # (B, N * H, tokens)
             group = max(1, AT_ONCE // (len(flat) * SAMPLES))
             means = [self._means(likelihood, part, actions) for part in flat.split(group, 1)]
             return torch.cat(means, 1).unflatten(1, codes.shape[1:3])
 
-        return read
+        return decode
 
     def _means(self, likelihood: Tensor, codes: Tensor, actions: Tensor) -> Tensor:
         """(B, n, A) of codes (B, n, tokens)."""
@@ -83,9 +83,9 @@ class CodedActions:
         return torch.einsum("bsn,sa->bna", found.softmax(1), actions)
 
 
-class CodedAgent(PlanningAgent):
-    """Plans in the codes of its first dynamics, a model that `check_coded` lets pass, and acts by
-    what they mean at the last real frame."""
+class LatentPlanningAgent(PlanningAgent):
+    """Plans in the codes of its first dynamics, a model that `check_latent_actions` lets pass, and
+    acts by what they mean at the last real frame."""
 
     def __init__(
         self,
@@ -97,12 +97,12 @@ class CodedAgent(PlanningAgent):
         combine: Combination | None = None,
     ) -> None:
         assert isinstance(dynamics[0], WorldModelDynamics)
-        self.coded = CodedActions(dynamics[0])
+        self.latent_actions = LatentActions(dynamics[0])
         super().__init__(
-            planner, dynamics, reward, self.coded.space, rules, sequences, combine=combine
+            planner, dynamics, reward, self.latent_actions.space, rules, sequences, combine=combine
         )
 
     def _plan(self, cost: Cost, problem: PlanningProblem) -> PlanResult:
-        read = self.coded.reader(problem)
-        plan = super()._plan(lambda codes: cost(read(codes)), problem)
-        return replace(plan, actions=read(plan.actions[:, None])[:, 0])
+        decode = self.latent_actions.decoder(problem)
+        plan = super()._plan(lambda codes: cost(decode(codes)), problem)
+        return replace(plan, actions=decode(plan.actions[:, None])[:, 0])

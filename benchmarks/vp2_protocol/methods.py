@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 import planners
 from benchmarks.harness import plain
-from benchmarks.vp2_protocol.codes import check_coded
+from benchmarks.vp2_protocol.codes import check_latent_actions
 from benchmarks.vp2_protocol.planning import (
     CopyDynamics,
     Dynamics,
@@ -48,7 +48,6 @@ WITHOUT_CHECKPOINT = ("simulator", "random", "copy")
 
 ModelSpec = str | Mapping[str, Any]
 """A name, a folder, a hub id, several of them joined by "+", or {"_target_": ..., **arguments}."""
-CODES = "planners.CategoricalCEM"
 MakeDynamics = Callable[[SimulatorPool], Sequence[Dynamics]]
 
 
@@ -67,7 +66,7 @@ class Method:
     settings: dict[str, Any]
 
     @property
-    def coded(self) -> bool:
+    def plans_codes(self) -> bool:
         """Whether it plans in latent codes, and so takes no plans of a policy and no screen."""
         return any(isinstance(each, planners.CategoricalCEM) for each in self.planners.values())
 
@@ -152,9 +151,9 @@ def make_methods(
     by_task = plain(config.planner_by_task) or {}
     methods = []
     for name, given in named_planners(plain(config.planner)).items():
-        if given.get("_target_") == CODES:
+        if isinstance(make_planner(given), planners.CategoricalCEM):
             first = members(spec)[0] if isinstance(spec, str) else ""
-            check_coded(label, models.loaded.get(first))
+            check_latent_actions(label, models.loaded.get(first))
             if config.screen is not None:
                 raise ColaWorldError("planner=codes judges all its candidates: leave out screen=.")
         planner = given | (plain(config.oracle) or {}) if spec == "simulator" else given

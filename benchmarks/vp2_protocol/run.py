@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from benchmarks.harness import plain
-from benchmarks.vp2_protocol.codes import CodedAgent
+from benchmarks.vp2_protocol.codes import LatentPlanningAgent
 from benchmarks.vp2_protocol.comparison import planners_differ
 from benchmarks.vp2_protocol.methods import (
     Method,
@@ -115,7 +115,7 @@ class Run:
         planners = {
             each.name.planner
             for each in methods
-            if each.make_dynamics is not None and not each.coded
+            if each.make_dynamics is not None and not each.plans_codes
         }
         self.proposed_to = set(plain(config.proposal_for) or planners)
         if proposing and not planners:
@@ -196,7 +196,9 @@ class Run:
         reward = make_reward(self.rules.reward, task, method.classifier, lpips=self.lpips)
         sequences = (128 if self.device.type == "cpu" else 4096) * len(self.devices)
         if isinstance(planner, CategoricalCEM):
-            return CodedAgent(planner, dynamics, reward, self.rules, sequences, self.combine)
+            return LatentPlanningAgent(
+                planner, dynamics, reward, self.rules, sequences, self.combine
+            )
         policy = self.policy if method.name.planner in self.proposed_to else None
         proposals = PolicyProposals.of(policy, dynamics[0], planner)
         return PlanningAgent(

@@ -8,7 +8,7 @@ import torch
 from gymnasium.spaces import MultiDiscrete
 from hydra import compose, initialize_config_dir
 
-from benchmarks.vp2_protocol.codes import CodedActions, CodedAgent, check_coded
+from benchmarks.vp2_protocol.codes import LatentActions, LatentPlanningAgent, check_latent_actions
 from benchmarks.vp2_protocol.planning import (
     PlanningProblem,
     WorldModelDynamics,
@@ -47,12 +47,12 @@ def start() -> PlanningProblem:
 
 def test_codes_mean_actions_that_have_them(dynamics, start) -> None:
     """Where the shipped adapter tells codes apart, what they mean moves the arm as they say."""
-    read = CodedActions(dynamics).reader(start)
+    decode = LatentActions(dynamics).decoder(start)
     model, latents = dynamics.model, dynamics.begin(start).latents
     generator = torch.Generator().manual_seed(1)
     actions = torch.rand(2, 200, 5, generator=generator) * 2 - 1
     codes = model.adapter.codes(model.adapter(actions, latents[:, None]))
-    meant = read(codes[:, :, None])[:, :, 0]
+    meant = decode(codes[:, :, None])[:, :, 0]
     assert meant.shape == actions.shape and meant.abs().max() <= 1
     for row in range(2):
         for axis in range(2):  # over the table
@@ -61,9 +61,9 @@ def test_codes_mean_actions_that_have_them(dynamics, start) -> None:
 
 
 def test_an_action_is_the_mean_of_all_weighted_by_their_likelihood(dynamics, start) -> None:
-    coded = CodedActions(dynamics)
+    latent_actions = LatentActions(dynamics)
     codes = torch.tensor([[[[3, 7]]], [[[0, 31]]]])
-    found = coded.reader(start)(codes)
+    found = latent_actions.decoder(start)(codes)
     generator = torch.Generator().manual_seed(start.seed)
     actions = torch.rand(1024, 5, generator=generator) * 2 - 1
     latents = dynamics.begin(start).latents
@@ -78,13 +78,13 @@ def test_an_action_is_the_mean_of_all_weighted_by_their_likelihood(dynamics, sta
 
 def test_what_is_imagined_and_done_is_what_the_codes_mean(dynamics, start) -> None:
     planner = CategoricalCEM(horizon=3, num_samples=12, iterations=2)
-    agent = CodedAgent(planner, [dynamics], MSEReward(), RULES)
+    agent = LatentPlanningAgent(planner, [dynamics], MSEReward(), RULES)
     agent.reset(batch=2)
     decision = agent.decide(start)
     assert agent.action_space == MultiDiscrete([32, 32])
     codes = agent.mpc.plan.actions
     assert codes.shape == (2, 3, 2) and codes.dtype == torch.long
-    meant = agent.coded.reader(start)(codes[:, None])[:, 0]
+    meant = agent.latent_actions.decoder(start)(codes[:, None])[:, 0]
     assert torch.equal(decision.actions, meant) and meant.shape == (2, 3, 5)
     shown = dynamics.imagine(start)(slice(0, 2), meant[:, None])[:, 0, :2]
     assert np.abs(decision.imagined / 255 - shown.clamp(0, 1).numpy()).max() < 0.01
@@ -97,7 +97,7 @@ def test_it_finds_better_plans_than_the_first_one(dynamics, start) -> None:
     costs = []
     for iterations in (1, 6):
         planner = CategoricalCEM(horizon=3, num_samples=8, iterations=iterations)
-        agent = CodedAgent(planner, [dynamics], MSEReward(), RULES)
+        agent = LatentPlanningAgent(planner, [dynamics], MSEReward(), RULES)
         agent.reset(batch=2)
         costs.append(agent.decide(start).costs)
     assert (costs[1] <= costs[0]).all() and (costs[1] < costs[0]).any()
@@ -106,8 +106,8 @@ def test_it_finds_better_plans_than_the_first_one(dynamics, start) -> None:
 def test_a_model_without_latent_actions_is_refused() -> None:
     for model in (None, small_model(conditioning="direct")):
         with pytest.raises(ColaWorldError, match="the model 'mine' lacks latent actions"):
-            check_coded("mine", model)
-    check_coded("mine", small_model())
+            check_latent_actions("mine", model)
+    check_latent_actions("mine", small_model())
 
 
 def run(out: Path, *settings: str) -> Run:

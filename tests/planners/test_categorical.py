@@ -79,7 +79,7 @@ def test_what_is_known_is_a_candidate(wanted):
 
 
 def test_the_choices_of_a_warm_start_are_likelier(wanted):
-    planner = CategoricalCEM(horizon=8, num_samples=400, iterations=1, memory=0.8)
+    planner = CategoricalCEM(horizon=8, num_samples=400, iterations=1, warm_start_weight=0.8)
     seen = []
 
     def cost(actions):
@@ -112,7 +112,9 @@ def test_repeated_steps_keep_their_probabilities():
         seen.append(actions)
         return actions.float().sum((-1, -2))
 
-    planner = CategoricalCEM(horizon=6, num_samples=2000, iterations=1, repeat=0.5, memory=0.9)
+    planner = CategoricalCEM(
+        horizon=6, num_samples=2000, iterations=1, repeat=0.5, warm_start_weight=0.9
+    )
     wanted = torch.tensor([[[0], [1], [0], [1], [0], [1]]])
     planner.plan(cost, MultiDiscrete([2]), warm_start=wanted)
     alike = (seen[0] == wanted[:, None]).float().mean((0, 1, 3))
@@ -187,7 +189,7 @@ def test_a_loop_of_plans_opens_a_lock():
         (dict(elite_fraction=0), r"elite_fraction must be in \(0, 1\]"),
         (dict(smoothing=1.0), r"smoothing must be in \[0, 1\)"),
         (dict(repeat=-0.1), r"repeat must be in \[0, 1\)"),
-        (dict(memory="a"), "memory must be a finite number"),
+        (dict(warm_start_weight="a"), "warm_start_weight must be a finite number"),
         (dict(max_seconds=0), "max_seconds must be positive"),
     ],
 )
