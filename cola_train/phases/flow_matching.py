@@ -41,11 +41,10 @@ class FlowMatching(LatentActionPhase):
         max_context: with ``levels="frame"``, the most frames that are left clean; None: all but
             one. What dreams begin behind is short, and clean frames teach nothing.
         action_dropout: share of the actions that are masked to zero.
-        motion_weight: how much more moving latents weigh in the loss, the more the less often
-            their place moves: a lamp that goes on counts beside an arm.
-        huber: the constant c of the pseudo-Huber loss sqrt(e^2 + c^2) - c in place of e^2 (Song and
-            Dhariwal 2023, arXiv 2310.14189): what is uncertain becomes the median of what may be,
-            which is sharper than the mean; 0: the squared error.
+        motion_weight: how much more moving latents weigh in the loss.
+        motion_threshold: a place moves where a channel changes by more than this; None: it weighs
+            the more the more it changes and the less often it does, so that a lamp that goes on
+            counts beside an arm.
         own_frames: share of the noised frames that are predicted behind the model's own prediction
             of the frame before in place of the true one, as in dreams; for models that see clean
             frames (``residual``).
@@ -59,7 +58,7 @@ class FlowMatching(LatentActionPhase):
     max_context: int | None = None
     action_dropout: float = 0.1
     motion_weight: float = 2.0
-    huber: float = 0.0
+    motion_threshold: float | None = None
     own_frames: float = 0.0
 
     def __post_init__(self) -> None:
@@ -67,9 +66,9 @@ class FlowMatching(LatentActionPhase):
         for name, known in (("actions", ACTIONS), ("levels", LEVELS)):
             self.check(name, getattr(self, name) in known, " or ".join(known))
         self.check_shares("adapter_share", "pure_noise", "action_dropout", "own_frames")
-        self.check("huber", 0 <= self.huber < math.inf, "a number of at least 0")
-        weight = self.motion_weight
-        self.check("motion_weight", 0 <= weight < math.inf, "a number of at least 0")
+        for name in ("motion_weight", "motion_threshold"):
+            value = getattr(self, name) or 0.0
+            self.check(name, 0 <= value < math.inf, "a number of at least 0")
         context = self.max_context
         self.check("max_context", context is None or context >= 1, "at least 1, or null")
 
@@ -123,7 +122,7 @@ class FlowMatching(LatentActionPhase):
         t = self.noise_levels(model, batch, frames, step.generator).to(latents)
         noise = torch.randn(latents.shape, generator=step.generator).to(latents)
         clip = NoisedClip.of(latents, noise, t, vectors)
-        moved = (latents - clip.previous).square().mean(2)
+        weight = 1 + self.motion_weight * self._motion(latents - clip.previous)
         if self.own_frames:
             shown = torch.rand(t.shape, generator=step.generator).to(t) < self.own_frames
             clip = clip.behind_predictions(model, shown)
@@ -131,14 +130,18 @@ class FlowMatching(LatentActionPhase):
         error = (clip.velocity(model) - target).square().mean(2)
         if model.residual:
             error = error * t[..., None, None].square()
-        if self.huber:
-            error = (error + self.huber**2).sqrt() - self.huber
-        usual = moved.mean((0, 1)).clamp_min(QUIET * float(moved.mean()) + 1e-6)
-        weight = 1 + self.motion_weight * (moved / usual).clamp(max=10)
         weight = weight * (t > 0)[..., None, None]
         if self.levels == "clip":
             return ((weight * error).sum((1, 2, 3)) / weight.sum((1, 2, 3))).mean()
         return (weight * error).sum() / weight.sum().clamp_min(1)
+
+    def _motion(self, change: Tensor) -> Tensor:
+        """How much every place (B, T, h, w) moves, by the change (B, T, C, h, w) of its latents."""
+        if self.motion_threshold is not None:
+            return (change.abs().amax(2) > self.motion_threshold).float()
+        moved = change.square().mean(2)
+        usual = moved.mean((0, 1)).clamp_min(QUIET * float(moved.mean()) + 1e-6)
+        return (moved / usual).clamp(max=10)
 
     def noise_levels(
         self, model: ColaWorldModel, batch: int, frames: int, generator: torch.Generator

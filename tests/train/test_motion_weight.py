@@ -27,14 +27,23 @@ class WrongAt(FlowMatching):
         return clip.velocity(model) - wrong
 
 
-def loss_at(place: tuple[int, int], motion_weight: float) -> float:
+def loss_at(
+    place: tuple[int, int], motion_weight: float, motion_threshold: float | None = None
+) -> float:
     """Of an arm that moves in every frame, and a lamp that goes on in the last of one clip."""
     model = small_model()
     batch = moving_square().sample(4, 4, torch.Generator().manual_seed(0)).encoded(model)
     latents = torch.zeros_like(batch.latents)
     latents[:, ::2, :, *ARM] = 1
     latents[0, -1, :, *LAMP] = 1
-    phase = WrongAt("flow", 1, ["stdit"], clip=4, motion_weight=motion_weight)
+    phase = WrongAt(
+        "flow",
+        1,
+        ["stdit"],
+        clip=4,
+        motion_weight=motion_weight,
+        motion_threshold=motion_threshold,
+    )
     phase.place = place
     step = Step(0, torch.Generator().manual_seed(0), SimpleNamespace())
     made = phase.loss(model, ClipBatch(batch.frames, latents, batch.actions), step)
@@ -48,3 +57,10 @@ def test_a_lamp_that_goes_on_weighs_more_than_the_arm_and_the_arm_more_than_the_
 
 def test_without_a_motion_weight_all_places_weigh_the_same() -> None:
     assert loss_at(LAMP, 0.0) == pytest.approx(loss_at(WALL, 0.0), rel=1e-6)
+
+
+def test_above_a_threshold_all_that_moves_weighs_the_same() -> None:
+    lamp, arm, wall = (loss_at(place, 2.0, 0.5) for place in (LAMP, ARM, WALL))
+    assert lamp == pytest.approx(arm, rel=1e-6)
+    assert arm == pytest.approx(3 * wall, rel=1e-6)
+    assert loss_at(ARM, 2.0, 1.5) == pytest.approx(loss_at(WALL, 2.0, 1.5), rel=1e-6)

@@ -80,8 +80,8 @@ def test_it_learns_to_move_what_its_actions_move(tmp_path: Path, clips: Clips) -
 
 
 def test_an_impossible_loss_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ColaWorldError, match=r"phases.pretrain.huber=-1"):
-        recipes.make_phase(settings("joint_pixels", tmp_path, huber=-1), "pretrain")
+    with pytest.raises(ColaWorldError, match=r"phases.pretrain.motion_threshold=-1"):
+        recipes.make_phase(settings("joint_pixels", tmp_path, motion_threshold=-1), "pretrain")
 
 
 def test_a_frozen_world_model_teaches_latent_actions(tmp_path: Path, clips: Clips) -> None:
