@@ -66,6 +66,11 @@ class Method:
     settings: dict[str, Any]
 
     @property
+    def own_reward(self) -> str | None:
+        """The reward of the simulator itself that it plans against, if it does."""
+        return self.settings.get("own_reward")
+
+    @property
     def plans_codes(self) -> bool:
         """Whether it plans in latent codes, and so takes no plans of a policy and no screen."""
         return any(isinstance(each, planners.CategoricalCEM) for each in self.planners.values())
@@ -149,6 +154,10 @@ def make_methods(
     make_dynamics, imagining = _dynamics(spec, models, config, device)
     classifier, judging = _classifier(spec, models, config, rendering, device)
     by_task = plain(config.planner_by_task) or {}
+    oracle: dict[str, Any] = {}
+    if spec == "simulator":
+        oracle = plain(config.oracle) or {}
+        imagining |= _own_reward(oracle.pop("reward", None), models.world)
     methods = []
     for name, given in named_planners(plain(config.planner)).items():
         if isinstance(make_planner(given), planners.CategoricalCEM):
@@ -156,7 +165,7 @@ def make_methods(
             check_latent_actions(label, models.loaded.get(first))
             if config.screen is not None:
                 raise ColaWorldError("planner=codes judges all its candidates: leave out screen=.")
-        planner = given | (plain(config.oracle) or {}) if spec == "simulator" else given
+        planner = given | oracle
         built = {task: make_planner(planner | by_task.get(task, {})) for task in tasks}
         name = name or type(next(iter(built.values()))).__name__.lower()
         settings = {**imagining, "planner": name, "planner_settings": planner}
@@ -208,6 +217,19 @@ def _classifier(
 def ensemble(config: DictConfig) -> Combination:
     """How a run combines the members of its ensembles."""
     return Combination(str(config.ensemble.how), float(config.ensemble.penalty))
+
+
+def _own_reward(name: str | None, world: WorldInfo) -> dict[str, Any]:
+    """What an oracle that plans against the simulator's own reward adds to its identity."""
+    if name is None:
+        return {}
+    known = world.simulator_class.own_rewards
+    if name not in known:
+        raise ColaWorldError(
+            f"oracle.reward={name} is no reward of {world.simulator} itself: choose one of "
+            f"{', '.join(known)}, or null for that of the run."
+        )
+    return {"own_reward": name}
 
 
 def _dynamics(

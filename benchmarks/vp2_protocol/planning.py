@@ -154,18 +154,7 @@ class PlanningAgent(MPCAgent):
         with watch("imagination"):
             imaginations = [member.imagine(problem) for member in self.dynamics]
         batch = len(problem.states)
-
-        def scores(rows: slice, actions: Tensor) -> Tensor:
-            found = []
-            for imagination in imaginations:
-                with watch("imagination"):
-                    frames = _checked(imagination(rows, actions), actions)
-                with watch("rewards"):
-                    goals = problem.goals[rows].to(frames.device)
-                    found.append(self._score(self.reward(frames, goals)))
-            return found[0] if len(found) == 1 else self.combine(torch.stack(found))
-
-        cost = self._in_groups(scores, batch)
+        cost = self._in_groups(self._scoring(problem, imaginations, watch), batch)
         asked: Cost = cost
         if self.screen is not None:
             asked = self._screened(self.screen, cost, problem, watch)
@@ -182,6 +171,23 @@ class PlanningAgent(MPCAgent):
             costs = cost(plan.actions[:, None])[:, 0]
         watch.spent["planner"] = time.perf_counter() - began - sum(watch.spent.values())
         return Decision(plan.actions.cpu(), imagined, costs.double().cpu().numpy(), watch.spent)
+
+    def _scoring(
+        self, problem: PlanningProblem, imaginations: Sequence[Imagination], watch: Stopwatch
+    ) -> Scoring:
+        """Scores (b, N) of candidates, by what they show."""
+
+        def scores(rows: slice, actions: Tensor) -> Tensor:
+            found = []
+            for imagination in imaginations:
+                with watch("imagination"):
+                    frames = _checked(imagination(rows, actions), actions)
+                with watch("rewards"):
+                    goals = problem.goals[rows].to(frames.device)
+                    found.append(self._score(self.reward(frames, goals)))
+            return found[0] if len(found) == 1 else self.combine(torch.stack(found))
+
+        return scores
 
     def _screened(
         self, screen: LatentScreen, cost: Cost, problem: PlanningProblem, watch: Stopwatch
@@ -362,6 +368,53 @@ class SimulatorDynamics:
             return torch.from_numpy(np.stack(trials)).to(self.device).float() / 255
 
         return imagination
+
+    def own_rewards(self, problem: PlanningProblem, reward: str) -> Scoring:
+        """Rewards (b, N, H) by one of the simulator's own, of its state; nothing is drawn."""
+
+        def rewards(rows: slice, candidates: Tensor) -> Tensor:
+            jobs = [
+                self.pool.own_rewards(problem.task, state, actions, reward)
+                for state, actions in zip(
+                    problem.states[rows], candidates.cpu().numpy(), strict=True
+                )
+            ]
+            found = [np.concatenate([part.result() for part in job]) for job in jobs]
+            return torch.from_numpy(np.stack(found)).to(self.device)
+
+        return rewards
+
+
+class StateOracle(PlanningAgent):
+    """Plans in the real simulator against one of its own rewards, which knows the true state: what
+    search reaches where neither model nor judge errs.
+
+    own_reward: its name, such as RoboDesk's "dense".
+    """
+
+    def __init__(
+        self,
+        planner: Planner,
+        simulator: SimulatorDynamics,
+        reward: Reward,
+        own_reward: str,
+        action_space: Space,
+        rules: Rules,
+    ) -> None:
+        super().__init__(planner, [simulator], reward, action_space, rules)
+        self.simulator = simulator
+        self.own_reward = own_reward
+
+    def _scoring(
+        self, problem: PlanningProblem, imaginations: Sequence[Imagination], watch: Stopwatch
+    ) -> Scoring:
+        rewards = self.simulator.own_rewards(problem, self.own_reward)
+
+        def scores(rows: slice, actions: Tensor) -> Tensor:
+            with watch("imagination"):
+                return self._score(rewards(rows, actions))
+
+        return scores
 
 
 class CopyDynamics:

@@ -42,6 +42,8 @@ from benchmarks.vp2_protocol.planning import (
     PlanningAgent,
     PlanningProblem,
     RandomActions,
+    SimulatorDynamics,
+    StateOracle,
     Stopwatch,
 )
 from benchmarks.vp2_protocol.proposals import Policy, PolicyProposals
@@ -201,6 +203,11 @@ class Run:
             )
         policy = self.policy if method.name.planner in self.proposed_to else None
         proposals = PolicyProposals.of(policy, dynamics[0], planner)
+        screen = LatentScreen.of(dynamics[0], self.screen_factor)
+        if method.own_reward is not None:
+            assert isinstance(simulator := dynamics[0], SimulatorDynamics)
+            own = method.own_reward
+            return StateOracle(planner, simulator, reward, own, space, self.rules)
         return PlanningAgent(
             planner,
             dynamics,
@@ -209,7 +216,7 @@ class Run:
             self.rules,
             sequences=sequences,
             combine=self.combine,
-            screen=LatentScreen.of(dynamics[0], self.screen_factor),
+            screen=screen,
             propose=None if proposals is None else proposals.plans,
         )
 

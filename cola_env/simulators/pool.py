@@ -22,6 +22,7 @@ from cola_env.worlds import ROBODESK, WorldInfo, find_world
 
 State = NDArray[np.float64]
 Frames = NDArray[np.uint8]
+Rewards = NDArray[np.float32]
 
 Profile = tuple[WorldInfo, str, int]
 """World, rendering profile and action repeat."""
@@ -99,6 +100,16 @@ class SimulatorPool:
             for part in np.array_split(actions, min(self.workers, len(actions)))
         ]
 
+    def own_rewards(
+        self, task: str, state: State, actions: NDArray[np.float32], reward: str
+    ) -> list[Future[Rewards]]:
+        """What one of the simulator's own rewards says of candidates (N, H, A), in chunks of about
+        one a worker; nothing is drawn."""
+        return [
+            self._executor.submit(_own_rewards, self.profile, task, state, part, reward)
+            for part in np.array_split(actions, min(self.workers, len(actions)))
+        ]
+
     def close(self) -> None:
         """End the processes."""
         self._executor.shutdown(cancel_futures=True)
@@ -112,7 +123,7 @@ class SimulatorPool:
             raise ColaWorldError(WORKER_ENDED) from error
 
 
-_environments: dict[tuple[Profile, str], SimulatorEnv] = {}
+_environments: dict[tuple[Profile, str, str], SimulatorEnv] = {}
 _kept = 1
 
 
@@ -122,14 +133,14 @@ def _serve(kept: int) -> None:
     serve()
 
 
-def _environment(profile: Profile, task: str) -> SimulatorEnv:
-    env = _environments.pop((profile, task), None)
+def _environment(profile: Profile, task: str, reward: str = "success") -> SimulatorEnv:
+    env = _environments.pop((profile, task, reward), None)
     if env is None:
         if len(_environments) == _kept:
             _environments.pop(next(iter(_environments))).close()
         world, rendering, action_repeat = profile
-        env = world.make(task, rendering=rendering, action_repeat=action_repeat)
-    _environments[profile, task] = env
+        env = world.make(task, rendering=rendering, action_repeat=action_repeat, reward=reward)
+    _environments[profile, task, reward] = env
     return env
 
 
@@ -159,3 +170,11 @@ def _roll_out(profile: Profile, task: str, state: State, actions: NDArray[np.flo
     env.restore(env.to_snapshot(state))
     rollout = env.rollout(actions)
     return Trial(rollout.frames.numpy(), rollout.rewards.numpy() > 0)
+
+
+def _own_rewards(
+    profile: Profile, task: str, state: State, actions: NDArray[np.float32], reward: str
+) -> Rewards:
+    env = _environment(profile, task, reward)
+    env.restore(env.to_snapshot(state))
+    return env.own_rewards_of(actions)

@@ -1,7 +1,8 @@
 """What the real simulators have in common as Gymnasium environments."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import gymnasium
@@ -211,18 +212,36 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
         `step` gives them.
         """
         sequences = as_actions(actions, self._actions, ("N", "H")).cpu().numpy()
-        start, frame = self.snapshot(), self._frame
         frames = np.empty((*sequences.shape[:2], *self._image_shape), np.uint8)
         rewards = np.empty(sequences.shape[:2], np.float32)
-        try:
+        with self._state_kept() as start:
             for n, sequence in enumerate(sequences):
                 self.restore(start)
                 for h, action in enumerate(sequence):
                     frames[n, h], rewards[n, h], *_ = self.step(action)
+        return Rollout(torch.from_numpy(frames), torch.from_numpy(rewards))
+
+    def own_rewards_of(self, actions: NDArray[np.float32] | Tensor) -> NDArray[np.float32]:
+        """What the simulator's own reward of this environment says of actions (N, H, action_dim)
+        from the present state, which stays as it is: (N, H). Nothing is drawn."""
+        sequences = as_actions(actions, self._actions, ("N", "H")).cpu().numpy()
+        rewards = np.empty(sequences.shape[:2], np.float32)
+        with self._state_kept() as start:
+            for n, sequence in enumerate(sequences):
+                self.restore(start)
+                for h, action in enumerate(sequence):
+                    rewards[n, h], _ = self._advance(action)
+        return rewards
+
+    @contextmanager
+    def _state_kept(self) -> Iterator[Snapshot]:
+        """Gives the present state, to which all returns in the end."""
+        start, frame = self.snapshot(), self._frame
+        try:
+            yield start
         finally:
             self.restore(start)
             self._frame = frame
-        return Rollout(torch.from_numpy(frames), torch.from_numpy(rewards))
 
     @classmethod
     def check_choice(cls, what: str, value: Any, known: tuple[Any, ...]) -> None:

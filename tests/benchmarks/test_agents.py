@@ -346,6 +346,20 @@ def test_the_oracle_ranks_the_script_first_and_leaves_states_alone(goals, pool):
     assert torch.equal(imagine(slice(None), torch.from_numpy(chosen)), frames)
 
 
+def test_the_simulators_own_reward_ranks_a_script_above_standing_still(goals, pool):
+    """RoboDesk's dense reward, of the true state, without a frame; the state stays as it is."""
+    pair = goals.pairs[0]
+    candidates = np.stack([np.zeros_like(pair.expert_actions), pair.expert_actions])
+    states = pair.initial_state[None].repeat(2, 0)
+    wanted = torch.from_numpy(candidates)[None].expand(2, -1, -1, -1)
+    rewards = SimulatorDynamics(pool).own_rewards(problem(2, states=states), "dense")
+    found = rewards(slice(None), wanted)
+    assert found.shape == wanted.shape[:3]
+    assert (found[:, 1, -1] > found[:, 0, -1] + 1).all()
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(rewards(slice(1, 2), wanted[1:]), found[1:])
+
+
 class Script:
     """Plans the recorded solution and goes on with it."""
 

@@ -61,6 +61,18 @@ def test_a_run_ends_with_table_page_and_videos(finished):
     assert shares([{"a": 1, "b": 2}, {"a": 2.0}]) == "a 60 %, b 40 %"
 
 
+def test_the_oracle_plans_against_the_simulators_own_reward(configure, tmp_path):
+    small = ["oracle.num_samples=3", "oracle.iterations=1"]
+    run = Run(configure(tmp_path, "model=state:simulator", "oracle.reward=dense", *small))
+    run.play(lambda record: None)
+    record = run.folder.load("state", "push_red", 0)
+    assert record is not None
+    assert max(record.costs) < 0 and "rewards" not in record.spent
+    assert run.methods["state"].settings["own_reward"] == "dense"
+    with pytest.raises(ColaWorldError, match="oracle.reward=dents .* success, sparse, dense"):
+        Run(configure(tmp_path / "wrong", "model=simulator", "oracle.reward=dents"))
+
+
 def test_after_a_killed_simulator_process_a_run_goes_on_where_it_was_with_the_same_results(
     finished, configure, tmp_path
 ):
