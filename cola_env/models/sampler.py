@@ -143,7 +143,8 @@ class NoisedClip:
     @torch.no_grad()
     def behind_predictions(self, model: Denoiser, chosen: Tensor) -> Self:
         """The same, but that ``previous`` of the ``chosen`` frames (B, T) is what the model
-        predicts of the frame before, in one step from its noise level, unless that was clean."""
+        predicts of the frame before, in one step from its noise level, unless that was clean. Done
+        again, what it predicts is behind predictions itself."""
         length = self.t[..., None, None, None]
         predicted = self.latents + length * self.velocity(model)
         before = torch.cat([self.previous[:, :1], predicted[:, :-1]], dim=1)

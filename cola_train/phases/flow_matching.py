@@ -48,6 +48,8 @@ class FlowMatching(LatentActionPhase):
         own_frames: share of the noised frames that are predicted behind the model's own prediction
             of the frame before in place of the true one, as in dreams; for models that see clean
             frames (``residual``).
+        own_steps: how many predictions in a row such a frame is behind, where so many frames before
+            it are noised; each costs a pass without gradients.
     """
 
     actions: str = "none"
@@ -60,6 +62,7 @@ class FlowMatching(LatentActionPhase):
     motion_weight: float = 2.0
     motion_threshold: float | None = None
     own_frames: float = 0.0
+    own_steps: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -69,6 +72,7 @@ class FlowMatching(LatentActionPhase):
         for name in ("motion_weight", "motion_threshold"):
             value = getattr(self, name) or 0.0
             self.check(name, 0 <= value < math.inf, "a number of at least 0")
+        self.check("own_steps", self.own_steps >= 1, "at least 1")
         context = self.max_context
         self.check("max_context", context is None or context >= 1, "at least 1, or null")
 
@@ -125,7 +129,8 @@ class FlowMatching(LatentActionPhase):
         weight = 1 + self.motion_weight * self._motion(latents - clip.previous)
         if self.own_frames:
             shown = torch.rand(t.shape, generator=step.generator).to(t) < self.own_frames
-            clip = clip.behind_predictions(model, shown)
+            for _ in range(self.own_steps):
+                clip = clip.behind_predictions(model, shown)
         target = self.target(model, clip, latents - noise, step.prepared)
         error = (clip.velocity(model) - target).square().mean(2)
         if model.residual:

@@ -122,3 +122,9 @@ def test_training_clips_stand_behind_the_models_own_frames_where_asked() -> None
     assert torch.equal(clip.previous[2, :4], true.previous[2, :4])
     torch.testing.assert_close(clip.previous[2, 4], predicted[2, 3])
     assert not clip.previous.requires_grad
+    with torch.no_grad():
+        second = clip.latents + t[..., None, None, None] * clip.mean_velocity(model, end, 1)
+    again = clip.behind_predictions(model, chosen)
+    torch.testing.assert_close(again.previous[0, 4], second[0, 3])
+    assert (again.previous[0, 4] - clip.previous[0, 4]).abs().mean() > 0.01
+    torch.testing.assert_close(again.previous[0, :4], clip.previous[0, :4])
