@@ -22,7 +22,7 @@ NO_PLANNER = "none"
 """The planner of a method that does not plan."""
 
 JUDGES = ("tick", "vp2")
-ADDED = ("warmup_steps", "idle_steps", "sum_over_time", "judge")
+ADDED = ("warmup_steps", "idle_steps", "sum_over_time", "judge", "subgoal_steps")
 
 Frame = NDArray[np.uint8]
 
@@ -53,6 +53,8 @@ class Rules:
     judge: "tick", success at any of the simulator's control ticks, by RoboDesk's rule mended (other
         blocks must lie where the episode began); or "vp2", VP2's: in the state after a step,
         wherever the other blocks are.
+    subgoal_steps: a plan's goal image is what the script's own solution shows so many steps on; 0:
+        its end. A control, which tells what subgoals could give at most.
     """
 
     reward: RewardName
@@ -67,13 +69,14 @@ class Rules:
     idle_steps: int = 0
     sum_over_time: bool = False
     judge: str = "tick"
+    subgoal_steps: int = 0
 
     def __post_init__(self) -> None:
         check_reward(self.reward)
         for name in ("episodes", "steps", "replan_every", "context", "batch_size"):
             if getattr(self, name) < 1:
                 raise ColaWorldError(f"{name} must be at least 1, but it is {getattr(self, name)}.")
-        for name in ("warmup_steps", "idle_steps", "seed"):
+        for name in ("warmup_steps", "idle_steps", "subgoal_steps", "seed"):
             if getattr(self, name) < 0:
                 raise ColaWorldError(f"{name} must be at least 0, but it is {getattr(self, name)}.")
         if not 0 <= self.final_weight <= 1:

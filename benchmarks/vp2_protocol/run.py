@@ -272,6 +272,13 @@ class EpisodeBatch:
         self.pool = pool
         self.rules = rules
         self.live = [LiveEpisode.start(index, pair) for index, pair in pairs]
+        if rules.subgoal_steps:
+            shown = [
+                pool.advance(self.task, pair.initial_state, pair.expert_actions)
+                for _, pair in pairs
+            ]
+            for episode, job in zip(self.live, shown, strict=True):
+                episode.solution = list(job.result().frames)
         self._first = pairs[0][0]
         self._step = -rules.warmup_steps
         agent.reset(batch=len(pairs))
@@ -326,7 +333,8 @@ class EpisodeBatch:
 
 @dataclass
 class LiveEpisode:
-    """An episode under way; frames and imagined (None: nothing imagined) are T + 1 long."""
+    """An episode under way; frames and imagined (None: nothing imagined) are T + 1 long. solution:
+    what the script's own shows after each of its steps, where its frames are subgoals."""
 
     index: int
     pair: GoalPair
@@ -338,10 +346,17 @@ class LiveEpisode:
     success: bool = False
     seconds: float = 0.0
     spent: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    solution: list[Frame] = field(default_factory=list)
 
     @classmethod
     def start(cls, index: int, pair: GoalPair) -> LiveEpisode:
         return cls(index, pair, pair.initial_state, [pair.initial_frame], [None])
+
+    def goal_frame(self, subgoal_steps: int) -> Frame:
+        """What is planned for: so many steps on in the solution, or the problem's goal."""
+        reached = len(self.actions) + subgoal_steps
+        ahead = self.solution[reached - 1 :]
+        return ahead[0] if ahead else self.pair.goal_frame
 
     def imagined_psnr(self) -> float | None:
         """dB between imagined and real frames over the episode; None without imagined frames."""
@@ -367,7 +382,8 @@ def moment(live: Sequence[LiveEpisode], rules: Rules, first: int, step: int) -> 
         frames=torch.from_numpy(np.stack([np.stack(e.frames[-context:]) for e in live])),
         actions=torch.from_numpy(np.stack(past).astype(np.float32)),
         states=np.stack([e.state for e in live]),
-        goals=torch.from_numpy(np.stack([e.pair.goal_frame for e in live])).float() / 255,
+        goals=torch.from_numpy(np.stack([e.goal_frame(rules.subgoal_steps) for e in live])).float()
+        / 255,
         seed=int(np.random.SeedSequence(key).generate_state(1)[0]),
     )
 

@@ -1,4 +1,5 @@
 from concurrent.futures import Future
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -73,6 +74,16 @@ def played():
     pairs = list(enumerate([pair(20.0), pair(2.0), pair(5.0)]))
     episodes = list(play([EpisodeBatch(pairs, agent, Counter(), rules)], at_once=1))
     return agent, {episode.index: episode for episode in episodes}
+
+
+def test_subgoals_are_what_the_scripts_solution_shows_some_steps_on():
+    agent, walk = Walker(), np.zeros((6, 5), np.float32)
+    walk[:, 0] = 1
+    rules = Rules("mse", episodes=1, seed=5, steps=8, replan_every=3, subgoal_steps=2)
+    problem = replace(pair(7.0), expert_actions=walk)
+    list(play([EpisodeBatch([(0, problem)], agent, Counter(), rules)], at_once=1))
+    goals = [float(each.goals[0].mean() * 255) for each in agent.seen]
+    assert goals == pytest.approx([20, 50, 200])
 
 
 def test_every_episode_ends_at_success_or_at_the_limit(played):
