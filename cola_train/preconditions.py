@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from cola_env.checkpoints import RECIPE
 from cola_env.errors import ColaWorldError
+from cola_env.models.autoencoders.autoencoder import Pixels
 from cola_env.models.components import COMPONENTS
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import TrainingData
@@ -48,6 +49,11 @@ def check_clips(phases: Sequence[Phase], model: ColaWorldModel) -> None:
             raise ColaWorldError(
                 f"phases.{phase.name}.own_frames={phase.own_frames} has no use: this model does "
                 "not see the frame before (model.stdit_config.residual=false); give 0."
+            )
+        if phase.motion_threshold is not None and not isinstance(model.coder, Pixels):
+            raise ColaWorldError(
+                f"phases.{phase.name}.motion_threshold={phase.motion_threshold} is for models of "
+                "pixels (size=pixels): give null."
             )
         latents = (phase.clip - 1) // model.frames_per_latent + 1
         if latents < model.window or (model.config.timestep_shift and latents != model.window):

@@ -18,6 +18,10 @@ ACTIONS = ("none", "latent", "direct")
 LEVELS = ("frame", "clip")
 QUIET = 0.1
 """A place of the latents that moves less than this share of the mean place is taken to move so."""
+RARELY = 10.0
+"""So much more a pixel at most weighs than one of those that move most often."""
+PAIRS = 4096
+"""Of frames, by which it is told how often pixels move."""
 
 
 @dataclass
@@ -42,9 +46,10 @@ class FlowMatching(LatentActionPhase):
             one. What dreams begin behind is short, and clean frames teach nothing.
         action_dropout: share of the actions that are masked to zero.
         motion_weight: how much more moving latents weigh in the loss.
-        motion_threshold: a place moves where a channel changes by more than this; None: it weighs
-            the more the more it changes and the less often it does, so that a lamp that goes on
-            counts beside an arm.
+        motion_threshold: for models of pixels: one moves where a channel changes by more than this
+            share of its range, and weighs up to ``RARELY`` times as much more where few of the
+            training data do; None: a place weighs the more the more it changes and the less often
+            it does in the batch. In both a lamp that goes on counts beside an arm.
         own_frames: share of the noised frames that are predicted behind the model's own prediction
             of the frame before in place of the true one, as in dreams; for models that see clean
             frames (``residual``).
@@ -91,6 +96,13 @@ class FlowMatching(LatentActionPhase):
     def has_latent_actions(self) -> bool:
         return self.actions == "latent"
 
+    def prepare(self, train: TrainingData) -> Prepared:
+        if self.motion_threshold is None:
+            return Prepared(train)
+        pairs = train.sample(PAIRS, 2, torch.Generator().manual_seed(0)).frames.to(torch.int16)
+        change = (pairs[:, 1] - pairs[:, 0]).abs().amax(-1)
+        return Prepared(train, moving=(change > 255 * self.motion_threshold).float().mean(0))
+
     def loss(self, model: ColaWorldModel, batch: ClipBatch, step: Step) -> Loss:
         actions = self.actions_of(model, batch, step)
         drawn = torch.rand(actions.vectors.shape[:2], generator=step.generator)
@@ -126,7 +138,8 @@ class FlowMatching(LatentActionPhase):
         t = self.noise_levels(model, batch, frames, step.generator).to(latents)
         noise = torch.randn(latents.shape, generator=step.generator).to(latents)
         clip = NoisedClip.of(latents, noise, t, vectors)
-        weight = 1 + self.motion_weight * self._motion(latents - clip.previous)
+        motion = self._motion(latents - clip.previous, step.prepared.moving)
+        weight = 1 + self.motion_weight * motion
         if self.own_frames:
             shown = torch.rand(t.shape, generator=step.generator).to(t) < self.own_frames
             for _ in range(self.own_steps):
@@ -140,13 +153,17 @@ class FlowMatching(LatentActionPhase):
             return ((weight * error).sum((1, 2, 3)) / weight.sum((1, 2, 3))).mean()
         return (weight * error).sum() / weight.sum().clamp_min(1)
 
-    def _motion(self, change: Tensor) -> Tensor:
-        """How much every place (B, T, h, w) moves, by the change (B, T, C, h, w) of its latents."""
-        if self.motion_threshold is not None:
-            return (change.abs().amax(2) > self.motion_threshold).float()
-        moved = change.square().mean(2)
-        usual = moved.mean((0, 1)).clamp_min(QUIET * float(moved.mean()) + 1e-6)
-        return (moved / usual).clamp(max=10)
+    def _motion(self, change: Tensor, usual: Tensor | None) -> Tensor:
+        """What every place (B, T, h, w) moves, by the change (B, T, C, h, w) of its latents,
+        against what it usually does."""
+        if self.motion_threshold is None:
+            moved = change.square().mean(2)
+            usual = moved.mean((0, 1)).clamp_min(QUIET * float(moved.mean()) + 1e-6)
+            return (moved / usual).clamp(max=10)
+        assert usual is not None
+        moved = (change.abs().amax(2) > 2 * self.motion_threshold).float()
+        rarity = usual.mean() / usual.clamp_min(1 / PAIRS)
+        return moved * rarity.clamp(1, RARELY).to(moved)
 
     def noise_levels(
         self, model: ColaWorldModel, batch: int, frames: int, generator: torch.Generator

@@ -64,3 +64,11 @@ def test_own_frames_are_for_models_that_see_the_frame_before(tmp_path: Path) -> 
     told = r"phases.last.own_frames=0.5 has no use: .*residual=false"
     with pytest.raises(ColaWorldError, match=told):
         Trainer(model, [phase], moving_square(4), moving_square(4), tmp_path, seed=0)
+
+
+def test_a_motion_threshold_is_for_models_of_pixels(tmp_path: Path) -> None:
+    phase = FlowMatching("last", 1, ["stdit"], batch_size=4, clip=4, motion_threshold=0.05)
+    with pytest.raises(ColaWorldError, match=r"phases.last.motion_threshold=0.05 .*size=pixels"):
+        Trainer(
+            ColaWorldModel(**SMALL), [phase], moving_square(4), moving_square(4), tmp_path, seed=0
+        )
