@@ -104,23 +104,25 @@ class Pyramid(nn.Module):
 
 def composite_channels(channels: int, flows: int) -> int:
     """Channels of what `composite` takes."""
-    return channels + 2 * flows + flows + 2
+    return channels + 2 * flows + flows + 2 + channels
 
 
 def composite(made: Tensor, previous: Tensor, flows: int) -> Tensor:
     """A picture of `flows` moved copies of the one before, itself, and new pixels, under masks that
-    sum to one.
+    sum to one, and a change of it. New pixels are for what comes into view. The change is for a lamp
+    that goes on: where little ever moves, the masks soon let no new pixel through to learn from.
 
     Args:
         made: (N, composite_channels, H, W): new pixels, the flows (x and y of where a pixel comes
-            from, in quarters of the picture's side), and the masks' logits.
+            from, in quarters of the picture's side), the masks' logits, and the change.
         previous: (N, C, H, W).
 
     Returns:
         (N, C, H, W) float32.
     """
     count, channels, height, width = previous.shape
-    new, moves, logits = made.float().split([channels, 2 * flows, flows + 2], dim=1)
+    parts = [channels, 2 * flows, flows + 2, channels]
+    new, moves, logits, change = made.float().split(parts, dim=1)
     identity = torch.eye(2, 3, device=made.device)[None]
     places = affine_grid(identity, [1, channels, height, width], align_corners=False)
     source = places + 0.5 * moves.unflatten(1, (flows, 2)).movedim(2, -1)
@@ -132,4 +134,4 @@ def composite(made: Tensor, previous: Tensor, flows: int) -> Tensor:
     favour[flows] = STAYS
     masks = (logits + favour[:, None, None]).softmax(dim=1)
     copies = torch.cat([moved, before[:, :, None], new[:, :, None]], dim=2)
-    return (masks[:, None] * copies).sum(dim=2)
+    return (masks[:, None] * copies).sum(dim=2) + change

@@ -35,6 +35,16 @@ def test_a_picture_can_stay_move_and_be_painted(picture: torch.Tensor) -> None:
     torch.testing.assert_close(moved[..., SIDE - 3 :], border)
     painted = composite(made_of(FLOWS + 1, new=0.25), picture, FLOWS)
     torch.testing.assert_close(painted, torch.full_like(picture, 0.25))
+    brighter = made_of(FLOWS)
+    brighter[:, -3:] = 0.1
+    torch.testing.assert_close(composite(brighter, picture, FLOWS), picture + 0.1)
+
+
+def test_what_the_masks_hide_can_still_change(picture: torch.Tensor) -> None:
+    made = made_of(FLOWS, new=1.0).requires_grad_()
+    composite(made, picture, FLOWS).sum().backward()
+    assert made.grad is not None
+    assert made.grad[:, :3].abs().max() < 1e-6 and (made.grad[:, -3:] == 1).all()
 
 
 def test_masks_sum_to_one_and_favour_what_is_there(picture: torch.Tensor) -> None:
