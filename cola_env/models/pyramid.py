@@ -109,7 +109,7 @@ def composite_channels(channels: int, flows: int) -> int:
 
 def composite(made: Tensor, previous: Tensor, flows: int) -> Tensor:
     """A picture of `flows` moved copies of the one before, itself, and new pixels, under masks that
-    sum to one, and a change of it. New pixels are for what comes into view. The change is for a lamp
+    sum to one, and a change of it. New pixels are for what comes into view, the change for a lamp
     that goes on: where little ever moves, the masks soon let no new pixel through to learn from.
 
     Args:
