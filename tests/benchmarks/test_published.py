@@ -69,6 +69,8 @@ def test_what_departs_from_it_is_named(classifiers):
     assert departs(configuration(vp2s, "tasks=[push_red]", "seed=3", "batch_size=9")) == []
     assert departs(configuration(vp2s, "steps=20", "planner.gamma=1")) == ["steps", "planner"]
     assert departs(configuration(vp2s, "planner=cem")) == ["planner"]
+    helped = configuration(vp2s, "proposal=policy", "subgoal_steps=3")
+    assert departs(helped) == ["proposal", "subgoal_steps"]
     assert departs(configuration(vp2s, "planner_by_task.open_slide.num_samples=200")) == [
         "planner_by_task"
     ]
