@@ -151,7 +151,7 @@ def test_the_loss_is_averaged_over_clips_first_as_open_sora_does_or_over_frames(
     model = small_model()
     phase = GivenErrors("flow", 1, ["stdit"], clip=3, levels=levels, motion_weight=0.0)
     batch = moving_square().sample(2, 3, torch.Generator().manual_seed(0)).encoded(model)
-    step = Step(0, torch.Generator().manual_seed(0), SimpleNamespace())
+    step = Step(0, torch.Generator().manual_seed(0), phase.prepare(moving_square()))
     made = phase.loss(model, batch, step)
     assert float(made.value.detach()) == pytest.approx(loss, rel=1e-5)
 
