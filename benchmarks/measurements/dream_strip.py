@@ -12,19 +12,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from benchmarks.vp2_protocol.records import BACKGROUND, Frame
 from cola_env.goals.goal_set import GoalPair
 from cola_env.goals.loading import load_goals
+from cola_env.inputs import to_bytes
 from cola_env.models.loading import load_model
 from cola_env.models.world_model import ColaWorldModel
 from cola_env.worlds import ROBODESK
 from cola_train.console import ending
 
 SIDE, LINE, MARGIN = 128, 2, 96
-BACKGROUND, TEXT = (24, 26, 31), (225, 228, 235)
-Frames = NDArray[np.uint8]
+TEXT = (225, 228, 235)
 
 
 def longest(pairs: Sequence[GoalPair], steps: int) -> GoalPair:
@@ -32,7 +32,7 @@ def longest(pairs: Sequence[GoalPair], steps: int) -> GoalPair:
     return max(pairs, key=lambda pair: min(pair.expert_steps, steps))
 
 
-def played(pair: GoalPair, steps: int, rendering: str, action_repeat: int) -> Frames:
+def played(pair: GoalPair, steps: int, rendering: str, action_repeat: int) -> Frame:
     """The first frame and that after each action, of the real simulator (T + 1, S, S, 3)."""
     env = ROBODESK.make(pair.task, rendering=rendering, action_repeat=action_repeat)
     env.restore(env.to_snapshot(pair.initial_state))
@@ -41,16 +41,15 @@ def played(pair: GoalPair, steps: int, rendering: str, action_repeat: int) -> Fr
     return np.stack(frames)
 
 
-def dreamt(model: ColaWorldModel, pair: GoalPair, steps: int) -> Frames:
-    """The same as the model imagines it."""
+def dreamt(model: ColaWorldModel, pair: GoalPair, steps: int) -> Frame:
+    """The same as the model imagines it: (T + 1, S, S, 3)."""
     actions = torch.from_numpy(pair.expert_actions[:steps])[None, None]
     state = model.begin(torch.from_numpy(pair.initial_frame.copy())[None, None])
     imagined = model.rollout(state, actions, seed=0)[0, 0]
-    frames = (imagined.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
-    return np.concatenate([pair.initial_frame[None], frames])
+    return np.concatenate([pair.initial_frame[None], to_bytes(imagined).numpy()])
 
 
-def picture(rows: Sequence[tuple[str, Frames]]) -> Image.Image:
+def picture(rows: Sequence[tuple[str, Frame]]) -> Image.Image:
     """Named rows of frames, one below the other."""
     cell = SIDE + LINE
     columns = max(len(frames) for _, frames in rows)

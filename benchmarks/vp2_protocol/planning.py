@@ -358,14 +358,12 @@ class SimulatorDynamics:
 
     def imagine(self, problem: PlanningProblem) -> Imagination:
         def imagination(rows: slice, candidates: Tensor) -> Tensor:
-            jobs = [
+            trials = [
                 self.pool.roll_out(problem.task, state, actions)
-                for state, actions in zip(
-                    problem.states[rows], candidates.cpu().numpy(), strict=True
-                )
+                for state, actions in _each(problem, rows, candidates)
             ]
-            trials = [np.concatenate([part.result().frames for part in job]) for job in jobs]
-            return torch.from_numpy(np.stack(trials)).to(self.device).float() / 255
+            frames = [np.concatenate([part.result().frames for part in job]) for job in trials]
+            return torch.from_numpy(np.stack(frames)).to(self.device).float() / 255
 
         return imagination
 
@@ -375,14 +373,19 @@ class SimulatorDynamics:
         def rewards(rows: slice, candidates: Tensor) -> Tensor:
             jobs = [
                 self.pool.own_rewards(problem.task, state, actions, reward)
-                for state, actions in zip(
-                    problem.states[rows], candidates.cpu().numpy(), strict=True
-                )
+                for state, actions in _each(problem, rows, candidates)
             ]
             found = [np.concatenate([part.result() for part in job]) for job in jobs]
             return torch.from_numpy(np.stack(found)).to(self.device)
 
         return rewards
+
+
+def _each(
+    problem: PlanningProblem, rows: slice, candidates: Tensor
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float32]]]:
+    """The state (D,) and the candidates (N, H, A) of each of the rows."""
+    return zip(problem.states[rows], candidates.cpu().numpy(), strict=True)
 
 
 class StateOracle(PlanningAgent):

@@ -76,7 +76,7 @@ class Distillation(FlowMatching):
         teacher = load_model(self.teacher, "cpu")
         for name in {name for name, _ in teacher.named_children()} - WITH_VELOCITY:
             delattr(teacher, name)
-        return Prepared(train, teacher=teacher)
+        return replace(super().prepare(train), teacher=teacher)
 
     def noise_levels(
         self, model: ColaWorldModel, batch: int, frames: int, generator: torch.Generator
