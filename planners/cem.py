@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from planners.noise import ColoredNoise, Noise
-from planners.sampling import Population, SamplingPlanner, Search, take_candidates
+from planners.population import Population, take_candidates
+from planners.sampling import GaussianSearch, SamplingPlanner
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +30,10 @@ class CEM(SamplingPlanner):
         if not 0 <= self.smoothing < 1:
             raise ValueError(f"smoothing must be in [0, 1), not {self.smoothing}")
 
-    def update(self, search: Search, population: Population) -> None:
+    def update(self, search: GaussianSearch, population: Population) -> None:
         self.fit(search, population.elites)
 
-    def fit(self, search: Search, elites: Tensor) -> None:
+    def fit(self, search: GaussianSearch, elites: Tensor) -> None:
         mean = elites.mean(dim=1)
         std = (elites - mean.unsqueeze(1)).square_().mean(dim=1).sqrt_()
         if self.smoothing:
@@ -77,10 +78,10 @@ class ICEM(CEM):
         if not self.decay >= 1:
             raise ValueError(f"decay must be at least 1, not {self.decay}")
 
-    def draw(self, search: Search, count: int) -> Tensor:
+    def draw(self, search: GaussianSearch, count: int) -> Tensor:
         return search.noise.draw(count, search.std, search.mean)
 
-    def sample(self, search: Search) -> Tensor:
+    def sample(self, search: GaussianSearch) -> Tensor:
         shrunk = int(self.num_samples / self.decay**search.index)
         count = last = min(self.num_samples, max(shrunk, 2 * self.num_elites))
         known = self.known(search)[:, :count]
@@ -95,6 +96,6 @@ class ICEM(CEM):
         search.state = _Drawn(candidates, elites)
         return search.bounds.clamp(candidates)
 
-    def update(self, search: Search, population: Population) -> None:
+    def update(self, search: GaussianSearch, population: Population) -> None:
         search.state.elites = take_candidates(search.state.candidates, population.order)
         self.fit(search, search.state.elites)

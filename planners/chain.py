@@ -47,7 +47,7 @@ class Chain:
         batch: int = 1,
         callback: Callable[[Iteration], object] | None = None,
     ) -> PlanResult:
-        """As `SamplingPlanner.plan`; history and times are those of all together."""
+        """As `PopulationPlanner.plan`; history and times are those of all together."""
         results: list[PlanResult] = []
         for planner in self.planners:
             start = results[-1] if results else warm_start

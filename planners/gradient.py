@@ -9,7 +9,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from planners.sampling import Population, SamplingPlanner, Search
+from planners.population import Population
+from planners.sampling import GaussianSearch, SamplingPlanner
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,23 +28,23 @@ class GradientPlanner(SamplingPlanner):
     returns: Literal["mean", "best", "finalist"] = "best"
     uses_gradients: ClassVar[bool] = True
 
-    def sample(self, search: Search) -> Tensor:
+    def sample(self, search: GaussianSearch) -> Tensor:
         if search.index:
             return search.state.points
         return super().sample(search)
 
-    def known(self, search: Search) -> Tensor:
+    def known(self, search: GaussianSearch) -> Tensor:
         known = search.behind_mean(search.proposed)
         return known if search.elites is None else torch.cat([known, search.elites], dim=1)
 
-    def update(self, search: Search, population: Population) -> None:
+    def update(self, search: GaussianSearch, population: Population) -> None:
         points = self.step(search, population)
         search.state.points = search.bounds.clamp(points)
         search.move = search.state.points - population.actions
         search.mean = population.elites[:, 0]
 
     @abstractmethod
-    def step(self, search: Search, population: Population) -> Tensor:
+    def step(self, search: GaussianSearch, population: Population) -> Tensor:
         """The next points (B, N, H, A), to be clipped; `search.state` is None in the beginning."""
 
 
@@ -74,7 +75,7 @@ class Gradient(GradientPlanner):
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas must be two numbers in [0, 1), not {self.betas}")
 
-    def step(self, search: Search, population: Population) -> Tensor:
+    def step(self, search: GaussianSearch, population: Population) -> Tensor:
         points, slopes = population.actions, population.gradients
         assert slopes is not None
         zeros = torch.zeros_like(points)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from planners.gradient import GradientPlanner
-from planners.sampling import Population, Search
+from planners.population import Population
+from planners.sampling import GaussianSearch
 
 DESCENT = 1e-4  # Armijo's share of the decrease that the slope promises
 
@@ -45,7 +46,7 @@ class LBFGS(GradientPlanner):
         if self.memory < 1:
             raise ValueError(f"memory must be at least 1, not {self.memory}")
 
-    def step(self, search: Search, population: Population) -> Tensor:
+    def step(self, search: GaussianSearch, population: Population) -> Tensor:
         assert population.gradients is not None
         shape = population.actions.shape
         x, slope = (t.flatten(2).flatten(0, 1) for t in (population.actions, population.gradients))
@@ -85,7 +86,7 @@ class LBFGS(GradientPlanner):
         state.slope = torch.where(accepted, slope, state.slope)
         return accepted
 
-    def _turn(self, state: _Memory, accepted: Tensor, search: Search) -> None:
+    def _turn(self, state: _Memory, accepted: Tensor, search: GaussianSearch) -> None:
         """Give the accepted a new direction, and the others half their step."""
         count = state.points.shape[1]
         low, high = search.bounds.low.flatten(), search.bounds.high.flatten()

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from planners.sampling import Population, SamplingPlanner, Search
+from planners.population import Population
+from planners.sampling import GaussianSearch, SamplingPlanner
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,7 @@ class MPPI(SamplingPlanner):
         if not self.control_cost >= 0:
             raise ValueError(f"control_cost must not be negative, not {self.control_cost}")
 
-    def update(self, search: Search, population: Population) -> None:
+    def update(self, search: GaussianSearch, population: Population) -> None:
         costs, elites = population.costs.double(), population.elite_costs.double()
         best = elites[:, :1]
         scale = (elites.mean(dim=1, keepdim=True) - best).clamp_min(torch.finfo(costs.dtype).tiny)
@@ -43,7 +44,7 @@ class MPPI(SamplingPlanner):
         weights = logits.softmax(dim=1)
         search.mean = torch.einsum("bn,bnha->bha", weights.float(), population.actions)
 
-    def _control(self, search: Search, actions: Tensor) -> Tensor:
+    def _control(self, search: GaussianSearch, actions: Tensor) -> Tensor:
         """(B, N): u' Sigma^-1 v with Sigma the covariance of the noise, over time and scaled."""
         inverse_std = torch.where(search.std > 0, 1 / search.std, 0).double()
         pull = search.mean * inverse_std

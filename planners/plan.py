@@ -46,7 +46,7 @@ class Planner(Protocol):
         seed: Any = 0,
         batch: int = 1,
     ) -> PlanResult:
-        """A plan for each of `batch` problems, see `SamplingPlanner.plan`."""
+        """A plan for each of `batch` problems, see `PopulationPlanner.plan`."""
 
 
 @dataclass(frozen=True)

@@ -1,59 +1,40 @@
-"""The search that all planners share: sample, evaluate, rank, update.
+"""Planners that sample candidates from a Gaussian over plans, and move it.
 
-`SamplingPlanner` is what a planner can be told and the loop; `Search` is one call of it: where it
-starts, what it knows, and what it can return.
+`SamplingPlanner` is what they can be told, and how they go on; `GaussianSearch` is one call: where
+it starts, what it knows, and what it can return.
 """
 
 from __future__ import annotations
 
-import math
-import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from numbers import Integral
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from planners.cost import (
-    Chunks,
-    Cost,
-    Evaluator,
-    Proposed,
-    Screen,
-    Screened,
-    all_finite,
-    device_of,
-    rankable,
-)
-from planners.noise import AR1Noise, Noise, NoiseStream, problem_seeds
+from planners.cost import Cost, Evaluator, Screen, Screened, all_finite, device_of, rankable
+from planners.noise import AR1Noise, Noise, NoiseStream
 from planners.plan import (
     ActionSpace,
     Bounds,
     Iteration,
-    PlanResult,
     proposed_plans,
     starting_elites,
     starting_mean,
 )
+from planners.population import Population, PopulationPlanner, Search, take_candidates
+from planners.settings import as_number, check_limit, check_whole
 
 
 @dataclass(frozen=True, kw_only=True)
-class SamplingPlanner(ABC):
-    """A planner that samples candidates, ranks them by cost and moves towards the good ones.
+class SamplingPlanner(PopulationPlanner["GaussianSearch"]):
+    """A planner that samples real numbers, and moves towards the candidates of low cost.
 
-    The object is its own configuration and keeps no state: use one for any number of problems.
     A new optimiser is a subclass with an `update` and, if need be, its own `draw` or `sample`.
-    Raises ValueError for a setting out of its range.
     """
 
-    horizon: int = 10
-    """H, the number of actions in a plan."""
-    num_samples: int = 200
-    """N, the candidates of one iteration."""
-    iterations: int = 3
     std: float | Sequence[float] | None = None
     """Initial standard deviation in units of the action, one for all dimensions or one each.
     None: `default_std` of each dimension's range, a quarter unless the planner says otherwise."""
@@ -64,8 +45,6 @@ class SamplingPlanner(ABC):
     """Half of the candidates mirror the others at the mean (Hammersley and Morton 1956; in
     evolution strategies, Brockhoff et al. 2010): their noise has mean zero exactly, and half the
     random numbers are half the work."""
-    elite_fraction: float = 0.05
-    """The share of candidates that are elites, at least two of them; CEM fits them."""
 
     returns: Literal["mean", "best", "finalist"] = "mean"
     """The plan returned. "mean": the mean of the final distribution. "best": the best candidate
@@ -85,13 +64,6 @@ class SamplingPlanner(ABC):
     iterations, but the plan is made for this one noise. "iteration": in each iteration all
     candidates meet the same noise, a new one, to which no plan can adapt."""
 
-    chunk_size: int | None = None
-    """At most this many candidates a problem in one call of the cost, to bound its memory."""
-    max_memory_gb: float | None = None
-    """What one call of the cost may take, in 10^9 bytes: chunks are measured and sized to fit.
-    The chunks of two runs may differ, and with them the rounding of the costs."""
-    max_seconds: float | None = None
-    """No iteration begins that would probably end later than this; the first always runs."""
     tolerance: float | None = None
     """Stop when no element of the mean (of the candidates, where gradients move them) moves by more
     than this in an iteration, in any problem; in units of the initial std."""
@@ -101,17 +73,10 @@ class SamplingPlanner(ABC):
     """Whether `update` needs `population.gradients`."""
 
     def __post_init__(self) -> None:
-        for name in ("horizon", "num_samples", "iterations", "finalists"):
-            check_whole(name, getattr(self, name), 1)
+        super().__post_init__()
+        check_whole("finalists", self.finalists, 1)
         check_whole("reevaluations", self.reevaluations, 2)
-        if self.chunk_size is not None:
-            check_whole("chunk_size", self.chunk_size, 1)
-        for name in ("max_memory_gb", "max_seconds", "tolerance"):
-            value = getattr(self, name)
-            if value is not None and not 0 < as_number(name, value):
-                raise ValueError(f"{name} must be positive, not {value}")
-        if not 0 < as_number("elite_fraction", self.elite_fraction) <= 1:
-            raise ValueError(f"elite_fraction must be in (0, 1], not {self.elite_fraction}")
+        check_limit("tolerance", self.tolerance)
         if not callable(getattr(self.noise, "matrix", None)):
             raise TypeError(
                 f"noise must be one of planners' noises, e.g. AR1Noise(0.5), not {self.noise!r}"
@@ -129,16 +94,55 @@ class SamplingPlanner(ABC):
                 raise ValueError(f"std must be finite and not negative, not {self.std}")
             object.__setattr__(self, "std", std)
 
-    @property
-    def num_elites(self) -> int:
-        """K: one elite would have no spread to search on with."""
-        return min(self.num_samples, max(2, round(self.elite_fraction * self.num_samples)))
+    def begin(
+        self,
+        cost: Cost,
+        action_space: ActionSpace,
+        warm_start: Any,
+        proposals: Any,
+        seeds: Sequence[int],
+    ) -> GaussianSearch:
+        """From the warm start, or from the middle of the box."""
+        device, batch = device_of(cost), len(seeds)
+        bounds = Bounds.of(action_space, self.horizon, device)
+        horizon, dims = bounds.low.shape
 
-    def draw(self, search: Search, count: int) -> Tensor:
+        def evaluator(cost: Cost) -> Evaluator:
+            return self.evaluator(cost, device, warm_start, seeds)
+
+        return GaussianSearch(
+            bounds=bounds,
+            noise=NoiseStream(self.noise, seeds, horizon, dims, device, self.antithetic),
+            evaluate=evaluator(cost),
+            screen=Screen(evaluator(cost.cheap), cost.factor)
+            if isinstance(cost, Screened)
+            else None,
+            mean=starting_mean(warm_start, bounds, batch),
+            std=initial_std(self, bounds).expand(batch, horizon, dims),
+            warm=warm_start is not None,
+            proposals=proposed_plans(proposals, bounds, batch),
+            elites=starting_elites(warm_start, bounds),
+        )
+
+    def iterate(self, search: GaussianSearch) -> Iteration:
+        """Judge the candidates of `sample`, and `update`."""
+        if search.index and self.common_noise == "iteration":
+            search.evaluate.renew_noise()
+        before = search.mean
+        judge = search.differentiated if self.uses_gradients else search.evaluated
+        population = judge(self.sample(search), self.num_elites)
+        self.update(search, population)
+        if self.tolerance is not None:
+            move = (search.mean - before).unsqueeze(1) if search.move is None else search.move
+            allowed = self.tolerance * initial_std(self, search.bounds)
+            search.settled = bool((move.abs() <= allowed).all())
+        return Iteration(search.index, population.costs, search.mean, search.std)
+
+    def draw(self, search: GaussianSearch, count: int) -> Tensor:
         """New candidates (B, count, H, A) inside the bounds. Here: the Gaussian, clipped."""
         return search.bounds.clamp_(search.noise.draw(count, search.std, search.mean))
 
-    def sample(self, search: Search) -> Tensor:
+    def sample(self, search: GaussianSearch) -> Tensor:
         """The candidates (B, N, H, A) of this iteration. Here: what is known, and new ones."""
         known = self.known(search)[:, : self.num_samples]
         count = self.num_samples - known.shape[1]
@@ -147,13 +151,13 @@ class SamplingPlanner(ABC):
         drawn = self.drawn(search, count)
         return torch.cat([known, drawn], dim=1) if known.shape[1] else drawn
 
-    def known(self, search: Search) -> Tensor:
+    def known(self, search: GaussianSearch) -> Tensor:
         """Plans (B, K, H, A) that are candidates now whatever is drawn, so that nothing good is
         thrown away. Here, in the first iteration: the warm start, and what the cost proposes."""
         starts_there = search.warm and search.index == 0
         return search.behind_mean(search.proposed) if starts_there else search.proposed
 
-    def drawn(self, search: Search, count: int) -> Tensor:
+    def drawn(self, search: GaussianSearch, count: int) -> Tensor:
         """`count` candidates of `draw`; of a Screened cost the most promising of many."""
         if search.screen is None:
             return self.draw(search, count)
@@ -161,10 +165,10 @@ class SamplingPlanner(ABC):
         return take_candidates(many, search.screen.order(search.bounds.clamp(many), count))
 
     @abstractmethod
-    def update(self, search: Search, population: Population) -> None:
+    def update(self, search: GaussianSearch, population: Population) -> None:
         """Set `search.mean` and `search.std` to new tensors, from the evaluated candidates."""
 
-    def choose(self, search: Search) -> tuple[Tensor, Tensor]:
+    def choose(self, search: GaussianSearch) -> tuple[Tensor, Tensor]:
         """The plan to return (B, H, A) and its cost (B,), after the last iteration."""
         if self.returns == "best":
             return search.best()
@@ -175,135 +179,22 @@ class SamplingPlanner(ABC):
         mean = search.bounds.clamp(search.mean)
         return mean, mean.new_full(mean.shape[:1], torch.nan)
 
-    @torch.no_grad()
-    def plan(
-        self,
-        cost: Cost,
-        action_space: ActionSpace,
-        *,
-        warm_start: PlanResult | Any = None,
-        seed: int | Sequence[int] | torch.Generator = 0,
-        batch: int = 1,
-        callback: Callable[[Iteration], object] | None = None,
-    ) -> PlanResult:
-        """Minimise `cost` for `batch` independent problems.
 
-        Args:
-            cost: `cost(actions)`, float32 (B, N, H, A) -> (B, N), lower is better. `Cost` tells of
-                devices and common random numbers, `Screened` of costs of two fidelities,
-                `Proposed` of plans to begin with.
-            action_space: anything with `low`, `high` and `shape` (A,), e.g. Gymnasium's Box.
-            warm_start: where the mean starts, its first action being the next to be done: the
-                previous PlanResult, shifted (`plan.shift(1)` one step later), or a tensor or
-                array (B, h, A). Repeats its last action up to the horizon, or is cut to it.
-            seed: an int, one int per problem, or a torch.Generator. Every problem draws from a
-                generator of its own and sees the same numbers whatever the batch: row b of a
-                batch with seeds `[s0, s1, ...]` is the plan of that problem alone with seed `sb`,
-                up to the rounding of the cost, and unless `max_seconds` or `tolerance` is set
-                or the cost takes a `seed`, which is one for the whole batch.
-                The same seed gives the same bits; global random state is never touched.
-            batch: B.
-            callback: called with every Iteration as it ends.
-
-        Raises:
-            ValueError: the action space, warm start, seed or the cost's shape does not fit, or
-                no candidate of a problem has a finite cost.
-        """
-        start = time.perf_counter()
-        search = Search.begin(self, cost, action_space, warm_start, seed, batch)
-        history: list[Iteration] = []
-        initial_std = search.std
-        for search.index in range(self.iterations):
-            before = search.mean
-            if search.index and self.common_noise == "iteration":
-                search.evaluate.renew_noise()
-            history.append(self._iterate(search))
-            if callback is not None:
-                callback(history[-1])
-            if self.tolerance is not None:
-                move = (search.mean - before).unsqueeze(1) if search.move is None else search.move
-                if bool((move.abs() <= self.tolerance * initial_std.unsqueeze(1)).all()):
-                    break
-            if self.max_seconds is not None:
-                passed = time.perf_counter() - start
-                if passed + passed / len(history) > self.max_seconds:
-                    break
-        actions, plan_cost = self.choose(search)
-        return PlanResult(
-            actions=actions,
-            cost=plan_cost,
-            mean=search.mean,
-            std=search.std,
-            elites=search.elites,
-            elite_costs=search.elite_costs,
-            history=tuple(history),
-            cost_seconds=search.cost_seconds,
-            planner_seconds=time.perf_counter() - start - search.cost_seconds,
-            chunk_size=search.evaluate.chunk_size,
-        )
-
-    def _iterate(self, search: Search) -> Iteration:
-        judge = search.differentiated if self.uses_gradients else search.evaluated
-        population = judge(self.sample(search), self.num_elites)
-        self.update(search, population)
-        return Iteration(search.index, population.costs, search.mean, search.std)
-
-
-@dataclass
-class Search:
-    """A Gaussian over plans, the cost that judges them, and the best candidates so far."""
+@dataclass(kw_only=True)
+class GaussianSearch(Search):
+    """A Gaussian over plans, and the best candidates of all iterations. `elites` are those of the
+    last iteration or of the warm start."""
 
     bounds: Bounds
     noise: NoiseStream
-    evaluate: Evaluator
     screen: Screen | None
     mean: Tensor  # (B, H, A)
     std: Tensor  # (B, H, A)
     warm: bool  # whether the mean is the plan of a warm start
     proposals: Tensor  # (B, K, H, A), of the cost; K is 0 where it makes none
-    elites: Tensor | None  # (B, K, H, A), best first: of the last iteration or the warm start
-    elite_costs: Tensor | None = None  # (B, K)
-    index: int = 0  # of the iteration
     state: Any = None  # what an optimiser keeps between its iterations
     move: Tensor | None = None  # (B, N, H, A), of candidates that move, where not the mean does
     _ranked: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # of all iterations
-
-    @classmethod
-    def begin(
-        cls,
-        planner: SamplingPlanner,
-        cost: Cost,
-        action_space: ActionSpace,
-        warm_start: Any,
-        seed: int | Sequence[int] | torch.Generator,
-        batch: int,
-    ) -> Search:
-        """Raises ValueError when an argument of `plan` does not fit."""
-        if batch < 1:
-            raise ValueError(f"batch must be at least 1, not {batch}")
-        device, seeds = device_of(cost), problem_seeds(seed, batch)
-        plans, cost = (cost.plans, cost.cost) if isinstance(cost, Proposed) else (None, cost)
-        bounds = Bounds.of(action_space, planner.horizon, device)
-        horizon, dims = bounds.low.shape
-        fits = getattr(warm_start, "chunk_size", None)
-
-        def evaluator(cost: Cost) -> Evaluator:
-            chunks = Chunks(device, planner.chunk_size, planner.max_memory_gb, fits)
-            return Evaluator(cost, chunks, seeds)
-
-        return cls(
-            bounds=bounds,
-            noise=NoiseStream(planner.noise, seeds, horizon, dims, device, planner.antithetic),
-            evaluate=evaluator(cost),
-            screen=Screen(evaluator(cost.cheap), cost.factor)
-            if isinstance(cost, Screened)
-            else None,
-            mean=starting_mean(warm_start, bounds, batch),
-            std=initial_std(planner, bounds).expand(batch, horizon, dims),
-            warm=warm_start is not None,
-            proposals=proposed_plans(plans, bounds, batch),
-            elites=starting_elites(warm_start, bounds),
-        )
 
     @property
     def proposed(self) -> Tensor:
@@ -377,47 +268,9 @@ class Search:
 
     @property
     def cost_seconds(self) -> float:
-        """Time spent in the cost function so far."""
-        return self.evaluate.seconds + (self.screen.evaluate.seconds if self.screen else 0.0)
-
-
-@dataclass(frozen=True)
-class Population:
-    """The candidates of one iteration, the elites sorted by cost, best first.
-
-    `elites` holds finite candidates only: where a problem has fewer than K, its best is repeated.
-    """
-
-    actions: Tensor  # (B, N, H, A)
-    costs: Tensor  # (B, N), +inf where the cost was not finite
-    elites: Tensor  # (B, K, H, A)
-    elite_costs: Tensor  # (B, K)
-    order: Tensor  # (B, K), the numbers of the elites among the candidates
-    gradients: Tensor | None = None  # (B, N, H, A), of the costs
-
-    @classmethod
-    def ranked(cls, actions: Tensor, costs: Tensor, num_elites: int) -> Population:
-        """Raises ValueError when a problem has no candidate of finite cost."""
-        finite = all_finite(costs)
-        costs = costs if finite else rankable(costs)
-        elite_costs, index = costs.topk(num_elites, dim=1, largest=False)
-        if not finite:
-            hopeless = elite_costs[:, 0].isinf().nonzero().flatten().tolist()
-            if hopeless:
-                raise ValueError(
-                    f"every one of the {costs.shape[1]} candidates of problem {hopeless} has a NaN "
-                    "or infinite cost: check the cost function, or give a warm start that it allows"
-                )
-            index = torch.where(elite_costs.isinf(), index[:, :1], index)
-            elite_costs = costs.gather(1, index)
-        return cls(actions, costs, take_candidates(actions, index), elite_costs, index)
-
-
-def take_candidates(actions: Tensor, index: Tensor) -> Tensor:
-    """(B, K, H, A): the candidates (B, N, H, A) that `index` (B, K) names."""
-    if index.shape[0] == 1:
-        return actions.index_select(1, index[0])
-    return actions[torch.arange(index.shape[0], device=index.device).unsqueeze(1), index]
+        """Time spent in the cost function and the cheap one so far."""
+        screening = 0.0 if self.screen is None else self.screen.evaluate.seconds
+        return super().cost_seconds + screening
 
 
 def initial_std(planner: SamplingPlanner, bounds: Bounds) -> Tensor:
@@ -431,20 +284,3 @@ def initial_std(planner: SamplingPlanner, bounds: Bounds) -> Tensor:
     if given.numel() not in (1, dims):
         raise ValueError(f"std has {given.numel()} values for {dims} action dimensions")
     return given.expand(horizon, dims).contiguous()
-
-
-def check_whole(name: str, value: object, least: int) -> None:
-    """Raises ValueError, which names it, unless `value` is a whole number of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
-
-
-def as_number(name: str, value: object) -> float:
-    """`value` as a float; ValueError, which names it, unless it is a finite number."""
-    try:
-        number = math.nan if isinstance(value, bool | str) else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise ValueError(f"{name} must be a finite number, not {value!r}")
-    return number

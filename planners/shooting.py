@@ -8,7 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from planners.sampling import Population, SamplingPlanner, Search, as_number
+from planners.population import Population
+from planners.sampling import GaussianSearch, SamplingPlanner
+from planners.settings import as_number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +24,7 @@ class RandomShooting(SamplingPlanner):
     iterations: int = 1
     returns: Literal["mean", "best"] = "best"
 
-    def draw(self, search: Search, count: int) -> Tensor:
+    def draw(self, search: GaussianSearch, count: int) -> Tensor:
         if not search.bounds.finite:
             raise ValueError("random shooting needs an action space with finite bounds")
         low, high = search.bounds.low, search.bounds.high
@@ -35,7 +37,7 @@ class RandomShooting(SamplingPlanner):
         )
         return search.bounds.clamp_(uniform.mul_(high - low).add_(low))
 
-    def update(self, search: Search, population: Population) -> None:
+    def update(self, search: GaussianSearch, population: Population) -> None:
         search.mean = search.best()[0]
 
 
@@ -59,17 +61,17 @@ class PredictiveSampling(SamplingPlanner):
         if not as_number("margin", self.margin) >= 0:
             raise ValueError(f"margin must be at least 0, not {self.margin}")
 
-    def known(self, search: Search) -> Tensor:
+    def known(self, search: GaussianSearch) -> Tensor:
         return search.behind_mean(
             search.proposals if search.index == 0 else search.proposals[:, :0]
         )
 
-    def update(self, search: Search, population: Population) -> None:
+    def update(self, search: GaussianSearch, population: Population) -> None:
         search.mean = population.elites[:, 0]
         if self.margin and search.proposed.shape[1] and population.actions.shape[1] > 1:
             search.state = population.actions[:, 1], population.costs[:, 1]
 
-    def choose(self, search: Search) -> tuple[Tensor, Tensor]:
+    def choose(self, search: GaussianSearch) -> tuple[Tensor, Tensor]:
         plan, cost = super().choose(search)
         if search.state is None:
             return plan, cost

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from planners.noise import Noise, WhiteNoise, ar1_matrix
-from planners.sampling import Population, SamplingPlanner, Search
+from planners.population import Population
+from planners.sampling import GaussianSearch, SamplingPlanner
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,14 +33,14 @@ class _VP2Planner(SamplingPlanner):
         if not 0 <= self.beta < 1:
             raise ValueError(f"beta must be in [0, 1), not {self.beta}")
 
-    def std_of(self, search: Search) -> Tensor:
+    def std_of(self, search: GaussianSearch) -> Tensor:
         """(B, H, A): what the candidates are drawn with."""
         return search.std
 
-    def known(self, search: Search) -> Tensor:
+    def known(self, search: GaussianSearch) -> Tensor:
         return search.proposed
 
-    def draw(self, search: Search, count: int) -> Tensor:
+    def draw(self, search: GaussianSearch, count: int) -> Tensor:
         white = search.noise.draw(count, self.std_of(search))
         matrix = ar1_matrix(self.beta, self.horizon, 1 - self.beta).to(white.device)
         noise = torch.einsum("hk,bnka->bnha", matrix, white)
@@ -53,7 +54,7 @@ class VP2MPPI(_VP2Planner):
     iterations: int = 1
     gamma: float = 0.05
 
-    def update(self, search: Search, population: Population) -> None:
+    def update(self, search: GaussianSearch, population: Population) -> None:
         costs = population.costs.double()
         weights = (-self.gamma * (costs - population.elite_costs[:, :1])).exp()
         total = torch.einsum("bn,bnha->bha", weights, population.actions.double())
@@ -72,7 +73,7 @@ class VP2CEM(_VP2Planner):
     def num_elites(self) -> int:
         return max(1, int(self.elite_fraction * self.num_samples))
 
-    def std_of(self, search: Search) -> Tensor:
+    def std_of(self, search: GaussianSearch) -> Tensor:
         room = torch.minimum(search.mean - search.bounds.low, search.bounds.high - search.mean)
         if bool((search.bounds.low.isfinite() != search.bounds.high.isfinite()).any()):
             raise ValueError(
@@ -80,11 +81,10 @@ class VP2CEM(_VP2Planner):
             )
         return torch.minimum(search.std, room / 2)
 
-    def update(self, search: Search, population: Population) -> None:
+    def update(self, search: GaussianSearch, population: Population) -> None:
         variance = population.elites.var(dim=1, correction=0).lerp(search.std.square(), self.alpha)
         search.mean = population.elites.mean(dim=1).lerp(search.mean, self.alpha)
         search.std = variance.sqrt()
 
-    def choose(self, search: Search) -> tuple[Tensor, Tensor]:
-        assert search.elites is not None and search.elite_costs is not None
-        return search.elites[:, 0], search.elite_costs[:, 0]
+    def choose(self, search: GaussianSearch) -> tuple[Tensor, Tensor]:
+        return search.best_elite()

@@ -175,7 +175,7 @@ def test_no_iteration_begins_after_the_time_is_up(box, tracking, targets, monkey
         now += 0.03
         return tracking(targets)(actions)
 
-    for module in ("sampling", "cost"):
+    for module in ("population", "cost"):
         clock = SimpleNamespace(perf_counter=lambda: now)
         monkeypatch.setattr(f"planners.{module}.time", clock)
     planner = CEM(horizon=6, iterations=50)

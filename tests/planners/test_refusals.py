@@ -32,7 +32,7 @@ def test_bad_settings_are_refused(make, message):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (dict(batch=0), "batch must be at least 1"),
+        (dict(batch=0), "batch must be a whole number of at least 1"),
         (dict(seed=-1), "seeds must not be negative"),
         (dict(seed=[1, 2]), "2 seeds for 1 problems"),
         (dict(warm_start=torch.zeros(2, 6, 2)), r"\(2, 6, 2\): it must be \(B, h, A\) = \(1, h, 2"),
