@@ -17,20 +17,12 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from benchmarks.harness import plain
-from benchmarks.vp2_protocol.methods import (
-    NamedModels,
-    check_spread,
-    choose_tasks,
-    classifier_places,
-    load_classifiers,
-    names,
-)
-from benchmarks.vp2_protocol.planning import (
-    Dynamics,
-    PlanningProblem,
-    WorldModelDynamics,
-    candidate_score,
-)
+from benchmarks.vp2_protocol.agents import candidate_score
+from benchmarks.vp2_protocol.classifiers import classifier_places, load_classifiers
+from benchmarks.vp2_protocol.decisions import PlanningProblem
+from benchmarks.vp2_protocol.dynamics import Dynamics, WorldModelDynamics
+from benchmarks.vp2_protocol.methods import check_spread, choose_tasks
+from benchmarks.vp2_protocol.named_models import NamedModels, names
 from benchmarks.vp2_protocol.records import fingerprint
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_arrays

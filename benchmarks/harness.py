@@ -6,7 +6,9 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -70,6 +72,21 @@ def wait_for(device: torch.device) -> None:
     """Until it has done what was asked of it so far."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+class Stopwatch:
+    """Seconds by name; work that is under way on a GPU counts where it is waited for."""
+
+    def __init__(self, device: str | torch.device = "cpu") -> None:
+        self.device = torch.device(device)
+        self.spent: defaultdict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        wait_for(self.device)
+        self.spent[name] += time.perf_counter() - start
 
 
 def median_seconds(function: Callable[[], object], device: torch.device, repeats: int = 5) -> float:

@@ -17,7 +17,9 @@ from benchmarks.gpu_checks.mini import frames
 from benchmarks.gpu_checks.sizes import Sizes, mini_model
 from benchmarks.harness import timed
 from benchmarks.model_steps import Budget
-from benchmarks.vp2_protocol.planning import PlanningAgent, PlanningProblem, WorldModelDynamics
+from benchmarks.vp2_protocol.agents import PlanningAgent
+from benchmarks.vp2_protocol.decisions import PlanningProblem
+from benchmarks.vp2_protocol.dynamics import WorldModelDynamics
 from benchmarks.vp2_protocol.records import Rules
 from cola_env.files import write_atomically
 from cola_env.models.world_model import ColaWorldModel

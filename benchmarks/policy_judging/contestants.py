@@ -16,23 +16,14 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from benchmarks.harness import plain
+from benchmarks.vp2_protocol.agents import MPCAgent, PlanningAgent, RandomActions
+from benchmarks.vp2_protocol.classifiers import classifier_places, load_classifiers
 from benchmarks.vp2_protocol.codes import LatentPlanningAgent, check_latent_actions
-from benchmarks.vp2_protocol.methods import (
-    NamedModels,
-    check_random,
-    classifier_places,
-    load_classifiers,
-    make_planner,
-)
-from benchmarks.vp2_protocol.planning import (
-    Agent,
-    Decision,
-    MPCAgent,
-    PlanningAgent,
-    PlanningProblem,
-    RandomActions,
-    WorldModelDynamics,
-)
+from benchmarks.vp2_protocol.decisions import Agent, Decision, PlanningProblem
+from benchmarks.vp2_protocol.dynamics import WorldModelDynamics
+from benchmarks.vp2_protocol.methods import check_random
+from benchmarks.vp2_protocol.named_models import NamedModels
+from benchmarks.vp2_protocol.named_planners import make_planner
 from benchmarks.vp2_protocol.proposals import Policy, PolicyProposals
 from benchmarks.vp2_protocol.records import Rules, fingerprint
 from cola_env.checkpoints import checkpoint_files, find_checkpoint, finished_phases

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from benchmarks.policy_judging.playing import Part, Played
 from benchmarks.policy_judging.records import PlayedEpisode
-from benchmarks.vp2_protocol.planning import Agent
+from benchmarks.vp2_protocol.decisions import Agent
+from benchmarks.vp2_protocol.episodes import LiveEpisode, moment
 from benchmarks.vp2_protocol.records import Rules
-from benchmarks.vp2_protocol.run import LiveEpisode, moment
 from cola_env.envs.dream import Dream
 from cola_env.envs.starts import Start
 from cola_env.models.world_model import ColaWorldModel

@@ -17,14 +17,10 @@ from benchmarks.policy_judging.contestants import Contestant, Field, ReplayAgent
 from benchmarks.policy_judging.imagining import Dreamer
 from benchmarks.policy_judging.playing import Part, Played, ScriptedTwin, play_agent
 from benchmarks.policy_judging.records import TWIN, JudgingFolder, PlayedEpisode
-from benchmarks.vp2_protocol.methods import (
-    NamedModels,
-    choose_tasks,
-    classifier_places,
-    load_classifiers,
-    names,
-)
-from benchmarks.vp2_protocol.planning import Agent
+from benchmarks.vp2_protocol.classifiers import classifier_places, load_classifiers
+from benchmarks.vp2_protocol.decisions import Agent
+from benchmarks.vp2_protocol.methods import choose_tasks
+from benchmarks.vp2_protocol.named_models import NamedModels, names
 from benchmarks.vp2_protocol.records import Frame, fingerprint
 from cola_env.checkpoints import checkpoint_files
 from cola_env.errors import ColaWorldError

@@ -9,8 +9,8 @@ import numpy as np
 
 from benchmarks.policy_judging.contestants import Contestant
 from benchmarks.policy_judging.records import TWIN, PlayedEpisode
+from benchmarks.vp2_protocol.episodes import EpisodeBatch, play
 from benchmarks.vp2_protocol.records import Frame, Rules
-from benchmarks.vp2_protocol.run import EpisodeBatch, play
 from cola_env.goals.goal_set import GoalPair, GoalSet
 from cola_env.simulators.pool import SimulatorPool
 from cola_env.worlds import find_world

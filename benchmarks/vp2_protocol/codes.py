@@ -13,13 +13,9 @@ import torch
 from gymnasium.spaces import MultiDiscrete
 from torch import Tensor
 
-from benchmarks.vp2_protocol.planning import (
-    Cost,
-    Dynamics,
-    PlanningAgent,
-    PlanningProblem,
-    WorldModelDynamics,
-)
+from benchmarks.vp2_protocol.agents import Cost, PlanningAgent
+from benchmarks.vp2_protocol.decisions import PlanningProblem
+from benchmarks.vp2_protocol.dynamics import Dynamics, WorldModelDynamics
 from benchmarks.vp2_protocol.records import Rules
 from cola_env.errors import ColaWorldError
 from cola_env.models.precision import autocast

@@ -1,11 +1,8 @@
 """The methods that a run compares, made of its settings: what each imagines with, plans with, and
 is known by."""
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import hydra
@@ -13,41 +10,34 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-import planners
 from benchmarks.harness import plain
+from benchmarks.vp2_protocol.classifiers import classifier_places, ensemble, load_classifiers
 from benchmarks.vp2_protocol.codes import check_latent_actions
-from benchmarks.vp2_protocol.planning import (
+from benchmarks.vp2_protocol.dynamics import (
     CopyDynamics,
     Dynamics,
     SimulatorDynamics,
     VideoPredictionDynamics,
     WorldModelDynamics,
 )
+from benchmarks.vp2_protocol.named_models import (
+    WITHOUT_CHECKPOINT,
+    ModelSpec,
+    NamedModels,
+    members,
+)
+from benchmarks.vp2_protocol.named_planners import make_planner, named_planners
 from benchmarks.vp2_protocol.records import NO_PLANNER, MethodName, fingerprint
 from benchmarks.vp2_protocol.results import VP2, departures
-from cola_env.checkpoints import checkpoint_files, find_checkpoint
+from benchmarks.vp2_protocol.screening import check_screen
+from cola_env.checkpoints import checkpoint_files
 from cola_env.errors import ColaWorldError, in_short
-from cola_env.models.loading import load_model
-from cola_env.models.replicas import Replicas, replicated
-from cola_env.models.world_model import ColaWorldModel
-from cola_env.scoring.ensembles import ClassifierEnsemble, Combination
 from cola_env.scoring.rewards import is_judged
-from cola_env.scoring.success_classifier import (
-    TaskClassifier,
-    find_classifier,
-    load_classifier,
-    weight_files,
-)
-from cola_env.scoring.vp2_classifier import IMAGE_SIZE
+from cola_env.scoring.success_classifier import TaskClassifier, weight_files
 from cola_env.simulators.pool import SimulatorPool
-from cola_env.simulators.rendering import check_same_profile
 from cola_env.worlds import WorldInfo
+from planners import CategoricalCEM
 
-SHIPPED_MODELS = ("cola", "direct", "random")
-WITHOUT_CHECKPOINT = ("simulator", "random", "copy")
-
-ModelSpec = str | Mapping[str, Any]
-"""A name, a folder, a hub id, several of them joined by "+", or {"_target_": ..., **arguments}."""
 MakeDynamics = Callable[[SimulatorPool], Sequence[Dynamics]]
 
 
@@ -73,67 +63,7 @@ class Method:
     @property
     def plans_codes(self) -> bool:
         """Whether it plans in latent codes, and so takes no plans of a policy and no screen."""
-        return any(isinstance(each, planners.CategoricalCEM) for each in self.planners.values())
-
-
-class NamedModels:
-    """The checkpoints that a run names, each loaded once; replicas of them are on the `others`."""
-
-    def __init__(
-        self,
-        world: WorldInfo,
-        specs: Mapping[str, ModelSpec],
-        device: torch.device,
-        *others: torch.device,
-    ) -> None:
-        self.world = world
-        self.folders: dict[str, Path] = {}
-        self.loaded: dict[str, ColaWorldModel] = {}
-        self.replicas: dict[str, ColaWorldModel | Replicas] = {}
-        for spec in specs.values():
-            for name in members(spec) if isinstance(spec, str) else []:
-                if name not in (*WITHOUT_CHECKPOINT, *self.loaded):
-                    self.folders[name] = find_checkpoint(name, world)
-                    self.loaded[name] = _able(
-                        name, load_model(self.folders[name], device), world.action_dim
-                    )
-                    self.replicas[name] = replicated(self.loaded[name], others)
-
-    def compile(self) -> None:
-        for model in self.replicas.values():
-            model.compile_repeated_blocks()
-
-    def rendering(self, wanted: str | None) -> str | None:
-        """The profile of all of them and of `wanted`; None when none of them has one."""
-        for name, model in self.loaded.items():
-            own = str(model.config.rendering)
-            wanted = wanted or own
-            check_same_profile(wanted, own, f"run and its model '{name}'")
-        return wanted
-
-
-def _able(name: str, model: ColaWorldModel, action_dim: int) -> ColaWorldModel:
-    """The model, if it imagines frames of the goals' size under real actions of the world; else
-    ColaWorldError."""
-    if model.action_modes == ("latent",):
-        raise ColaWorldError(
-            f"The model '{name}' was trained on video alone and takes no real actions, with which "
-            "one plans here: give it an adapter, 'python -m cola_train recipe=joint_mini "
-            f"data=EPISODES_WITH_ACTIONS init={name} start=adapter out=RUN', and plan with "
-            "model=RUN."
-        )
-    if model.config.action_dim != action_dim:
-        raise ColaWorldError(
-            f"The model '{name}' takes actions of {model.config.action_dim} dimensions, this world "
-            f"{action_dim}: choose env=, or another model."
-        )
-    if model.config.image_size != IMAGE_SIZE:
-        raise ColaWorldError(
-            f"The goals have {IMAGE_SIZE} x {IMAGE_SIZE} pixels, the model '{name}' imagines "
-            f"{model.config.image_size} x {model.config.image_size}: train one at image_size="
-            f"{IMAGE_SIZE}."
-        )
-    return model
+        return any(isinstance(each, CategoricalCEM) for each in self.planners.values())
 
 
 def make_methods(
@@ -160,7 +90,7 @@ def make_methods(
         imagining |= _own_reward(oracle.pop("reward", None), models.world)
     methods = []
     for name, given in named_planners(plain(config.planner)).items():
-        if isinstance(make_planner(given), planners.CategoricalCEM):
+        if isinstance(make_planner(given), CategoricalCEM):
             first = members(spec)[0] if isinstance(spec, str) else ""
             check_latent_actions(label, models.loaded.get(first))
             if config.screen is not None:
@@ -174,17 +104,6 @@ def make_methods(
         settings |= judging | _departures(config, given)
         methods.append(Method(MethodName(label, name), built, make_dynamics, classifier, settings))
     return methods
-
-
-def named_planners(value: Any) -> dict[str | None, dict[str, Any]]:
-    """{label: settings} of one planner, which is known by its class (None), or of several."""
-    if isinstance(value, Mapping):
-        return {None: dict(value)}
-    if isinstance(value, list) and all(isinstance(each, Mapping) for each in value):
-        return {label: settings for each in value for label, settings in each.items()}
-    raise ColaWorldError(
-        f"planner={value} is no planner's settings: lists of names are for benchmarks/vp2.py."
-    )
 
 
 def _departures(config: DictConfig, planner: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -212,11 +131,6 @@ def _classifier(
     if len(prints) > 1:
         return classifier, {"classifier": prints, "ensemble": plain(config.ensemble)}
     return classifier, {"classifier": prints[0]}
-
-
-def ensemble(config: DictConfig) -> Combination:
-    """How a run combines the members of its ensembles."""
-    return Combination(str(config.ensemble.how), float(config.ensemble.penalty))
 
 
 def _own_reward(name: str | None, world: WorldInfo) -> dict[str, Any]:
@@ -259,92 +173,6 @@ def _dynamics(
     return lambda _: worlds, settings
 
 
-VALUES = "values"
-"""As a name in classifier=: the shipped value function of the world."""
-
-
-def classifier_places(
-    given: str | Sequence[str] | None, folder: Path | None, world: WorldInfo
-) -> list[Path]:
-    """Folders of the classifiers that were asked for, or of the one that belongs to the model in
-    `folder`; ColaWorldError when there is none."""
-    if given is None:
-        place = find_classifier(folder, world)
-        if place is None:
-            raise ColaWorldError(
-                f"There are no shipped classifiers of {world.simulator}; give classifier=FOLDER or "
-                "reward=mse."
-            )
-        return [place]
-    named = [given] if isinstance(given, str) else given
-    listed = [_shipped_values(world) if n == VALUES else Path(n).expanduser() for n in named]
-    places = [find_classifier(place) for place in listed]
-    for place, found in zip(listed, places, strict=True):
-        if found is None or not found.is_relative_to(place.parent):
-            raise ColaWorldError(
-                f"There is no classifier in {place}; classifier= takes a folder that holds one of "
-                "ours or VP2's <task>.pt files."
-            )
-    return [place for place in places if place is not None]
-
-
-def _shipped_values(world: WorldInfo) -> Path:
-    place = world.assets / VALUES
-    if not place.is_dir():
-        raise ColaWorldError(
-            f"{world.simulator} has no shipped value function: train one with 'python -m "
-            "cola_train.classifier data=FOLDER out=FOLDER discount=0.8' and give classifier=FOLDER."
-        )
-    return place
-
-
-def load_classifiers(
-    places: Sequence[Path], combine: Combination, rendering: str
-) -> TaskClassifier:
-    """The classifiers of these folders as one; ColaWorldError for any of another rendering profile
-    than that of the goals."""
-    loaded: list[TaskClassifier] = [load_classifier(place) for place in places]
-    judge = loaded[0] if len(loaded) == 1 else ClassifierEnsemble(loaded, combine)
-    check_same_profile(rendering, judge.rendering, "goals and the classifier")
-    return judge
-
-
-def make_planner(settings: dict[str, Any]) -> Any:
-    """Build the planner of `_target_`.
-
-    A planner of the user's own gets those settings of ours alone that its constructor takes, so
-    that `planner._target_=my_package.MyPlanner` runs without a config file of its own.
-    Raises ColaWorldError when it cannot be built or has no `plan`.
-    """
-    try:
-        target = hydra.utils.get_class(settings["_target_"])
-        taken = inspect.signature(target).parameters
-        takes_all = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in taken.values())
-        if not takes_all and not target.__module__.startswith("planners."):
-            given = settings.items()
-            settings = {k: v for k, v in given if k in taken or k not in _settings_of_ours()}
-        planner = hydra.utils.instantiate(settings)
-    except Exception as error:
-        told = in_short(error)
-        raise ColaWorldError(
-            f"The planner {settings.get('_target_')} cannot be built: {told}"
-        ) from error
-    if not callable(getattr(planner, "plan", None)):
-        raise ColaWorldError(
-            f"The planner {settings['_target_']} has no method plan(cost, action_space, *, "
-            "warm_start, seed, batch)."
-        )
-    return planner
-
-
-@cache
-def _settings_of_ours() -> frozenset[str]:
-    """The names of all settings of the planners of `planners`."""
-    ours = (getattr(planners, name) for name in planners.__all__)
-    made = (each for each in ours if callable(getattr(each, "plan", None)))
-    return frozenset(name for each in made for name in inspect.signature(each).parameters)
-
-
 def make_foreign(spec: Mapping[str, Any], device: torch.device, context: int) -> Dynamics:
     """Build the model of `_target_`, with the other keys as its arguments.
 
@@ -376,19 +204,6 @@ def make_foreign(spec: Mapping[str, Any], device: torch.device, context: int) ->
     return predictor
 
 
-def check_screen(config: DictConfig) -> dict[str, Any]:
-    """What the screen adds to a run's identity: {} for none; ColaWorldError for an unknown one."""
-    if config.screen is None:
-        return {}
-    if config.screen != "latent":
-        raise ColaWorldError(f"Unknown screen '{config.screen}'; choose screen=latent or null.")
-    if config.screen_factor < 2:
-        raise ColaWorldError(
-            f"screen_factor={config.screen_factor} screens nothing: give 2 or more, or screen=null."
-        )
-    return {"screen": config.screen, "screen_factor": config.screen_factor}
-
-
 def check_spread(name: str, value: float | Sequence[float], action_dim: int) -> None:
     """ColaWorldError for what is no standard deviation of actions, nor one for each component."""
     spread = np.atleast_1d(value)
@@ -405,41 +220,6 @@ def check_random(settings: Mapping[str, Any], action_dim: int) -> dict[str, Any]
     if not 0 <= settings["correlation"] < 1:
         raise ColaWorldError(f"random.correlation={settings['correlation']} must be in [0, 1).")
     return {"random": dict(settings)}
-
-
-def names(value: str | Mapping[str, Any] | Sequence[ModelSpec] | None) -> dict[str, ModelSpec]:
-    """{label: model} of names, folders, hub ids, "label:folder" and {label: ...}, one or several.
-
-    None means SHIPPED_MODELS. Without a label of its own a folder is labelled with its path, the
-    slashes replaced, so that the label can name a folder again. Raises ColaWorldError for none, or
-    two of one label.
-    """
-    value = SHIPPED_MODELS if value is None else value
-    listed = [value] if isinstance(value, str | Mapping) else list(value)
-    pairs = [pair for given in listed for pair in _labelled(given)]
-    found = dict(pairs)
-    if not found or len(found) != len(pairs):
-        raise ColaWorldError(
-            f"model={listed} must name at least one model, and each under a label of its own: "
-            "model=[label:folder,label:folder]."
-        )
-    return found
-
-
-def _labelled(given: ModelSpec) -> list[tuple[str, ModelSpec]]:
-    if isinstance(given, Mapping):
-        if "_target_" in given:
-            raise ColaWorldError(
-                "A model of your own needs a label: model=[{mine:{_target_:my_package.Model}}]."
-            )
-        return [(str(label).replace("/", "--"), model) for label, model in given.items()]
-    label, colon, name = given.partition(":")
-    return [(label.strip("/").replace("/", "--"), name if colon else given)]
-
-
-def members(name: str) -> list[str]:
-    """The models of an ensemble "first+second", or the one model of that name."""
-    return [name] if Path(name).exists() else name.split("+")
 
 
 def choose_tasks(value: str | Sequence[str], available: tuple[str, ...]) -> list[str]:

@@ -10,7 +10,8 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from benchmarks.vp2_protocol.planning import Dynamics, PlanningProblem, WorldModelDynamics
+from benchmarks.vp2_protocol.decisions import PlanningProblem
+from benchmarks.vp2_protocol.dynamics import Dynamics, WorldModelDynamics
 from benchmarks.vp2_protocol.records import fingerprint
 from cola_env.checkpoints import checkpoint_files, find_checkpoint
 from cola_env.errors import ColaWorldError

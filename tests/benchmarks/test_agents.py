@@ -4,19 +4,15 @@ import torch
 from gymnasium.spaces import Box
 from omegaconf import OmegaConf
 
-from benchmarks.vp2_protocol.methods import NamedModels, check_random, check_screen, make_planner
-from benchmarks.vp2_protocol.planning import (
-    CopyDynamics,
-    LatentScreen,
-    MPCAgent,
-    PlanningAgent,
-    PlanningProblem,
-    RandomActions,
-    SimulatorDynamics,
-    WorldModelDynamics,
-)
+from benchmarks.vp2_protocol.agents import MPCAgent, PlanningAgent, RandomActions
+from benchmarks.vp2_protocol.decisions import PlanningProblem
+from benchmarks.vp2_protocol.dynamics import CopyDynamics, SimulatorDynamics, WorldModelDynamics
+from benchmarks.vp2_protocol.episodes import EpisodeBatch, play
+from benchmarks.vp2_protocol.methods import check_random
+from benchmarks.vp2_protocol.named_models import NamedModels
+from benchmarks.vp2_protocol.named_planners import make_planner
 from benchmarks.vp2_protocol.records import Rules
-from benchmarks.vp2_protocol.run import EpisodeBatch, play
+from benchmarks.vp2_protocol.screening import LatentScreen, check_screen
 from cola_env.errors import ColaWorldError
 from cola_env.models.loading import load_model
 from cola_env.scoring.ensembles import Combination

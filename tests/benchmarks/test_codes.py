@@ -9,10 +9,8 @@ from gymnasium.spaces import MultiDiscrete
 from hydra import compose, initialize_config_dir
 
 from benchmarks.vp2_protocol.codes import LatentActions, LatentPlanningAgent, check_latent_actions
-from benchmarks.vp2_protocol.planning import (
-    PlanningProblem,
-    WorldModelDynamics,
-)
+from benchmarks.vp2_protocol.decisions import PlanningProblem
+from benchmarks.vp2_protocol.dynamics import WorldModelDynamics
 from benchmarks.vp2_protocol.records import Rules
 from benchmarks.vp2_protocol.run import Run
 from cola_env.errors import ColaWorldError

@@ -6,9 +6,10 @@ import pytest
 import torch
 from gymnasium.spaces import Box
 
-from benchmarks.vp2_protocol.planning import Decision, PlanningAgent
+from benchmarks.vp2_protocol.agents import PlanningAgent
+from benchmarks.vp2_protocol.decisions import Decision
+from benchmarks.vp2_protocol.episodes import EpisodeBatch, play
 from benchmarks.vp2_protocol.records import Rules
-from benchmarks.vp2_protocol.run import EpisodeBatch, play
 from cola_env.errors import ColaWorldError
 from cola_env.goals.goal_set import GoalPair
 from cola_env.scoring.rewards import MSEReward

@@ -23,7 +23,7 @@ from benchmarks.fidelity_measures import (
     try_plans,
 )
 from benchmarks.fidelity_report import draw, write_page
-from benchmarks.vp2_protocol.planning import SimulatorDynamics
+from benchmarks.vp2_protocol.dynamics import SimulatorDynamics
 from cola_env.errors import ColaWorldError
 from cola_env.models.world_model import ColaWorldModel
 from cola_env.scoring.rewards import MSEReward

@@ -4,13 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.vp2_protocol.agents import PlanningAgent, _checked
+from benchmarks.vp2_protocol.decisions import PlanningProblem
+from benchmarks.vp2_protocol.dynamics import VideoPredictionDynamics
 from benchmarks.vp2_protocol.methods import make_foreign
-from benchmarks.vp2_protocol.planning import (
-    PlanningAgent,
-    PlanningProblem,
-    VideoPredictionDynamics,
-    _checked,
-)
 from benchmarks.vp2_protocol.records import Rules
 from cola_env.errors import ColaWorldError
 

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from benchmarks.vp2_protocol.methods import NamedModels, make_methods, members, names
-from benchmarks.vp2_protocol.planning import CopyDynamics, VideoPredictionDynamics
+from benchmarks.vp2_protocol.dynamics import CopyDynamics, VideoPredictionDynamics
+from benchmarks.vp2_protocol.methods import make_methods
+from benchmarks.vp2_protocol.named_models import NamedModels, members, names
 from benchmarks.vp2_protocol.run import Run
 from cola_env.errors import ColaWorldError
 from cola_env.models.world_model import ColaWorldModel

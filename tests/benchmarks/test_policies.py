@@ -27,7 +27,7 @@ from benchmarks.policy_judging.agreement import (
 )
 from benchmarks.policy_judging.judging import Judging
 from benchmarks.policy_judging.records import SEEN, TWIN, JudgingFolder, PlayedEpisode
-from benchmarks.vp2_protocol.planning import PlanningProblem
+from benchmarks.vp2_protocol.decisions import PlanningProblem
 from cola_env.envs.dream import Dream
 from cola_env.errors import ColaWorldError
 from cola_env.models.visual_policy import VisualPolicy, load_policy

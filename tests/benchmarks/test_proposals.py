@@ -8,12 +8,9 @@ import torch
 from gymnasium.spaces import Box
 from omegaconf import OmegaConf
 
-from benchmarks.vp2_protocol.planning import (
-    CopyDynamics,
-    PlanningAgent,
-    PlanningProblem,
-    WorldModelDynamics,
-)
+from benchmarks.vp2_protocol.agents import PlanningAgent
+from benchmarks.vp2_protocol.decisions import PlanningProblem
+from benchmarks.vp2_protocol.dynamics import CopyDynamics, WorldModelDynamics
 from benchmarks.vp2_protocol.proposals import Policy, PolicyProposals
 from benchmarks.vp2_protocol.records import Rules
 from cola_env.errors import ColaWorldError

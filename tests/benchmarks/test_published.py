@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 import benchmarks
 from benchmarks.harness import plain
-from benchmarks.vp2_protocol.methods import make_planner
+from benchmarks.vp2_protocol.named_planners import make_planner
 from benchmarks.vp2_protocol.page import write_page
 from benchmarks.vp2_protocol.records import EpisodeRecord
 from benchmarks.vp2_protocol.results import departures, make_rows, obstacles, verdict, write_results

@@ -5,7 +5,8 @@ import pytest
 
 from benchmarks.merge import main, merge_results
 from benchmarks.vp2_protocol.comparison import comparisons, paired_differences
-from benchmarks.vp2_protocol.methods import choose_tasks, names
+from benchmarks.vp2_protocol.methods import choose_tasks
+from benchmarks.vp2_protocol.named_models import names
 from benchmarks.vp2_protocol.records import EpisodeRecord, Rules, RunFolder
 from benchmarks.vp2_protocol.results import make_rows, overall, results_json
 from cola_env.errors import ColaWorldError
