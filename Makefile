@@ -9,7 +9,7 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.13.0
 JOBS ?= 2
-DEMO ?= planner=[guided] proposal=policy
+DEMO ?= planner=guided proposal=policy
 ARGS ?=
 EXTRAS ?=
 PYTEST_ARGS ?= -n $(JOBS) --dist loadfile

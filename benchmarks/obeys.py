@@ -12,21 +12,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import hydra
 import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from benchmarks.harness import command_line, plain
 from benchmarks.vp2 import play
-from benchmarks.vp2_protocol.results import ROW_KEYS, make_rows, terminal
+from benchmarks.vp2_protocol.results import CONF, ROW_KEYS, make_rows, terminal
 from benchmarks.vp2_protocol.run import Run
 from cola_env.checkpoints import find_checkpoint
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_json
 from cola_env.models.loading import load_model
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.command import command
+from cola_train.command import CommandSettings, command
 from cola_train.data.clips import TrainingData
 from cola_train.data.latent_cache import encoded
 from cola_train.evaluation.controllability import controllability, linear_probe
@@ -90,7 +89,8 @@ def planning_run(config: DictConfig) -> Run:
         "device": config.device,
     }
     try:
-        merged: Any = OmegaConf.merge(hydra.compose("vp2", groups), named | given)
+        settings = CommandSettings(CONF, "vp2", ("planner",)).composed(groups)
+        merged: Any = OmegaConf.merge(settings, named | given)
         return Run(merged)
     except OmegaConfBaseException as error:
         raise ColaWorldError(f"planning does not fit benchmarks/vp2.py: {error}") from error

@@ -22,6 +22,8 @@ from cola_env.errors import ColaWorldError
 
 KEPT = "lists"
 """Where the lists are in Hydra's configuration until the groups get them."""
+CHOSEN = "chosen"
+"""Where the configuration has the name of the choice of a group that may be several, and is one."""
 BASE = "base"
 TARGET = "_target_"
 
@@ -53,6 +55,17 @@ def _names(entry: Any, known: Sequence[str]) -> list[str]:
         return [str(entry)]
     bases = [s.get(BASE, label) if isinstance(s, Mapping) else label for label, s in entry.items()]
     return [str(base) for base in bases if base in known]
+
+
+def retargeted(group: str, overrides: Sequence[str]) -> bool:
+    """Whether the overrides give the group another `_target_`, so that it is no more what the name
+    of its choice says."""
+    for each in OverridesParser.create().parse_overrides(list(overrides)):
+        value = each.value() if each.key_or_group == group else None
+        inside = isinstance(value, Mapping) and TARGET in value
+        if inside or each.key_or_group == f"{group}.{TARGET}":
+            return True
+    return False
 
 
 def compose_each(

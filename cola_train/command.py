@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from cola_env.errors import ColaWorldError, in_short
-from cola_train.choices import KEPT, compose_each, read_choices, set_aside
+from cola_train.choices import CHOSEN, KEPT, compose_each, read_choices, retargeted, set_aside
 from cola_train.console import ending
 
 Task = Callable[[DictConfig], None]
@@ -64,10 +64,11 @@ def command(
         @functools.wraps(task)
         def checked(config: DictConfig) -> None:
             with ending(stopped):
-                if KEPT in config:
+                if lists:
                     started = HydraConfig.get()
                     named = replace(settings, name=str(started.job.config_name))
-                    config = named.with_lists(config, list(started.overrides.task))
+                    given = list(started.overrides.task)
+                    config = named.with_lists(config, given, started.runtime.choices)
                 check_complete(config)
                 task(config)
 
@@ -148,29 +149,42 @@ class CommandSettings:
     def compose(self, overrides: Sequence[str] = ()) -> DictConfig:
         GlobalHydra.instance().clear()
         with hydra.initialize_config_dir(str(self.folder), version_base=None):
-            given = self.set_aside(overrides)
-            return self.with_lists(hydra.compose(self.name, given), given)
+            return self.composed(overrides)
+
+    def composed(self, overrides: Sequence[str]) -> DictConfig:
+        """The same where Hydra is initialised with the folder."""
+        given = self.set_aside(overrides)
+        config = hydra.compose(self.name, given, return_hydra_config=True)
+        with open_dict(config):
+            started = config.pop("hydra")
+        return self.with_lists(config, given, started.runtime.choices)
 
     def set_aside(self, overrides: Sequence[str]) -> list[str]:
         """The overrides as Hydra takes them, which knows no list of choices."""
         groups = {group: self._choices(group) for group in self.lists}
         return [part for each in overrides for part in set_aside(each, groups)]
 
-    def with_lists(self, config: DictConfig, overrides: Sequence[str]) -> DictConfig:
-        """The configuration of these overrides, after `set_aside`, with the lists in their groups;
-        Hydra has to be initialised."""
+    def with_lists(
+        self, config: DictConfig, overrides: Sequence[str], choices: Mapping[str, str]
+    ) -> DictConfig:
+        """The configuration of these overrides, after `set_aside`, with the lists in their groups,
+        and of groups that are none the names of their ``choices``; Hydra has to be initialised."""
         kept: Any = OmegaConf.to_container(config.get(KEPT) or OmegaConf.create())
         with open_dict(config):
             config.pop(KEPT, None)
             for group, given in kept.items():
                 known = GlobalHydra.instance().config_loader().get_group_options(group)
-                choices = read_choices(group, given, known)
+                listed = read_choices(group, given, known)
                 try:
                     config[group] = compose_each(
-                        group, choices, overrides, functools.partial(hydra.compose, self.name)
+                        group, listed, overrides, functools.partial(hydra.compose, self.name)
                     )
                 except (HydraException, OmegaConfBaseException) as error:
-                    raise ColaWorldError(self.explain(error)) from error
+                    raise ColaWorldError(self.explain(error, overrides)) from error
+            alone = [group for group in self.lists if group not in kept]
+            named = {each: choices[each] for each in alone if not retargeted(each, overrides)}
+            if named:
+                config[CHOSEN] = named
         return config
 
     def names(self) -> list[str]:
@@ -192,19 +206,22 @@ class CommandSettings:
     def _choices(self, group: str) -> list[str]:
         return sorted(file.stem for file in (self.folder / group).glob("*.yaml"))
 
-    def keys(self) -> list[str]:
-        """All settings by their dotted names."""
-        return [*self.groups(), *self.defaults()]
+    def defaults(self, overrides: Sequence[str] = ()) -> dict[str, Any]:
+        """All settings by their dotted names, and their values under the overrides."""
+        return dict(_dotted(OmegaConf.to_container(self._shown(overrides))))
 
-    def defaults(self) -> dict[str, Any]:
-        """All settings by their dotted names, and their values."""
-        return dict(_dotted(OmegaConf.to_container(self.compose())))
+    def _shown(self, overrides: Sequence[str]) -> DictConfig:
+        """The configuration of what can be given."""
+        config = self.compose(overrides)
+        with open_dict(config):
+            config.pop(CHOSEN, None)
+        return config
 
     def help(self, overrides: Sequence[str]) -> str:
         """All settings with their defaults, and what the file of the settings says of them."""
         lines = (self.folder / f"{self.name}.yaml").read_text().splitlines()
         about = {m[1]: m[2] for line in lines if (m := re.match(r"( *[\w]+:).*?\s(#.*)", line))}
-        text = OmegaConf.to_yaml(self.compose(overrides))
+        text = OmegaConf.to_yaml(self._shown(overrides))
         shown = [
             f"{line}  {about[m[0]]}" if (m := re.match(r" *\w+:", line)) and m[0] in about else line
             for line in text.splitlines()
@@ -216,12 +233,12 @@ class CommandSettings:
         head = ["Settings, each as key=value (group.key=value), with their defaults:", ""]
         return "\n".join([*head, *choices, *shown])
 
-    def explain(self, error: Exception) -> str:
+    def explain(self, error: Exception, overrides: Sequence[str]) -> str:
         """One sentence for what Hydra could not make a configuration of."""
         told = in_short(error)
         if found := re.match(r"Could not override '([^']*)'", told):
             inside = re.search(r"full_key: (\S+)", str(error.__cause__))
-            return nearest((inside or found)[1].partition("@")[0], self.keys())
+            return self._absent((inside or found)[1].partition("@")[0], overrides)
         if found := re.match(r"Ambiguous value for argument '(.*?)=(.*?)' 1\.", told):
             return (
                 f"{found[1]}={found[2]} is several values: write '{found[1]}=[{found[2]}]' for a "
@@ -236,6 +253,26 @@ class CommandSettings:
         if isinstance(cause, OmegaConfBaseException):
             told = f"{told}: {str(cause).splitlines()[0]}"
         return told
+
+    def _absent(self, name: str, overrides: Sequence[str]) -> str:
+        """The sentence on a setting that there is not under what the overrides choose."""
+        group, _, inside = name.partition(".")
+        having = [
+            choice
+            for choice in self._choices(group)
+            if OmegaConf.select(OmegaConf.load(self.folder / group / f"{choice}.yaml"), inside)
+            is not None
+        ]
+        if having:
+            only = f"{group}={', '.join(having)}"
+            return f"There is no setting {name} with this {group}, only with {only}."
+        groups = self.groups()
+        chosen = [
+            each.input_line
+            for each in OverridesParser.create().parse_overrides(list(overrides))
+            if not each.is_sweep_override() and each.value() in groups.get(each.key_or_group, ())
+        ]
+        return nearest(name, [*groups, *self.defaults([str(line) for line in chosen])])
 
 
 def _run(start: Callable[[], None], settings: CommandSettings, about: str) -> None:
@@ -267,7 +304,7 @@ def _run(start: Callable[[], None], settings: CommandSettings, about: str) -> No
     except (HydraException, OmegaConfBaseException) as error:
         if before[1] or not _of_composition(error):
             raise
-        raise ColaWorldError(settings.explain(error)) from error
+        raise ColaWorldError(settings.explain(error, list(written.values()))) from error
     finally:
         sys.argv[:] = before[0]
         if before[1] is None:

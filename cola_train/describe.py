@@ -231,10 +231,11 @@ def training_settings(recipe: str, given: str) -> DictConfig:
     """
     settings = CommandSettings(CONF, "train")
     changed = [written_out(each, sweeps=False) for each in shlex.split(given)]
+    overrides = [f"recipe={recipe}", "data=none", "out=none", *changed]
     try:
-        return settings.compose([f"recipe={recipe}", "data=none", "out=none", *changed])
+        return settings.compose(overrides)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ColaWorldError(f"training: {settings.explain(error)}") from error
+        raise ColaWorldError(f"training: {settings.explain(error, overrides)}") from error
 
 
 def describe_training(recipe: str, config: DictConfig) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def make_methods(
         oracle = plain(config.oracle) or {}
         imagining |= _own_reward(oracle.pop("reward", None), models.world)
     methods = []
-    for name, given in named_planners(plain(config.planner)).items():
+    for name, given in named_planners(config).items():
         if isinstance(make_planner(given), CategoricalCEM):
             first = members(spec)[0] if isinstance(spec, str) else ""
             check_latent_actions(label, models.loaded.get(first))
@@ -97,7 +97,6 @@ def make_methods(
                 raise ColaWorldError("planner=codes judges all its candidates: leave out screen=.")
         planner = given | oracle
         built = {task: make_planner(planner | by_task.get(task, {})) for task in tasks}
-        name = name or type(next(iter(built.values()))).__name__.lower()
         settings = {**imagining, "planner": name, "planner_settings": planner}
         if by_task:
             settings["planner_by_task"] = by_task

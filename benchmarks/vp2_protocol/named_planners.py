@@ -6,15 +6,21 @@ from functools import cache
 from typing import Any
 
 import hydra
+from omegaconf import DictConfig
 
 import planners
+from benchmarks.harness import plain
 from cola_env.errors import ColaWorldError, in_short
+from cola_train.choices import CHOSEN
 
 
-def named_planners(value: Any) -> dict[str | None, dict[str, Any]]:
-    """{label: settings} of one planner, which is known by its class (None), or of several."""
+def named_planners(config: DictConfig) -> dict[str, dict[str, Any]]:
+    """{name: settings} of a run's planners. One that is alone has the name of its choice, or where
+    it is no more that planner, of its class."""
+    value = plain(config.planner)
     if isinstance(value, Mapping):
-        return {None: dict(value)}
+        target = str(value.get("_target_")).rpartition(".")[2].lower()
+        return {config.get(CHOSEN, {}).get("planner", target): dict(value)}
     if isinstance(value, list) and all(isinstance(each, Mapping) for each in value):
         return {label: settings for each in value for label, settings in each.items()}
     raise ColaWorldError(

@@ -43,6 +43,7 @@ def test_planning_is_that_of_the_benchmark_with_the_models_measured(tmp_path: Pa
     assert [label for label, _, _ in run.planned] == ["cola"] * 2 + ["direct"] * 2 + ["random"] * 2
     assert run.folder.path == tmp_path / "a=1" / "planning" and run.tasks == ["push_red"]
     assert run.rules.replan_every == 3
+    assert run.methods["cola"].name.planner == "cem"
     assert run.methods["cola"].settings["planner_settings"]["num_samples"] == 7
 
 

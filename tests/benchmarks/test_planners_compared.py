@@ -106,6 +106,15 @@ def test_a_planner_in_a_list_plans_as_it_does_alone(finished, configure, tmp_pat
     assert run.planned == [("copy", "push_red", 0)], "a planner alone is not named"
 
 
+def test_a_planner_has_one_name_alone_and_in_a_list(configure, tmp_path):
+    def named(out, given):
+        run = Run(configure(tmp_path / out, "model=copy", given))
+        return [method.name for method in run.methods.values()]
+
+    assert named("a", "planner=vp2_cem") == named("a", "planner=[vp2_cem]") == [("copy", "vp2_cem")]
+    assert named("b", "planner._target_=own_planners.Right") == [("copy", "right")]
+
+
 def test_a_stopped_run_goes_on_and_planners_may_be_added(configure, tmp_path):
     alone = Run(configure(tmp_path, "model=copy", "planner=cem"))
     alone.folder.save("copy", EPISODE)

@@ -7,6 +7,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from cola_env.errors import ColaWorldError
+from cola_train.choices import CHOSEN
 from cola_train.command import CommandSettings
 
 FILES = {
@@ -55,6 +56,18 @@ def test_settings_beside_the_list_hold_for_all_and_those_of_an_entry_for_it(
     assert settings.compose([entries, "place=far"]).planner[0].mppi.samples == 7
 
 
+def test_one_choice_is_told_by_name_unless_it_got_another_target(settings: CommandSettings) -> None:
+    def named(*overrides: str) -> object:
+        return settings.compose(overrides).get(CHOSEN)
+
+    assert named() == {"planner": "cem"}
+    assert named("planner=mppi", "planner.heat=2", "place=far") == {"planner": "mppi"}
+    assert named("planner=[mppi]") is None
+    assert named("+planner._target_=a.B") is None
+    assert named("planner=mppi", "+planner={_target_:a.B}") is None
+    assert CHOSEN not in settings.help([]) and not any(CHOSEN in key for key in settings.defaults())
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [
@@ -94,6 +107,9 @@ def test_a_command_gets_the_list(
     (config,) = listing.seen
     assert [next(iter(each)) for each in config.planner] == ["mppi", "cem"]
     assert (config.planner[1].cem.samples, config.episodes, "lists" in config) == (3, 1, False)
+    monkeypatch.setattr(sys, "argv", ["listing", "planner=mppi"])
+    listing.main()
+    assert listing.seen[-1] == settings.compose(["planner=mppi"])
     monkeypatch.setattr(sys, "argv", ["listing", "planner=[mppi,cem]", "planner.beat=2"])
     with pytest.raises(SystemExit, match=r"no setting planner\.beat"):
         listing.main()

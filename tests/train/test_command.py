@@ -89,6 +89,20 @@ def test_mistakes_are_told_in_a_sentence_without_a_plus(run, given: str, told: s
     assert "use +" not in str(ended.value) and "\n" not in str(ended.value)
 
 
+def test_a_setting_of_other_choices_alone_is_told_with_them(run, tmp_path: Path) -> None:
+    """The defaults have it, so that it is nearest to itself."""
+    folder = tmp_path / "conf" / "planner"
+    (folder / "cem.yaml").write_text("num_samples: 64\nnoise: {beta: 0.8}\n")
+    (folder / "mppi.yaml").write_text("num_samples: 64\nheat: 1\n")
+    told = r"no setting planner\.noise with this planner, only with planner=cem\.$"
+    for given in ("planner.noise.beta=1", "planner={noise:{beta:1}}"):
+        with pytest.raises(SystemExit, match=told):
+            run("planner=mppi", given)
+    with pytest.raises(SystemExit, match=r"did you mean planner\.heat\?"):
+        run("planner=mppi", "planner.haet=2")
+    assert run("planner.noise.beta=1").planner.noise.beta == 1
+
+
 @pytest.mark.parametrize("path", ["a=b", "it's [1], {b}", "2024"])
 def test_paths_with_any_characters_are_taken(run, tmp_path: Path, path: str) -> None:
     (tmp_path / path).mkdir()
