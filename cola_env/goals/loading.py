@@ -18,7 +18,8 @@ def load_goals(
     `path`.
 
     rendering: None takes the profile of `path`, or "fast".
-    path: a file of ours, or VP2's own (see `cola_env.goals.vp2_goals`, which needs RoboDesk).
+    path: a file of ours, or VP2's own (see `cola_env.goals.vp2_goals`, which needs RoboDesk), or
+        the name of another shipped set: "start", of whole episodes.
     Raises ColaWorldError when the file is missing, damaged, or of another profile or world.
     """
     world = find_world(world)
@@ -43,6 +44,14 @@ def goals_files(
     return [*goal_files(given).values()] if is_vp2_goals(given) else [given]
 
 
+def goals_file(world: WorldInfo, rendering: str, name: str | None = None) -> Path:
+    """Where the shipped goals of that name lie; None: those that are played by default."""
+    return world.assets / "goals" / f"{rendering}{f'_{name}' if name else ''}.npz"
+
+
 def _place(rendering: str | None, path: str | Path | None, world: WorldInfo) -> Path:
-    shipped = world.assets / "goals" / f"{rendering or world.rendering}.npz"
-    return Path(path or shipped).expanduser()
+    rendering = rendering or world.rendering
+    if path is None:
+        return goals_file(world, rendering)
+    named = goals_file(world, rendering, str(path))
+    return named if named.is_file() else Path(path).expanduser()

@@ -277,6 +277,11 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
         return made
 
     @property
+    def num_starts(self) -> int:
+        """How many fixed starting states there are for `reset(options={"start": i})`."""
+        return 0
+
+    @property
     def world(self) -> WorldInfo:
         """What is known of the world that this simulates."""
         return next(world for world in WORLDS.values() if world.simulator == self.simulator)

@@ -45,6 +45,19 @@ def test_a_problem_begins_with_the_bowl_in_the_hand(libero_assets: Path) -> None
     env.close()
 
 
+def test_a_whole_problem_begins_at_one_of_the_benchmarks_own_starts(libero_assets: Path) -> None:
+    (pair,) = make_task(TASK, "fast", count=1, longest=None, first_seed=3, world=LIBERO).pairs
+    env = LIBERO.make(TASK, rendering="fast", action_repeat=LIBERO.action_repeat)
+    frame, _ = env.reset(seed=pair.seed, options={"start": pair.seed % env.num_starts})
+    np.testing.assert_array_equal(env.to_vector(env.snapshot()), pair.initial_state)
+    np.testing.assert_array_equal(frame, pair.initial_frame)
+    assert pair.start_index == 0 and pair.expert_steps > LIBERO.problem_steps
+    assert [env.advance(action) for action in pair.expert_actions].index(
+        True
+    ) == pair.expert_steps - 1
+    env.close()
+
+
 def test_the_scripts_solution_succeeds_in_another_process(goals: GoalSet) -> None:
     (pair,) = goals.of(TASK)
     assert (goals.world, goals.action_repeat, pair.expert_steps) == ("libero", 10, 2)

@@ -7,7 +7,7 @@ import pytest
 
 from cola_env.errors import ColaWorldError
 from cola_env.goals.goal_set import GoalPair, GoalSet, merge
-from cola_env.goals.loading import load_goals
+from cola_env.goals.loading import goals_file, load_goals
 from cola_env.worlds import ROBODESK, VP2_TASKS
 
 
@@ -176,3 +176,14 @@ def test_a_file_whose_damage_is_long_to_tell_is_told_of_shortly(goals, tmp_path)
     with pytest.raises(ColaWorldError, match="is damaged .*copy it again") as error:
         load_goals("fast", tmp_path / "fast.npz")
     assert len(str(error.value)) < 500 and "\n" not in str(error.value)
+
+
+def test_a_shipped_set_goes_by_its_name(tmp_path):
+    world = replace(ROBODESK, folder=tmp_path)
+    (tmp_path / "goals").mkdir()
+    make_set("push_red").save(goals_file(world, "fast"))
+    make_set("open_slide").save(goals_file(world, "fast", "start"))
+    assert load_goals("fast", world=world).tasks == ("push_red",)
+    assert load_goals("fast", "start", world).tasks == ("open_slide",)
+    with pytest.raises(ColaWorldError, match="There is no goal file end"):
+        load_goals("fast", "end", world)
