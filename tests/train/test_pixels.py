@@ -34,7 +34,8 @@ def settings(recipe: str, out: Path, **changed: object) -> DictConfig:
     config.model = OmegaConf.merge(config.model, TINY)
     for name in config.order:
         config.phases[name].update(steps=2, batch_size=2, lr_warmup=1, measured_clips=8)
-    config.phases.warm_up.update(continuous_steps=1, restart_steps=1, restart_every=1)
+    for name in ("warm_up", "latent_action_model"):
+        config.phases[name].update(continuous_steps=1, restart_steps=1, restart_every=1)
     for name in config.order:
         config.phases[name].update(changed)
     return config
@@ -52,7 +53,8 @@ def clips(monkeypatch: pytest.MonkeyPatch) -> Clips:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "mode"), [("joint_pixels", "real"), ("direct_pixels", "direct")]
+    ("recipe", "mode"),
+    [("joint_pixels", "real"), ("two_stage_pixels", "real"), ("direct_pixels", "direct")],
 )
 def test_the_recipes_run_to_a_model_that_dreams(
     recipe: str, mode: str, tmp_path: Path, clips: Clips
