@@ -69,6 +69,18 @@ def outcomes(rows: Sequence[Row], method: MethodName) -> dict[Episode, int]:
     return found
 
 
+def played_by_both(
+    rows: Sequence[Row], one: MethodName, other: MethodName
+) -> dict[Episode, list[int]]:
+    """Success of the one minus that of the other by pair (an `Episode` without its seed), a number
+    for each seed under which both played it."""
+    first, second = outcomes(rows, one), outcomes(rows, other)
+    by_pair: dict[Episode, list[int]] = {}
+    for episode in first.keys() & second.keys():
+        by_pair.setdefault(episode[:-1], []).append(first[episode] - second[episode])
+    return by_pair
+
+
 def bonett_price(differences: NDArray[np.float64], confidence: float = 0.95) -> tuple[float, float]:
     """Interval (low, high) of the mean of paired differences (n,) in [-1, 1] of successes.
 
@@ -92,10 +104,7 @@ def paired_differences(rows: Sequence[Row]) -> list[Row]:
     """
     results = []
     for one, other in rivals(map(method_of, rows)):
-        first, second = outcomes(rows, one), outcomes(rows, other)
-        by_pair: dict[Episode, list[int]] = {}
-        for episode in first.keys() & second.keys():
-            by_pair.setdefault(episode[:-1], []).append(first[episode] - second[episode])
+        by_pair = played_by_both(rows, one, other)
         if not by_pair:
             continue
         differences = np.array([np.mean(each) for each in by_pair.values()])

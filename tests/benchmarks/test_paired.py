@@ -3,15 +3,8 @@
 import pytest
 
 from benchmarks.vp2_protocol.comparison import comparisons, paired_differences
-from benchmarks.vp2_protocol.results import overall, pooled, rate_row, wilson
-
-
-def row(
-    model: str, outcomes: str, seed: int = 0, task: str = "push_red", **settings: object
-) -> dict:
-    about = {"model": model, "task": task, "seed": seed, "outcomes": outcomes}
-    played = len(outcomes) - outcomes.count("-")
-    return rate_row(outcomes.count("1"), played, settings=settings, **about)
+from benchmarks.vp2_protocol.results import overall, pooled, wilson
+from tests.benchmarks.result_rows import row
 
 
 def test_a_pair_counts_once_however_many_seeds_played_it() -> None:
