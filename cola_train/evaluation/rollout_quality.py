@@ -91,18 +91,24 @@ def rollout_picture(
 
 def imagined(model: ColaWorldModel, batch: ClipBatch, clip: int) -> dict[str, Tensor]:
     """Frames (B, horizon, S, S, 3) in [0, 1] after ``CONTEXT`` true ones, by kind of action."""
-    results = {}
-    for name, (mode, actions) in _actions(model, batch, clip).items():
-        shape = (actions.shape[1], *batch.latents[:, 0].shape)
-        generator = torch.Generator(model.device).manual_seed(0)
-        noise = torch.randn(shape, generator=generator, device=model.device)
-        parts = []
-        for rows in torch.arange(len(actions), device=model.device).split(AT_ONCE):
-            start = model.begin(batch.frames[rows, :CONTEXT], batch.actions[rows, : CONTEXT - 1])
-            plans = actions[rows, None]
-            parts.append(model.rollout(start, plans, noise=noise[:, rows], action_mode=mode)[:, 0])
-        results[name] = torch.cat(parts)
-    return results
+    return {
+        name: imagine(model, batch, actions, mode)
+        for name, (mode, actions) in _actions(model, batch, clip).items()
+    }
+
+
+def imagine(model: ColaWorldModel, batch: ClipBatch, actions: Tensor, mode: str) -> Tensor:
+    """Frames (B, horizon, S, S, 3) in [0, 1] under actions (B, horizon, ...) of an action mode,
+    behind the first ``CONTEXT`` frames of a batch; from the same noise in every call."""
+    shape = (actions.shape[1], *batch.latents[:, 0].shape)
+    generator = torch.Generator(model.device).manual_seed(0)
+    noise = torch.randn(shape, generator=generator, device=model.device)
+    parts = []
+    for rows in torch.arange(len(actions), device=model.device).split(AT_ONCE):
+        start = model.begin(batch.frames[rows, :CONTEXT], batch.actions[rows, : CONTEXT - 1])
+        plans = actions[rows, None]
+        parts.append(model.rollout(start, plans, noise=noise[:, rows], action_mode=mode)[:, 0])
+    return torch.cat(parts)
 
 
 def _actions(model: ColaWorldModel, batch: ClipBatch, clip: int) -> dict[str, tuple[str, Tensor]]:
