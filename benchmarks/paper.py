@@ -1,8 +1,9 @@
 """Reproduces the paper's figures and tables: `cola paper figure=2 data=FOLDER init=MODEL`.
 
-Every experiment trains what it needs under several seeds (benchmarks/conf/paper.yaml; runs serve
-several experiments, and finished ones are kept), and writes OUT/figure_2.png, .md and .json: our
-numbers beside the paper's claims with a verdict each, by the rules of docs/paper.md.
+And measures what it explains them by: `explanation=all`. Every experiment trains what it needs
+under several seeds (benchmarks/conf/paper.yaml; runs serve several experiments, and finished ones
+are kept), and writes OUT/figure_2.png, .md and .json: our numbers beside the paper's claims with a
+verdict each, by the rules of docs/paper.md.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from benchmarks.paper_experiments import figures, tables
+from benchmarks.paper_experiments.drift import drift
 from benchmarks.paper_experiments.study import Study, as_list, check_held_out, chosen, plan, runs_of
 from benchmarks.paper_experiments.verdicts import Result, summary, write_result
+from benchmarks.paper_experiments.wrong_codes import wrong_codes
 from benchmarks.training_runs import finish_all
 from cola_env.checkpoints import find_checkpoint
 from cola_env.errors import ColaWorldError
@@ -33,6 +36,8 @@ EXPERIMENTS: dict[str, Callable[[Study], Result]] = {
     "table_2": tables.table_2,
     "table_3": tables.table_3,
     "table_4": tables.table_4,
+    "explanation_drift": drift,
+    "explanation_wrong_codes": wrong_codes,
 }
 
 

@@ -9,6 +9,7 @@ from statistics import fmean, linear_regression
 from benchmarks.paper_experiments.plots import (
     LABELS,
     draw_strips,
+    play_pairs,
     plot_bars,
     plot_curves,
     plot_health,
@@ -21,6 +22,7 @@ from benchmarks.paper_experiments.study import (
     final_health,
     health_curve,
     held_out,
+    runs_of,
 )
 from benchmarks.paper_experiments.verdicts import (
     COLLAPSED,
@@ -40,7 +42,7 @@ from cola_train.evaluation.steering import Transfer, action_transfer
 
 HEALTH_HEAD = ["run", "over the last half", *LABELS.values()]
 WARM_UPS = {"no_warm_up": 0, "warm_up_4": 4, "joint": 8, "warm_up_12": 12}
-"""Thousands of steps of warm-up by run (Figure 3)."""
+"""Thousands of steps of warm-up by run (Figure 3), of those that differ in nothing else."""
 
 
 def figure_2(study: Study) -> Result:
@@ -68,7 +70,7 @@ def figure_2(study: Study) -> Result:
 
 
 def figure_3(study: Study) -> Result:
-    curves = joint_health(study, list(WARM_UPS))
+    curves = joint_health(study, runs_of(study.config, "figure_3"))
     slopes = [
         linear_regression(list(WARM_UPS.values()), entropies).slope
         for entropies in zip(*(late_means(curves[run], "entropy") for run in WARM_UPS), strict=True)
@@ -272,8 +274,10 @@ def figure_6(study: Study) -> Result:
     ]
     numbers = {"same": [each.same for each in found], "other": [each.other for each in found]}
     shown = slice(config.measure.strips)
-    draw = partial(draw_strips, source=found[0].source[shown], imagined=found[0].imagined[shown])
-    return Result(title, claims, numbers, ["codes", "share"], rows, draw)
+    source, imagined = found[0].source[shown], found[0].imagined[shown]
+    draw = partial(draw_strips, source=source, imagined=imagined)
+    play = partial(play_pairs, source=source, imagined=imagined)
+    return Result(title, claims, numbers, ["codes", "share"], rows, draw, play)
 
 
 def transfer(study: Study, seed: int) -> Transfer:

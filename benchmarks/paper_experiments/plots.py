@@ -18,6 +18,7 @@ from benchmarks.paper_experiments.verdicts import (
     LEAST_UTILISATION,
     MOST_USAGE,
 )
+from cola_train.show import FRAMES_A_SECOND, save_animation, sheet
 
 LABELS = {"utilisation": "utilisation", "max_usage": "max usage", "entropy": "entropy (nats)"}
 THRESHOLDS = (LEAST_UTILISATION, MOST_USAGE, LEAST_ENTROPY)
@@ -26,10 +27,14 @@ Curves = Mapping[str, Sequence[Curve]]
 
 
 def plot_curves(
-    path: Path, panels: Mapping[str, Curves], marks: Mapping[str, float], title: str
+    path: Path,
+    panels: Mapping[str, Curves],
+    marks: Mapping[str, float],
+    title: str,
+    along: str = "step",
 ) -> None:
     """A panel a measure: a thin line a seed, a thick one for their mean; ``marks``: vertical lines
-    at steps, by label."""
+    at steps, by label; ``along``: what steps are."""
     figure, axes = _panels(len(panels))
     for axis, (label, curves) in zip(axes, panels.items(), strict=True):
         for i, (name, seeds) in enumerate(curves.items()):
@@ -40,7 +45,7 @@ def plot_curves(
                 text, (step, 1), xycoords=("data", "axes fraction"), xytext=(3, -10),
                 textcoords="offset points", fontsize=8, color="gray",
             )  # fmt: skip
-        axis.set_xlabel("step")
+        axis.set_xlabel(along)
         axis.set_ylabel(label)
     _finish(figure, axes, title, path)
 
@@ -87,6 +92,14 @@ def draw_strips(path: Path, source: Tensor, imagined: Tensor, scale: int = 2) ->
     image = Image.fromarray((grid * 255).round().to(torch.uint8).numpy())
     size = image.width * scale, image.height * scale
     image.resize(size, Image.Resampling.NEAREST).save(path)
+
+
+def play_pairs(path: Path, source: Tensor, imagined: Tensor) -> None:
+    """The same videos as a GIF: a pair a column."""
+    columns = [str(i + 1) for i in range(len(source))]
+    frames = torch.stack([source, imagined]).unbind(2)
+    sheets = [sheet(frame, ["source", "imagined"], columns, scale=2) for frame in frames]
+    save_animation(path, sheets, FRAMES_A_SECOND)
 
 
 def _panels(count: int) -> tuple[Any, list[Any]]:

@@ -64,6 +64,10 @@ def entropy_left(numbers: Numbers) -> list[float]:
     return less(joint[2], two_stage[2])
 
 
+def between(numbers: Mapping[str, Sequence[float]]) -> list[float]:
+    return less(numbers["two_stage"], numbers["joint"])
+
+
 def of_table_3(row: str) -> Callable[[Numbers], list[float]]:
     return lambda numbers: less(numbers[row]["joint"], numbers[row]["two_stage"])
 
@@ -99,7 +103,7 @@ MEASURES = (
         "probe loss, two-stage - joint (LIBERO)",
         "L1",
         0.1614 - 0.1623,
-        lambda n: less(n["two_stage"], n["joint"]),
+        between,
     ),
     Measure(
         "table_3", "PSNR by LAM, joint - two-stage", "dB", 24.29 - 24.21, of_table_3("PSNR, GT-LAM")
@@ -124,6 +128,36 @@ MEASURES = (
         "x 100",
         84.67 - 83.33,
         of_table_3("SSIM, real action"),
+    ),
+    Measure(
+        "explanation_drift",
+        "codes that regroup late, joint - frozen LAM",
+        "of the codes",
+        None,
+        lambda n: less(
+            *(n["late"][run]["regrouped_since_last"] for run in ("joint", "frozen_lam"))
+        ),
+    ),
+    Measure(
+        "explanation_drift",
+        "1 - CKA late in joint training, since the start - since the last",
+        "of 1 - CKA",
+        None,
+        lambda n: less(*(n["late"]["joint"][f"reshaped_since_{x}"] for x in ("start", "last"))),
+    ),
+    Measure(
+        "explanation_wrong_codes",
+        "PSNR lost to few wrong codes, two-stage - joint",
+        "dB",
+        None,
+        lambda n: between(n["few"]["lost"]),
+    ),
+    Measure(
+        "explanation_wrong_codes",
+        "the same of the error of all wrong codes",
+        "of the added error",
+        None,
+        lambda n: between(n["few"]["added"]),
     ),
 )
 

@@ -31,6 +31,9 @@ Lines = list[dict[str, Any]]
 PRETRAINED = ("autoencoder", "vae", "stdit")
 """Components that a run takes from ``init`` unless it says otherwise."""
 
+KINDS = ("figure", "table", "explanation")
+"""Of experiments; what the settings that choose them are called."""
+
 HEALTH = ("utilisation", "max_usage", "entropy")
 QUALITY = {"psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "fvd": "FVD"}
 
@@ -38,7 +41,7 @@ QUALITY = {"psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "fvd": "FVD"}
 def chosen(config: DictConfig) -> list[str]:
     """Names of the experiments to do; ColaWorldError for an unknown one, or none."""
     names: list[str] = []
-    for kind in ("figure", "table"):
+    for kind in KINDS:
         there = [str(name) for name in config.experiments if str(name).startswith(kind)]
         for given in as_list(config[kind]):
             wanted = [f"{kind}_{given}"] if str(given) != "all" else there
@@ -49,7 +52,10 @@ def chosen(config: DictConfig) -> list[str]:
                 )
             names += wanted
     if not names:
-        raise ColaWorldError("Say what to reproduce: figure=2|3|4a|4b|5|6|all, table=1|2|3|4|all.")
+        raise ColaWorldError(
+            "Say what to reproduce: figure=2|3|4a|4b|5|6|all, table=1|2|3|4|all, "
+            "explanation=drift|wrong_codes|all."
+        )
     return list(dict.fromkeys(names))
 
 
@@ -70,7 +76,8 @@ def plan(config: DictConfig, experiments: Iterable[str]) -> list[Job]:
 def runs_of(config: DictConfig, experiment: str) -> list[str]:
     if experiment == "table_4" and config.vp2.results is not None:
         return []
-    return list(config.experiments[experiment])
+    of_scale = config.scales[config.scale].get("experiments", {})
+    return [*config.experiments[experiment], *of_scale.get(experiment, [])]
 
 
 def job(config: DictConfig, run: str, seed: int) -> Job:
@@ -121,9 +128,13 @@ class Study:
         """The model folder that a phase left."""
         return self.folder / f"{run}_{seed}" / phase
 
+    def settings(self, run: str, seed: int) -> DictConfig:
+        """The run's configuration of `python -m cola_train`."""
+        return composed(job(self.config, run, seed), self.folder)
+
     def loading(self, run: str, seed: int) -> LoadingConfig:
         """How the run loads its data, at which frame rate for one."""
-        return LoadingConfig(**composed(job(self.config, run, seed), self.folder).loading)
+        return LoadingConfig(**self.settings(run, seed).loading)
 
     def what(self, run: str) -> str:
         return str(self.config.runs[run].what)
@@ -131,6 +142,10 @@ class Study:
     def steps(self, thousands: float) -> int:
         """Our steps for so many thousands of the paper's."""
         return round(thousands * self.scale.steps_per_thousand)
+
+    def paper_steps(self, steps: int) -> int:
+        """The paper's steps for so many of ours."""
+        return round(1000 * steps / self.scale.steps_per_thousand)
 
 
 def as_list(value: Any) -> list[Any]:
@@ -205,6 +220,8 @@ def check_held_out(study: Study, experiment: str) -> None:
         "table_2": {"data": rollout},
         "table_3": {"downstream": rollout},
         "figure_6": {"data": config.measure.length, "downstream": config.measure.length},
+        "explanation_drift": {"data": config.measure.length},
+        "explanation_wrong_codes": {"data": rollout},
     }
     for data, frames in needed.get(experiment, {}).items():
         loading = study.loading(runs_of(config, experiment)[0], study.seeds[0])
@@ -215,24 +232,39 @@ def check_held_out(study: Study, experiment: str) -> None:
 
 def quality(study: Study, run: str, seed: int, phase: str, data: Any) -> dict[str, Any]:
     """``video_quality`` of the model that a phase left, measured once."""
-    config, folder = study.config, study.model(run, seed, phase)
 
     def measure() -> dict[str, Any]:
-        model = load_model(folder, "auto")
+        model = load_model(study.model(run, seed, phase), "auto")
         clips = held_out(study, run, seed, data, model.config.image_size)
-        settings = config.measure
+        settings = study.config.measure
         networks = Networks.of_files(settings.lpips, settings.fvd)
         return video_quality(
             model, clips, settings.horizon, networks, count=settings.clips, clip=settings.length
         )
 
+    found: dict[str, Any] = measured_once(study, "quality", run, seed, phase, data, measure)
+    return found
+
+
+def measured_once(
+    study: Study,
+    what: str,
+    run: str,
+    seed: int,
+    phase: str,
+    data: Any,
+    measure: Callable[[], Any],
+) -> Any:
+    """What ``measure`` finds on ``data`` of the model that a phase left, a JSON value."""
+    weights = sorted(study.model(run, seed, phase).glob("*.safetensors"))
     about = {
         "data": as_list(data),
         "fps": study.loading(run, seed).fps,
-        "weights": fingerprint(*sorted(folder.glob("*.safetensors"))),
-        **{str(k): v for k, v in config.measure.items()},
+        "weights": fingerprint(*weights),
+        **{str(k): v for k, v in study.config.measure.items()},
     }
-    return cached(Path(config.out) / "measures" / f"{run}_{seed}_{phase}.json", about, measure)
+    folder = Path(study.config.out) / "measures"
+    return cached(folder / f"{what}_{run}_{seed}_{phase}.json", about, measure)
 
 
 def cached(path: Path, about: dict[str, Any], measure: Callable[[], Any]) -> Any:

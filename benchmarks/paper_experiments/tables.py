@@ -15,6 +15,7 @@ from benchmarks.paper_experiments.verdicts import (
     Claim,
     Result,
     Verdict,
+    above_zero,
     positive,
     spread,
 )
@@ -25,6 +26,7 @@ from benchmarks.vp2_protocol.comparison import (
     planners_differ,
 )
 from benchmarks.vp2_protocol.results import cell, overall, pooled
+from benchmarks.vp2_protocol.trainings import by_training, over_trainings
 from cola_env.errors import ColaWorldError
 
 HEAD = ("", "two-stage", "joint")
@@ -54,18 +56,36 @@ def table_1(study: Study) -> Result:
     return Result(title, claims, numbers, HEAD, rows, notes=[PAPER_NOTE])
 
 
+ARMS = {
+    "two_stage": "two-stage",
+    "joint": "joint training",
+    "short_lam": "LAM8K + WM52K",
+    "short_joint": "WARM8K + E2E30K",
+}
+"""What claims call them."""
+BUDGET = [("joint", "two_stage")]
+"""Who is compared after 60K steps of both."""
+
+
 def table_2(study: Study) -> Result:
-    pairs = {"own": ("world_model", "end_to_end")}
-    rows, claims, numbers = _quality(study, ("two_stage", "joint"), pairs, study.config.data)
+    arms = {
+        "two_stage": ("two_stage", "world_model"),
+        "short_lam": ("short_lam", "world_model"),
+        "joint": ("joint", "end_to_end"),
+        "short_joint": ("short_joint", "end_to_end"),
+    }
+    rivals = [*BUDGET, ("joint", "short_lam"), ("short_joint", "short_lam")]
+    rows, claims, numbers = _quality(study, arms, rivals, ["own"], study.config.data)
     title = "Table 2: predicted video under latent actions"
+    head = ("", "LAM30K + WM30K", "LAM8K + WM52K", "WARM8K + E2E52K", "WARM8K + E2E30K")
     rows += _paper_quality(study, "table_2")
-    return Result(title, claims, numbers, HEAD, rows, notes=[PAPER_NOTE])
+    return Result(title, claims, numbers, head, rows, notes=[PAPER_NOTE])
 
 
 def table_3(study: Study) -> Result:
-    runs = ("two_stage_adapted", "joint_adapted")
-    pairs = {"own": ("finetune", "finetune"), "adapter": ("finetune", "finetune")}
-    rows, claims, numbers = _quality(study, runs, pairs, study.config.downstream)
+    arms = {arm: (f"{arm}_adapted", "finetune") for arm in ("two_stage", "joint")}
+    data = study.config.downstream
+    rows, claims, numbers = _quality(study, arms, BUDGET, ["own", "adapter"], data)
     title = "Table 3: predicted video after adaptation"
     rows += _paper_quality(study, "table_3")
     return Result(title, claims, numbers, HEAD, rows, notes=[PAPER_NOTE])
@@ -75,28 +95,41 @@ ACTIONS = {"own": "GT-LAM", "adapter": "real action"}
 
 
 def _quality(
-    study: Study, runs: tuple[str, str], phases: dict[str, tuple[str, str]], data: Any
+    study: Study,
+    arms: dict[str, tuple[str, str]],
+    rivals: Sequence[tuple[str, str]],
+    sources: Sequence[str],
+    data: Any,
 ) -> tuple[list[list[str]], list[Claim], dict[str, Any]]:
-    """Rows, claims and numbers; phases: by kind of action, that of each run to measure."""
+    """Rows, claims and numbers.
+
+    arms: the run and the phase after which each is measured; rivals: the first of two is claimed to
+    be better; sources: kinds of actions.
+    """
+    measured = {
+        arm: [quality(study, run, seed, phase, data) for seed in study.seeds]
+        for arm, (run, phase) in arms.items()
+    }
     rows, claims, numbers = [], [], {}
-    for source, after in phases.items():
-        found = [
-            [quality(study, run, seed, phase, data)[source] for seed in study.seeds]
-            for run, phase in zip(runs, after, strict=True)
-        ]
+    for source in sources:
         for key, name in QUALITY.items():
-            if key not in found[0][0]:
+            if any(key not in each[source] for seeds in measured.values() for each in seeds):
                 continue
-            two_stage, joint = ([each[key] for each in seeds] for seeds in found)
-            sign = -1 if key in LOWER_IS_BETTER else 1
-            gains = [sign * (b - a) for a, b in zip(two_stage, joint, strict=True)]
-            unit = "dB" if key == "psnr" else name
             label = f"{name}, {ACTIONS[source]}"
-            better = "lower" if sign < 0 else "higher"
-            claims.append(Claim(f"{label}: joint training is {better}.", positive(gains, unit)))
-            rows.append([f"ours, {label}", spread(two_stage), spread(joint)])
-            numbers[label] = {"two_stage": two_stage, "joint": joint}
+            found = {arm: [each[source][key] for each in seeds] for arm, seeds in measured.items()}
+            claims += [_better(found, rival, key, label) for rival in rivals]
+            rows.append([f"ours, {label}", *map(spread, found.values())])
+            numbers[label] = found
     return rows, claims, numbers
+
+
+def _better(found: dict[str, list[float]], rivals: tuple[str, str], key: str, label: str) -> Claim:
+    one, other = rivals
+    sign = -1 if key in LOWER_IS_BETTER else 1
+    gains = [sign * (a - b) for a, b in zip(found[one], found[other], strict=True)]
+    better = "lower" if sign < 0 else "higher"
+    text = f"{label}: {ARMS[one]} is {better} than {ARMS[other]}."
+    return Claim(text, positive(gains, "dB" if key == "psnr" else QUALITY[key]))
 
 
 def _paper_quality(study: Study, table: str) -> list[list[str]]:
@@ -125,41 +158,40 @@ def table_4(study: Study) -> Result:
     labels = {settings.joint: "joint", settings.two_stage: "two_stage"}
     rows = success_rows(listed, labels, tasks)
     trainings = by_training(rows)
+    over_both = over_trainings(trainings)
     cells = {(row["task"], row["model"]): cell(row) for row in [*pooled(rows), *overall(rows)]}
     shown = [
         [name, *(cells.get((task, model), "") for model in ("two_stage", "joint"))]
         for task, name in {**{task: f"ours, {task}" for task in tasks}, "all": "ours, all"}.items()
     ]
     shown += [_italic(name, *(f"{v} %" for v in values)) for name, values in paper.items()]
-    claim = Claim("Planning with the jointly trained model succeeds more often.", more(trainings))
-    numbers = {"rows": rows, "paired": trainings}
+    claim = Claim("Planning with the jointly trained model succeeds more often.", more(over_both))
+    numbers = {
+        "rows": rows,
+        "paired": [each for group in trainings for each in paired_differences(group)],
+        "over_trainings": over_both,
+    }
     title = "Table 4: planning success on RoboDesk"
     return Result(title, [claim], numbers, HEAD, shown, notes=[PAPER_NOTE])
 
 
-def by_training(rows: Sequence[Row]) -> list[Row]:
-    """`paired_differences`, one for each training of the two models that has pairs in common."""
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    for seed in dict.fromkeys(row["seed"] for row in rows):
-        group = [row for row in rows if row["seed"] == seed]
-        trained = {(row["model"], row.get("settings", {}).get("weights")) for row in group}
-        groups.setdefault(tuple(sorted(trained, key=str)), []).extend(group)
-    return [found for group in groups.values() for found in paired_differences(group)]
-
-
-def more(trainings: Sequence[Row]) -> Verdict:
-    """Over several trainings as everywhere. One is inconclusive, however many pairs it played."""
-    if not trainings:
-        return Verdict(INCONCLUSIVE, "The two models played no pair in common.")
-    if len(trainings) > 1:
-        return positive([100 * found["difference"] for found in trainings], "points")
-    (found,) = trainings
+def more(found: Row | None) -> Verdict:
+    """By the interval over trainings and problems. One training has none, however many problems it
+    played."""
+    if found is None:
+        return Verdict(INCONCLUSIVE, "The two models played no problem in common.")
     mean, low, high = (100 * found[key] for key in ("difference", "ci_low", "ci_high"))
-    return Verdict(
-        INCONCLUSIVE,
-        f"{mean:+.3g} points of one training of each ({low:+.3g} to {high:+.3g} over its "
-        f"{found['pairs']} pairs), which has no interval over trainings.",
+    if found["trainings"] == 1:
+        return Verdict(
+            INCONCLUSIVE,
+            f"{mean:+.3g} points of one training of each ({low:+.3g} to {high:+.3g} over its "
+            f"{found['pairs']} pairs), which has no interval over trainings.",
+        )
+    reason = (
+        f"{mean:+.3g} points (95 % interval {low:+.3g} to {high:+.3g} over trainings and pairs, "
+        f"{found['trainings']} of each and {found['pairs']})."
     )
+    return above_zero(low, high, reason)
 
 
 def success_rows(paths: Sequence[Path], labels: dict[str, str], tasks: Sequence[str]) -> list[Row]:

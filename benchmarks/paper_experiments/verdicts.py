@@ -86,6 +86,11 @@ def positive(differences: Sequence[float], unit: str) -> Verdict:
     low, high = interval(differences)
     sample = seeds(len(differences))
     reason = f"{mean:+.3g} {unit} (95 % interval {low:+.3g} to {high:+.3g}, {sample})."
+    return above_zero(low, high, reason)
+
+
+def above_zero(low: float, high: float, reason: str) -> Verdict:
+    """Of an interval."""
     if low > 0:
         return Verdict(REPRODUCED, reason)
     return Verdict(NOT_REPRODUCED if high < 0 else INCONCLUSIVE, reason)
@@ -129,7 +134,7 @@ class Result:
     """An experiment's outcome.
 
     numbers: per seed, for the JSON file; head, rows: of the Markdown table of numbers;
-    draw: writes the PNG file.
+    draw: writes the PNG file; play: the GIF file.
     """
 
     title: str
@@ -138,6 +143,7 @@ class Result:
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     draw: Callable[[Path], None] | None = None
+    play: Callable[[Path], None] | None = None
     notes: Sequence[str] = field(default_factory=tuple)
 
     @property
@@ -146,10 +152,12 @@ class Result:
 
 
 def write_result(name: str, result: Result, setting: str, out: Path) -> None:
-    """OUT/NAME.md, .json and .png; ``setting`` says at what size and on which data."""
+    """OUT/NAME.md, .json, .png and .gif; ``setting`` says at what size and on which data."""
     out.mkdir(parents=True, exist_ok=True)
     if result.draw is not None:
         result.draw(out / f"{name}.png")
+    if result.play is not None:
+        result.play(out / f"{name}.gif")
     write_text(out / f"{name}.md", markdown(name, result, setting))
     stored = {
         "title": result.title,
@@ -172,6 +180,7 @@ def markdown(name: str, result: Result, setting: str) -> str:
         setting,
         table(["the paper says", "verdict", "our numbers"], claims),
         *([f"![{result.title}]({name}.png)"] if result.draw is not None else []),
+        *([f"![{result.title}, moving]({name}.gif)"] if result.play is not None else []),
         table(result.head, result.rows),
         *result.notes,
         f"`{command_line('benchmarks.paper')}`",
@@ -186,7 +195,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def summary(out: Path) -> str:
     """A line an experiment that has a result in ``out``."""
-    found = [json.loads(path.read_text()) for path in sorted(out.glob("[ft]*_*.json"))]
+    found = [json.loads(path.read_text()) for path in sorted(out.glob("[eft]*_*.json"))]
     return table(["experiment", "outcome"], [[each["title"], each["outcome"]] for each in found])
 
 

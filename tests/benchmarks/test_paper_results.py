@@ -60,10 +60,15 @@ def test_figures_2_and_3_follow_the_codebooks(tmp_path: Path) -> None:
         "warm_up_4": trained("end_to_end", NARROW),
         "joint": trained("end_to_end", LIVE),
         "warm_up_12": trained("end_to_end", LIVE),
+        "paper_quantizer": trained("end_to_end", DEAD),
     }
     study = Stored(config(), logged)
     assert figures.figure_2(study).outcome == REPRODUCED
-    assert figures.figure_3(study).outcome == REPRODUCED
+    third = figures.figure_3(study)
+    assert third.outcome == REPRODUCED
+    assert ["8K steps of warm-up, the paper's quantizer", ", ".join(["collapsed"] * 3)] in [
+        row[:2] for row in third.rows
+    ]
     text = written(figures.figure_2(study), tmp_path)
     assert "collapsed in 3 of 3 seeds" in text and "![Figure 2" in text
     assert len(line_colours(tmp_path / "experiment.png")) >= 3, "a curve for each run"
@@ -121,14 +126,18 @@ def test_tables_2_and_3_stand_beside_the_papers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def quality(study: Study, run: str, seed: int, phase: str, data: object) -> dict[str, object]:
-        better = 1.0 * run.startswith("joint")
+        better = {"short_lam": -2.0, "joint": 1.0, "joint_adapted": 1.0}.get(run, 0.0)
         found = {"psnr": 20 + better + seed / 100, "ssim": 80.0 - better, "clips": 24.0}
         return {source: found for source in ("own", "adapter")}
 
     monkeypatch.setattr(tables, "quality", quality)
     study = Study(config())
     second, third = tables.table_2(study), tables.table_3(study)
-    assert [c.verdict.outcome for c in second.claims] == [REPRODUCED, NOT_REPRODUCED]
+    assert [c.verdict.outcome for c in second.claims] == 3 * [REPRODUCED] + 3 * [NOT_REPRODUCED]
+    assert "WARM8K + E2E30K is higher than LAM8K + WM52K" in second.claims[2].text
+    text = written(second, tmp_path)
+    assert "| 20.01 (20.00 to 20.02) | 18.01 (18.00 to 18.02) | 21.01 (21.00 to 21.02) |" in text
+    assert "| *21.91 / 80.76 / 13.79 / 296.64* | *22.57 / 81.40 / 12.79 / 278.90* |" in text
     assert len(third.claims) == 4
     text = written(third, tmp_path)
     assert "| ours, PSNR, real action | 20.01 (20.00 to 20.02) | 21.01 (21.00 to 21.02) |" in text
@@ -165,7 +174,8 @@ def test_table_4_reads_the_benchmarks_results(tmp_path: Path) -> None:
     reproduce(config(*given(*files), "vp2.joint=cola"))
     text = (tmp_path / "table_4.md").read_text()
     assert "# Table 4: planning success on RoboDesk: reproduced" in text
-    assert "95 % interval +43.3 to +43.3, 2 seeds" in text
+    assert "+43.3 points (95 % interval " in text
+    assert "over trainings and pairs, 2 of each and 30)" in text
     assert "| ours, open_slide | 8/120 (2-21 %) | 60/120 (33-67 %) |" in text
     assert "| *average* | *6.94 %* | *13.12 %* |" in text
     assert "Table 4" in (tmp_path / "summary.md").read_text()

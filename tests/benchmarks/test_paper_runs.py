@@ -41,13 +41,19 @@ def test_experiments_share_their_runs() -> None:
         "no_warm_up_0", "both_random_0", "two_stage_0", "pretrained_idm_0",
     ]  # fmt: skip
     together = arms("figure=[2,3]", "seeds=[0,1]")
-    assert len(together) == len(set(together)) == 2 * 7
+    assert len(together) == len(set(together)) == 2 * 8
     assert arms("figure=4b", "seeds=3") == ["joint_3", "frozen_lam_3"]
     assert arms("table=3", "seeds=0") == [
         "joint_0", "two_stage_0", "joint_adapted_0", "two_stage_adapted_0",
     ]  # fmt: skip
+    assert arms("explanation=drift", "seeds=0") == ["joint_0", "pure_warm_up_0", "frozen_lam_0"]
     assert len(arms(*ALL)) == 3 * len(config().runs)
     assert arms("table=4", "vp2.results=results.json") == []
+
+
+def test_a_size_may_have_runs_of_its_own() -> None:
+    assert "paper_quantizer_0" in arms("figure=3", "seeds=0")
+    assert "paper_quantizer_0" not in arms("figure=3", "seeds=0", "scale=paper")
 
 
 def test_every_experiment_has_runs_and_a_function() -> None:
@@ -68,21 +74,25 @@ def test_every_run_composes(scale: str) -> None:
 
 
 def test_runs_go_on_from_others_and_the_users_settings_win() -> None:
-    jobs = {job.arm: merged(list(job.overrides)) for job in plan(
-        config("set=['trainer.log_every=7']", "seeds=5"), ["figure_2", "figure_4a", "table_3"]
-    )}  # fmt: skip
+    settings = config("set=['trainer.log_every=7']", "seeds=5")
+    needed = plan(settings, ["figure_2", "figure_3", "figure_4a", "table_3"])
+    jobs = {job.arm: merged(list(job.overrides)) for job in needed}
     assert "++init=runs/paper/runs/joint_5/warm_up" in jobs["pure_warm_up"]
     assert "++init=z" in jobs["joint"]
     assert "++init_components=[autoencoder,vae]" in jobs["both_random"]
     assert "++init=runs/paper/runs/two_stage_5/latent_action_model" in jobs["pretrained_idm"]
     assert "++phases.end_to_end.steps=1440" in jobs["both_random"]
     assert "++phases.end_to_end.continuous_steps=120" in jobs["both_random"]
+    assert "++phases.warm_up.fit_codes=false" in jobs["paper_quantizer"]
+    assert "++phases.warm_up.continuous_steps=0" in jobs["paper_quantizer"]
     assert all("++trainer.log_every=7" in overrides for overrides in jobs.values())
 
 
 def test_mistakes_are_told_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(ColaWorldError, match=r"figure '7' is no experiment; choose .* 2, 3, 4a"):
         chosen(config("figure=7"))
+    with pytest.raises(ColaWorldError, match=r"explanation '6' .* drift, wrong_codes, all"):
+        chosen(config("explanation=6"))
     with pytest.raises(ColaWorldError, match="Say what to reproduce"):
         chosen(config())
     with pytest.raises(ColaWorldError, match="scale must be one of mini, paper"):
@@ -161,6 +171,8 @@ def test_short_episodes_are_told_before_anything_is_trained(
         (["table=2", "measure.horizon=13"], 15),
         (["table=3", "set=['fps=10']"], 12),
         (["figure=6", "measure.length=15"], 15),
+        (["explanation=drift", "measure.length=15"], 15),
+        (["explanation=wrong_codes", "measure.horizon=13"], 15),
     ):
         with pytest.raises(ColaWorldError, match=f"has the {frames} frames of a clip"):
             reproduce(config(f"data={data}", f"out={tmp_path}", *overrides))
