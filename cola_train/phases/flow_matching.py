@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import max_pool2d
 
 from cola_env.models.sampler import NoisedClip, sample_clip_levels, sample_noise_levels
 from cola_env.models.world_model import ColaWorldModel
@@ -18,10 +19,14 @@ ACTIONS = ("none", "latent", "direct")
 LEVELS = ("frame", "clip")
 QUIET = 0.1
 """A place of the latents that moves less than this share of the mean place is taken to move so."""
-RARELY = 10.0
-"""So much more a pixel at most weighs than one of those that move most often."""
-PAIRS = 4096
-"""Of frames, by which it is told how often pixels move."""
+NEAR = 9
+"""Pixels across of the neighbourhood in which motion makes a pixel weigh more."""
+RARELY = 0.5
+"""A pixel that moves less often than such a share of the mean one is rare."""
+RARE_WEIGHT = 3.0
+"""How many times as much it weighs in all frames as one that is near motion."""
+PAIRS, LEAST = 4096, 3
+"""Of frames, by which it is told how often pixels move; what moves in fewer never does."""
 
 
 @dataclass
@@ -47,9 +52,11 @@ class FlowMatching(LatentActionPhase):
         action_dropout: share of the actions that are masked to zero.
         motion_weight: how much more moving latents weigh in the loss.
         motion_threshold: for models of pixels: one moves where a channel changes by more than this
-            share of its range, and weighs up to ``RARELY`` times as much more where few of the
-            training data do; None: a place weighs the more the more it changes and the less often
-            it does in the batch. In both a lamp that goes on counts beside an arm.
+            share of its range. What is near one that moves weighs more, and what rarely moves does
+            so in all frames, so that a lamp counts beside an arm. A pixel's own motion may make no
+            difference: the weighted mean of what may move and may not would dissolve.
+            None: a place of the latents weighs the more the more it changes and the less often it
+            does in the batch.
         own_frames: share of the noised frames that are predicted behind the model's own prediction
             of the frame before in place of the true one, as in dreams; for models that see clean
             frames (``residual``).
@@ -101,7 +108,8 @@ class FlowMatching(LatentActionPhase):
             return Prepared(train)
         pairs = train.sample(PAIRS, 2, torch.Generator().manual_seed(0)).frames.to(torch.int16)
         change = (pairs[:, 1] - pairs[:, 0]).abs().amax(-1)
-        return Prepared(train, moving=(change > 255 * self.motion_threshold).float().mean(0))
+        moves = (change > 255 * self.motion_threshold).float().sum(0)
+        return Prepared(train, rare=(moves >= LEAST) & (moves < RARELY * moves.mean()))
 
     def loss(self, model: ColaWorldModel, batch: ClipBatch, step: Step) -> Loss:
         actions = self.actions_of(model, batch, step)
@@ -138,7 +146,7 @@ class FlowMatching(LatentActionPhase):
         t = self.noise_levels(model, batch, frames, step.generator).to(latents)
         noise = torch.randn(latents.shape, generator=step.generator).to(latents)
         clip = NoisedClip.of(latents, noise, t, vectors)
-        motion = self._motion(latents - clip.previous, step.prepared.moving)
+        motion = self._motion(latents - clip.previous, step.prepared.rare)
         weight = 1 + self.motion_weight * motion
         if self.own_frames:
             shown = torch.rand(t.shape, generator=step.generator).to(t) < self.own_frames
@@ -153,17 +161,17 @@ class FlowMatching(LatentActionPhase):
             return ((weight * error).sum((1, 2, 3)) / weight.sum((1, 2, 3))).mean()
         return (weight * error).sum() / weight.sum().clamp_min(1)
 
-    def _motion(self, change: Tensor, usual: Tensor | None) -> Tensor:
-        """What every place (B, T, h, w) moves, by the change (B, T, C, h, w) of its latents,
-        against what it usually does."""
+    def _motion(self, change: Tensor, rare: Tensor | None) -> Tensor:
+        """How much more every place (B, T, h, w) weighs, by the change (B, T, C, h, w) of its
+        latents."""
         if self.motion_threshold is None:
             moved = change.square().mean(2)
             usual = moved.mean((0, 1)).clamp_min(QUIET * float(moved.mean()) + 1e-6)
             return (moved / usual).clamp(max=10)
-        assert usual is not None
+        assert rare is not None
         moved = (change.abs().amax(2) > 2 * self.motion_threshold).float()
-        rarity = usual.mean() / usual.clamp_min(1 / PAIRS)
-        return moved * rarity.clamp(1, RARELY).to(moved)
+        near = max_pool2d(moved, NEAR, stride=1, padding=NEAR // 2)
+        return near.maximum(RARE_WEIGHT * rare.to(near))
 
     def noise_levels(
         self, model: ColaWorldModel, batch: int, frames: int, generator: torch.Generator

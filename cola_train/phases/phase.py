@@ -35,13 +35,13 @@ class Prepared:
         train: the training data.
         background: the median picture of it (S, S, 3) in [0, 1], for Reconstruction.
         teacher: the model to imitate, for Distillation.
-        moving: how often each pixel of it moves (S, S), a share, for FlowMatching.
+        rare: which pixels of it move, but rarely (S, S) bool, for FlowMatching.
     """
 
     train: TrainingData
     background: Tensor | None = None
     teacher: ColaWorldModel | None = None
-    moving: Tensor | None = None
+    rare: Tensor | None = None
 
 
 @dataclass(frozen=True)
