@@ -54,4 +54,5 @@ def _place(rendering: str | None, path: str | Path | None, world: WorldInfo) -> 
     if path is None:
         return goals_file(world, rendering)
     named = goals_file(world, rendering, str(path))
-    return named if named.is_file() else Path(path).expanduser()
+    shipped = (world.assets / "goals").glob("*.npz")
+    return named if named in shipped else Path(path).expanduser()

@@ -121,7 +121,7 @@ def test_the_recipes_of_mini_go_on_from_the_shipped_models(recipe: str, name: st
     assert all(torch.equal(w, taken[key]) for key, w in model.stdit.state_dict().items())
 
 
-@pytest.mark.parametrize("components", ["[autoencoder]", "[autoencoder,stdit,idm]"])
+@pytest.mark.parametrize("components", ["[stdit]", "[stdit,idm]"])
 def test_some_components_of_a_shipped_model_start_a_training_of_its_size(components: str) -> None:
     init = ROBODESK.assets / "cola"
     with initialize_config_dir(str(Path(cli.__file__).parent / "conf"), version_base=None):
@@ -129,7 +129,7 @@ def test_some_components_of_a_shipped_model_start_a_training_of_its_size(compone
         config = compose("train", ["recipe=joint_mini", "data=x", *chosen])
     model, source = recipes.build_model(config, "fast", 5), ColaWorldModel.from_pretrained(init)
     assert model.stdit.config == source.stdit.config
-    taken, own = (m.autoencoder.state_dict() for m in (source, model))
+    taken, own = (m.stdit.state_dict() for m in (source, model))
     assert all(torch.equal(weight, taken[key]) for key, weight in own.items())
 
 
