@@ -38,6 +38,8 @@ from cola_train.evaluation.rollout_quality import (
 from cola_train.trained_models import data_of, held_out_of
 
 PROBE_EPISODES = 256
+LATE = (5, 10)
+"""Imagined steps whose PSNR under the adapter has a key of its own."""
 
 GROUPS = ("env", "planner", "protocol")
 """What settings of benchmarks/vp2.py stand for many others."""
@@ -57,9 +59,12 @@ def measure(
     probed = encoded(train.first(PROBE_EPISODES), model, cache=None)
     probe = linear_probe(model, probed, clips, config.length, 2 * config.clips)
     networks = Networks.of_files(config.lpips, config.fvd)
+    by_step = multi_step_psnr(model, clips, config.horizon, clip=config.length)
+    late = {f"adapter_{n}": by_step["adapter"][n - 1] for n in LATE if n <= config.horizon}
     shown = ("copy", "autoencoder", "own", "shuffled", "none", "adapter", "own_all")
     return {
         **{key: cola[key] for key in shown},
+        **late,
         "direct_own": direct["own"],
         "direct_shuffled": direct["shuffled"],
         "gap": cola["gap"],
@@ -73,7 +78,7 @@ def measure(
         "probe_r2": probe.r2,
         "probe_l1": probe.l1,
         "psnr_by_step": {
-            "cola": multi_step_psnr(model, clips, config.horizon, clip=config.length),
+            "cola": by_step,
             "direct": multi_step_psnr(reference, of_reference, config.horizon, clip=config.length),
         },
     }

@@ -58,7 +58,7 @@ def test_any_data_will_do_at_the_frame_rate_of_the_training(
     OmegaConf.save(OmegaConf.create(recipe), tmp_path / "run" / "recipe.yaml")
     model, given = (
         tmp_path / "run" / "finetune",
-        ["clips=2", "length=4", "horizon=2", f"out={tmp_path}"],
+        ["clips=2", "length=4", "horizon=6", f"out={tmp_path}"],
     )
     with initialize_config_dir(str(CONF), version_base=None):
         judged = compose("obeys", [
@@ -67,6 +67,8 @@ def test_any_data_will_do_at_the_frame_rate_of_the_training(
     obeys.main.__wrapped__(judged)
     found = json.loads((tmp_path / "obeys.json").read_text())
     assert found["held_out_episodes"] == 1 and read_picture(tmp_path / "rollout.png").std() > 10
+    assert found["adapter_5"] == found["psnr_by_step"]["cola"]["adapter"][4]
+    assert "adapter_10" not in found
     judged.horizon = 12  # 13 frames are held out
     with pytest.raises(SystemExit, match="has the 14 frames of a clip"):
         obeys.main.__wrapped__(judged)
