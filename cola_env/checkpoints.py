@@ -17,6 +17,8 @@ from cola_env.worlds import ROBODESK, WorldInfo, find_world
 Model = TypeVar("Model", bound=ModelMixin)
 
 SHIPPED = ("cola", "direct")
+NEXT = "cola_pixels"
+"""The next "cola" of RoboDesk: it imagines better, and was not judged at length as a planner yet."""
 POLICY = "policy"
 """The name of a world's shipped policy, beside its models."""
 DEFAULT = "cola"
@@ -49,14 +51,14 @@ def find_checkpoint(
 ) -> Path:
     """Folder of a checkpoint.
 
-    checkpoint: a shipped name ("cola", "direct", "policy"), a model's folder, the `out` of a
-    training (its last finished phase is taken), a hub id ("user/repository", with "@revision" and
-    "/subfolder" where it needs them), or None for the shipped "cola".
+    checkpoint: a shipped name ("cola", "direct", "cola_pixels", "policy"), a model's folder, the
+    `out` of a training (its last finished phase is taken), a hub id ("user/repository", with
+    "@revision" and "/subfolder" where it needs them), or None for the shipped "cola".
     world: whose shipped ones, by name or itself.
     Raises ColaWorldError when there is none or when its weights are missing or damaged.
     """
     world, name = find_world(world), str(checkpoint or DEFAULT)
-    names = (*SHIPPED, POLICY)
+    names = (*SHIPPED, NEXT, POLICY)
     shipped = [world.assets / name] if name in names else []
     for folder in (*shipped, Path(name).expanduser()):
         if os.path.isdir(folder):

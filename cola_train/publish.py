@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cola_env.checkpoints import RECIPE, finished_phases
 from cola_env.files import write_json
+from cola_env.models.autoencoders.autoencoder import Pixels
 from cola_env.models.world_model import ColaWorldModel
 from cola_env.worlds import OWN, ROBODESK, WorldInfo, find_world
 from cola_train.command import command, cpu_threads
@@ -134,7 +135,11 @@ def model_card(
         actions = "latent actions" + " (real ones go through an adapter)" * adapted
         mode = "" if adapted else ', action_mode="latent"'
     rendered = f"{world.simulator} at {config.image_size} px ({config.rendering} rendering)"
-    rows = [f"| {title} | {measures[key]:.2f} |" for key, title in ROWS.items() if key in measures]
+    rows = [
+        f"| {title} | {measures[key]:.2f} |"
+        for key, title in ROWS.items()
+        if key in measures and not (key == "autoencoder" and isinstance(model.coder, Pixels))
+    ]
     return CARD.format(
         world=world.name,
         simulator=world.simulator,

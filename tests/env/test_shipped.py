@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cola_env import ColaWorldEnv, GoalPair, load_goals
-from cola_env.checkpoints import SHIPPED
+from cola_env.checkpoints import NEXT, SHIPPED
 from cola_env.models.visual_policy import load_policy
 from cola_env.scoring.success_classifier import load_classifier
 from cola_env.worlds import LIBERO, ROBODESK, WORLDS, WorldInfo
@@ -24,8 +24,12 @@ def error(frame: np.ndarray, pair: GoalPair) -> float:
     return float(((shown - goal) ** 2)[abs(goal - start).max(-1) > 0.1].mean())
 
 
-@WORLD
-@pytest.mark.parametrize("name", SHIPPED)
+MODELS = [*((world, name) for world in WORLDS.values() for name in SHIPPED), (ROBODESK, NEXT)]
+
+
+@pytest.mark.parametrize(
+    ("world", "name"), MODELS, ids=[f"{world.name}-{name}" for world, name in MODELS]
+)
 def test_a_shipped_model_foresees_where_actions_lead(world: WorldInfo, name: str) -> None:
     env = ColaWorldEnv(world=world.name, checkpoint=name, reward="mse", device="cpu")
     pairs = some_pairs(world, 2)
