@@ -18,7 +18,7 @@ Model = TypeVar("Model", bound=ModelMixin)
 
 SHIPPED = ("cola", "direct")
 NEXT = "cola_pixels"
-"""The next "cola" of RoboDesk: it imagines better, and was not judged at length as a planner yet."""
+"""The next "cola" of RoboDesk: it imagines better, and is not judged at length as a planner yet."""
 POLICY = "policy"
 """The name of a world's shipped policy, beside its models."""
 DEFAULT = "cola"
