@@ -28,8 +28,10 @@ from cola_env.models.world_model import ColaWorldModel
 from cola_train.command import CommandSettings, command
 from cola_train.data.clips import TrainingData
 from cola_train.data.latent_cache import encoded
+from cola_train.data.mixture import check_length
 from cola_train.evaluation.controllability import controllability, linear_probe
 from cola_train.evaluation.rollout_quality import (
+    CONTEXT,
     Networks,
     multi_step_psnr,
     rollout_picture,
@@ -134,6 +136,7 @@ def main(config: DictConfig) -> None:
     model, reference = (load_model(config[k], config.device) for k in ("model", "reference"))
     sources = data_of(find_checkpoint(config.model), config.data)
     test = held_out_of(sources, model, with_actions=True)
+    check_length(test, CONTEXT + config.horizon)
     train = sources.split("train", model.config.image_size).with_actions()
     planned = planning_run(config) if config.planning else None
     out = Path(config.out)
