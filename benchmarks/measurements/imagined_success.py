@@ -45,6 +45,14 @@ class Clip:
         frames, actions = episode.frames[first : end + 1], episode.actions[first:end]
         return cls(torch.from_numpy(frames), torch.from_numpy(actions))
 
+    def shown(self, model: ColaWorldModel | None) -> Tensor:
+        """The last STEPS frames (STEPS, S, S, 3) float in [0, 1], as ``model`` imagines them; None:
+        the true ones."""
+        if model is None:
+            return self.frames[2:].float() / 255
+        state = model.begin(self.frames[None, :2], self.actions[None, :1])
+        return model.rollout(state, self.actions[None, None, 1:], seed=0)[0, 0].float()
+
 
 def clips_of(
     dataset: JoinedDataset, tasks: Sequence[str], at_most: int
@@ -70,12 +78,8 @@ def verdicts(
     """Whether each clip, as ``model`` imagines it, counts as solved; None: its true frames."""
     limit = torch.logit(torch.tensor(classifier.threshold))
     for clip in clips:
-        frames = clip.frames[2:].float()[None] / 255
-        if model is not None:
-            state = model.begin(clip.frames[None, :2], clip.actions[None, :1])
-            frames = model.rollout(state, clip.actions[None, None, 1:], seed=0)[:, 0]
         with torch.no_grad():
-            yield bool((classifier.logit(frames[0], task) >= limit).any())
+            yield bool((classifier.logit(clip.shown(model), task) >= limit).any())
 
 
 def measure(config: DictConfig) -> dict[str, Any]:

@@ -48,12 +48,8 @@ def measure(config: DictConfig) -> dict[str, Any]:
         for task, kinds in progress_bar(found.items(), name, unit="task"):
             risen = []
             for clip in kinds["solved"]:
-                frames = clip.frames[1:].float() / 255
-                if model is not None:
-                    state = model.begin(clip.frames[None, :2], clip.actions[None, :1])
-                    made = model.rollout(state, clip.actions[None, None, 1:], seed=0)[0, 0]
-                    frames = torch.cat([frames[:1], made.float()])
-                risen.append(rises(frames))
+                before = clip.frames[1:2].float() / 255
+                risen.append(rises(torch.cat([before, clip.shown(model)])))
             mean = torch.stack(risen).mean(0) if risen else torch.full((3,), torch.nan)
             results[name][task] = dict(
                 zip(LAMPS, (round(v, 3) for v in mean.tolist()), strict=True), clips=len(risen)
