@@ -26,6 +26,7 @@ from cola_env.errors import ColaWorldError
 from cola_env.goals.goal_set import GoalPair, GoalSet, merge
 from cola_env.goals.loading import goals_file
 from cola_env.processes import deaths_told
+from cola_env.simulators.loading import make_simulator
 from cola_env.simulators.simulator_env import SimulatorEnv
 from cola_env.worlds import ROBODESK, WorldInfo, find_world
 from cola_train.console import ending
@@ -93,7 +94,7 @@ def make_task(
     world: WorldInfo = ROBODESK,
 ) -> GoalSet:
     """The first `count` pairs of one task; ColaWorldError when its script fails too often."""
-    env = world.make(task, action_repeat=world.action_repeat, rendering=rendering)
+    env = make_simulator(world, task, action_repeat=world.action_repeat, rendering=rendering)
     pairs: list[GoalPair] = []
     for seed in range(first_seed, first_seed + GIVE_UP * count):
         if len(pairs) == count:

@@ -3,12 +3,8 @@
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from cola_env.errors import ColaWorldError
-
-if TYPE_CHECKING:
-    from cola_env.simulators.simulator_env import SimulatorEnv
 
 VP2_TASKS = (
     "push_red",
@@ -104,17 +100,6 @@ class WorldInfo:
     def assets(self) -> Path:
         """Folder of its checkpoints, classifiers and goals."""
         return self.folder or ASSETS / self.name
-
-    def make(self, task: str, **options: Any) -> "SimulatorEnv":
-        """The real simulator; the options and errors are those of its class."""
-        return self.simulator_class(task, **options)
-
-    @property
-    def simulator_class(self) -> "type[SimulatorEnv]":
-        """The class of the real simulator, imported now."""
-        module, _, name = self.entry.partition(":")
-        found: type[SimulatorEnv] = getattr(importlib.import_module(module), name)
-        return found
 
 
 ROBODESK = WorldInfo(

@@ -29,6 +29,7 @@ from cola_env.errors import ColaWorldError
 from cola_env.files import write_atomically, write_json
 from cola_env.models.loading import load_model, pick_device
 from cola_env.models.visual_policy import VisualPolicy, load_policy
+from cola_env.simulators.loading import make_simulator
 from cola_env.worlds import find_world
 from cola_train.command import command, cpu_threads
 from cola_train.console import GOES_ON, progress_bar
@@ -303,7 +304,7 @@ def script_actions(dataset: JoinedDataset) -> Actions:
     world = find_world(str(dataset.info.get("robot_type")))
     scripts, rng = scripts_of(world), np.random.default_rng(0)
     recorded = {k: dataset.info[k] for k in ("rendering", "action_repeat") if k in dataset.info}
-    env = world.make(world.goal_tasks[0], **recorded)
+    env = make_simulator(world, world.goal_tasks[0], **recorded)
 
     def tell(episode: RecordedEpisode) -> Tensor:
         if episode.states is None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cola_env.simulators.loading import make_simulator
 from cola_env.worlds import WorldInfo, find_world
 from cola_train.controllers import scripts_of
 from cola_train.controllers.piloted import Piloted
@@ -150,8 +151,8 @@ class SimulatedWorld:
     def __init__(self, world: WorldInfo, rendering: str, action_repeat: int) -> None:
         self._world = world
         self._scripts = scripts_of(world)
-        self._env = world.make(
-            world.goal_tasks[0], rendering=rendering, action_repeat=action_repeat
+        self._env = make_simulator(
+            world, world.goal_tasks[0], rendering=rendering, action_repeat=action_repeat
         )
         scripted = self._scripts.SCRIPTED_TASKS
         self.spec = WorldSpec(

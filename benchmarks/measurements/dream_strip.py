@@ -20,6 +20,7 @@ from cola_env.goals.loading import load_goals
 from cola_env.inputs import to_bytes
 from cola_env.models.loading import load_model
 from cola_env.models.world_model import ColaWorldModel
+from cola_env.simulators.loading import make_simulator
 from cola_env.worlds import ROBODESK
 from cola_train.console import ending
 
@@ -34,7 +35,7 @@ def longest(pairs: Sequence[GoalPair], steps: int) -> GoalPair:
 
 def played(pair: GoalPair, steps: int, rendering: str, action_repeat: int) -> Frame:
     """The first frame and that after each action, of the real simulator (T + 1, S, S, 3)."""
-    env = ROBODESK.make(pair.task, rendering=rendering, action_repeat=action_repeat)
+    env = make_simulator(ROBODESK, pair.task, rendering=rendering, action_repeat=action_repeat)
     env.restore(env.to_snapshot(pair.initial_state))
     frames = [pair.initial_frame, *(env.step(a)[0] for a in pair.expert_actions[:steps])]
     env.close()

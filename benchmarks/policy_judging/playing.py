@@ -12,6 +12,7 @@ from benchmarks.policy_judging.records import TWIN, PlayedEpisode
 from benchmarks.vp2_protocol.episodes import EpisodeBatch, play
 from benchmarks.vp2_protocol.records import Frame, Rules
 from cola_env.goals.goal_set import GoalPair, GoalSet
+from cola_env.simulators.loading import make_simulator
 from cola_env.simulators.pool import SimulatorPool
 from cola_env.worlds import find_world
 from cola_train.controllers import scripts_of
@@ -44,8 +45,8 @@ class ScriptedTwin:
 
     def __init__(self, task: str, goals: GoalSet) -> None:
         world = find_world(goals.world)
-        self._env: Any = world.make(
-            task, rendering=goals.rendering, action_repeat=goals.action_repeat
+        self._env: Any = make_simulator(
+            world, task, rendering=goals.rendering, action_repeat=goals.action_repeat
         )
         self._make = scripts_of(world).make_controller
 

@@ -34,6 +34,7 @@ from cola_env.checkpoints import checkpoint_files
 from cola_env.errors import ColaWorldError, in_short
 from cola_env.scoring.rewards import is_judged
 from cola_env.scoring.success_classifier import TaskClassifier, weight_files
+from cola_env.simulators.loading import simulator_class
 from cola_env.simulators.pool import SimulatorPool
 from cola_env.worlds import WorldInfo
 from planners import CategoricalCEM
@@ -136,7 +137,7 @@ def _own_reward(name: str | None, world: WorldInfo) -> dict[str, Any]:
     """What an oracle that plans against the simulator's own reward adds to its identity."""
     if name is None:
         return {}
-    known = world.simulator_class.own_rewards
+    known = simulator_class(world).own_rewards
     if name not in known:
         raise ColaWorldError(
             f"oracle.reward={name} is no reward of {world.simulator} itself: choose one of "

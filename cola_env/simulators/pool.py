@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cola_env.errors import ColaWorldError
 from cola_env.processes import ONE_THREAD, WORKER_ENDED, serve
+from cola_env.simulators.loading import make_simulator
 from cola_env.simulators.robodesk.env import RoboDeskEnv
 from cola_env.simulators.robodesk.vp2_state import vp2_success
 from cola_env.simulators.simulator_env import SimulatorEnv
@@ -139,7 +140,9 @@ def _environment(profile: Profile, task: str, reward: str = "success") -> Simula
         if len(_environments) == _kept:
             _environments.pop(next(iter(_environments))).close()
         world, rendering, action_repeat = profile
-        env = world.make(task, rendering=rendering, action_repeat=action_repeat, reward=reward)
+        env = make_simulator(
+            world, task, rendering=rendering, action_repeat=action_repeat, reward=reward
+        )
     _environments[profile, task, reward] = env
     return env
 

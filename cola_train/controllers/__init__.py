@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 
 from cola_env.simulators.gymnasium_simulator import GymnasiumSimulator
+from cola_env.simulators.loading import simulator_class
 from cola_env.worlds import WorldInfo
 from cola_train.controllers.own_scripts import OwnScripts
 from cola_train.controllers.policies import Policy, Scripted, Workspace
@@ -41,6 +42,6 @@ class Scripts(Protocol):
 
 def scripts_of(world: WorldInfo) -> Scripts:
     """The scripts of a shipped world, or of one of the user's own."""
-    if issubclass(world.simulator_class, GymnasiumSimulator):
+    if issubclass(simulator_class(world), GymnasiumSimulator):
         return OwnScripts(world)
     return cast(Scripts, import_module(f"cola_train.controllers.{world.name}_scripts"))

@@ -8,6 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from cola_env.errors import ColaWorldError
+from cola_env.simulators.loading import make_simulator
 from cola_env.simulators.simulator_env import SimulatorEnv
 from cola_env.worlds import find_world
 from cola_train.console import progress_bar
@@ -57,7 +58,7 @@ def main() -> None:
         sys.exit(f"error: There is no script for {', '.join(unknown)}; choose some of {known}.")
     for task in args.tasks or policies.SCRIPTED_TASKS:
         try:
-            env = world.make(task, rendering=world.rendering, action_repeat=repeat)
+            env = make_simulator(world, task, rendering=world.rendering, action_repeat=repeat)
         except ColaWorldError as error:
             sys.exit(f"error: {error}")
         seeds = range(args.first_seed, args.first_seed + args.episodes)

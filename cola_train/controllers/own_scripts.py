@@ -6,6 +6,7 @@ import numpy as np
 
 from cola_env.errors import ColaWorldError
 from cola_env.simulators.gymnasium_simulator import GymnasiumSimulator
+from cola_env.simulators.loading import simulator_class
 from cola_env.worlds import WorldInfo
 from cola_train.controllers.policies import CorrelatedNoise, SmoothRandom, Vector
 
@@ -84,7 +85,7 @@ class OwnScripts:
     Play = OwnPlay
 
     def __init__(self, world: WorldInfo) -> None:
-        simulator = world.simulator_class
+        simulator = simulator_class(world)
         assert issubclass(simulator, GymnasiumSimulator)
         self.SCRIPTED_TASKS = simulator.scripted_tasks()
 

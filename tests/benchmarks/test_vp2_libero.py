@@ -13,6 +13,7 @@ from benchmarks.vp2_protocol.run import Run
 from cola_env.errors import ColaWorldError
 from cola_env.goals.goal_set import GoalSet
 from cola_env.models.world_model import ColaWorldModel
+from cola_env.simulators.loading import make_simulator
 from cola_env.simulators.pool import SimulatorPool
 from cola_env.worlds import LIBERO
 from cola_train.controllers.libero_arm import Scene
@@ -34,7 +35,7 @@ def configure(*overrides: str):
 
 def test_a_problem_begins_with_the_bowl_in_the_hand(libero_assets: Path) -> None:
     (pair,) = make_task(TASK, "fast", count=1, longest=99, world=LIBERO).pairs
-    env = LIBERO.make(TASK, rendering="fast", action_repeat=LIBERO.action_repeat)
+    env = make_simulator(LIBERO, TASK, rendering="fast", action_repeat=LIBERO.action_repeat)
     env.reset(seed=pair.seed)
     on_the_table = Scene(env).object("akita_black_bowl_1")[2]
     env.restore(env.to_snapshot(pair.initial_state))
@@ -47,7 +48,7 @@ def test_a_problem_begins_with_the_bowl_in_the_hand(libero_assets: Path) -> None
 
 def test_a_whole_problem_begins_at_one_of_the_benchmarks_own_starts(libero_assets: Path) -> None:
     (pair,) = make_task(TASK, "fast", count=1, longest=None, first_seed=3, world=LIBERO).pairs
-    env = LIBERO.make(TASK, rendering="fast", action_repeat=LIBERO.action_repeat)
+    env = make_simulator(LIBERO, TASK, rendering="fast", action_repeat=LIBERO.action_repeat)
     frame, _ = env.reset(seed=pair.seed, options={"start": pair.seed % env.num_starts})
     np.testing.assert_array_equal(env.to_vector(env.snapshot()), pair.initial_state)
     np.testing.assert_array_equal(frame, pair.initial_frame)

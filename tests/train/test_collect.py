@@ -13,6 +13,7 @@ import pytest
 
 from cola_env.errors import ColaWorldError
 from cola_env.models.visual_policy import VisualPolicy
+from cola_env.simulators.loading import make_simulator
 from cola_env.worlds import find_world
 from cola_train.collect import CollectConfig, collect
 from cola_train.data.lerobot import LeRobotDataset
@@ -280,7 +281,9 @@ def test_a_simulated_episode_is_reproducible_and_its_states_restore(name, reques
     shaken = record_episode(world, replace(own, noise=(0.5,)), 0, 1)
     assert np.abs(shaken["actions"] - shaken["intended"]).max() > 0.1
 
-    env = info.make(info.goal_tasks[0], rendering="fast", action_repeat=info.action_repeat)
+    env = make_simulator(
+        info, info.goal_tasks[0], rendering="fast", action_repeat=info.action_repeat
+    )
     env.restore(env.to_snapshot(first["states"][1]))
     env.advance(first["actions"][1])
     np.testing.assert_array_equal(env.render(), first["frames"][2])

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from cola_env.simulators.loading import make_simulator
 from cola_env.worlds import LIBERO
 from cola_train.controllers import libero_scripts
 from cola_train.controllers.__main__ import score
@@ -55,7 +56,7 @@ def test_a_script_solves_its_task() -> None:
     task = "libero_goal/put_the_bowl_on_the_plate"
     assert task in SCRIPTED_TASKS
     for repeat, seeds in ((1, (1000, 1001)), (10, (1000,))):
-        env = LIBERO.make(task, rendering="fast", action_repeat=repeat)
+        env = make_simulator(LIBERO, task, rendering="fast", action_repeat=repeat)
         steps = score(env, libero_scripts, seeds, noise=0.0, limit=150 // repeat)
         env.close()
         assert len(steps) == len(seeds) and None not in steps
@@ -63,7 +64,9 @@ def test_a_script_solves_its_task() -> None:
 
 @pytest.mark.usefixtures("libero_assets")
 def test_free_policies_keep_the_hand_about_the_table() -> None:
-    env = LIBERO.make(LIBERO.tasks[0], rendering="fast", action_repeat=LIBERO.action_repeat)
+    env = make_simulator(
+        LIBERO, LIBERO.tasks[0], rendering="fast", action_repeat=LIBERO.action_repeat
+    )
     for number, steered in enumerate((True, False, None)):
         env.reset(seed=number)
         rng, scene = np.random.default_rng(number), Scene(env)
