@@ -388,9 +388,13 @@ class Dream:
                 self._second = self._second.put(where, second)
 
     def _draw_steps(self, steps: int, state: DreamState | SpreadState) -> Tensor:
-        """The noise (H, B, C, h, w) of the next steps, which stays to be drawn."""
-        generators = [generator.clone_state() for generator in self.noise]
-        return torch.stack([self._draw(generators, state) for _ in range(steps)])
+        """The noise (H, B, C, h, w) of the next steps for latents like those of `state`, which
+        stays to be drawn. A step takes as many numbers as the model's own latents have."""
+        generators, noise = [generator.clone_state() for generator in self.noise], []
+        for _ in range(steps):
+            noise.append(self._draw([each.clone_state() for each in generators], state))
+            self._draw(generators, self._begun)
+        return torch.stack(noise)
 
     def _draw(
         self, generators: Sequence[torch.Generator], state: DreamState | SpreadState

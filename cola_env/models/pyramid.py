@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import affine_grid, grid_sample
+from torch.nn.functional import grid_sample
 
 POSITION_CHANNELS = 8
 """Of a learned map beside the input: a resting camera sees the same table in all videos."""
@@ -123,8 +123,8 @@ def composite(made: Tensor, previous: Tensor, flows: int) -> Tensor:
     count, channels, height, width = previous.shape
     parts = [channels, 2 * flows, flows + 2, channels]
     new, moves, logits, change = made.float().split(parts, dim=1)
-    identity = torch.eye(2, 3, device=made.device)[None]
-    places = affine_grid(identity, [1, channels, height, width], align_corners=False)
+    x, y = (((2 * torch.arange(n, device=made.device) + 1) / n - 1) for n in (width, height))
+    places = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
     source = places + 0.5 * moves.unflatten(1, (flows, 2)).movedim(2, -1)
     before = previous.float()
     moved = grid_sample(

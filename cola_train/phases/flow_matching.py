@@ -85,6 +85,8 @@ class FlowMatching(LatentActionPhase):
             value = getattr(self, name) or 0.0
             self.check(name, 0 <= value < math.inf, "a number of at least 0")
         self.check("own_steps", self.own_steps >= 1, "at least 1")
+        whole = self.motion_threshold is None or self.crop_scale == 1
+        self.check("crop_scale", whole, "1 beside motion_threshold: what rarely moves is a place")
         context = self.max_context
         self.check("max_context", context is None or context >= 1, "at least 1, or null")
 

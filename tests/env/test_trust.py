@@ -75,8 +75,8 @@ def test_a_model_recognises_its_own_frames_less_the_further_their_latents_are(
     assert (other < same - 3).all()
 
 
-def test_a_model_of_pixels_is_trusted_less_the_more_has_changed(frames: torch.Tensor) -> None:
-    model = small_model(
+def of_pixels() -> ColaWorldModel:
+    return small_model(
         autoencoder_config={"kind": "pixels"},
         stdit_config={"hidden_size": 32, "depth": 1, "num_heads": 2, "in_channels": 3,
                       "input_size": 64, "channels": (8, 8), "flows": 1},
@@ -84,6 +84,10 @@ def test_a_model_of_pixels_is_trusted_less_the_more_has_changed(frames: torch.Te
                     "num_heads": 2},
         adapter_config={"frame_size": 3 * 64 * 64},
     )  # fmt: skip
+
+
+def test_a_model_of_pixels_is_trusted_less_the_more_has_changed(frames: torch.Tensor) -> None:
+    model = of_pixels()
     signal = find_signal(model, "real", OWN)
     assert isinstance(signal, Change)
     state, memory = model.begin(frames), signal.begin(frames)
@@ -153,6 +157,18 @@ def test_a_penalty_takes_what_the_second_model_does_not_agree_with(cola: ColaWor
             assert of_one[-1]["expected_psnr"] == pytest.approx(info["expected_psnr"][1], abs=0.1)
         assert ended.all() == (step == 6)
     assert max(found) > 0.1, "random actions leave what the models know"
+
+
+def test_a_penalty_is_foreseen_whatever_the_two_models_draw() -> None:
+    """Noise of 64 x 64 pixels for the one, of 8 x 8 latents for the other."""
+    model = of_pixels()
+    model.register_to_config(rendering="fast")
+    options = {"task": "open_slide", "checkpoint": model, "device": "cpu"}
+    dream = ColaWorldEnv(trust_penalty=0.5, **options)
+    dream.reset(seed=3)
+    actions = moves(4)[:, 0]
+    ahead = dream.rollout(actions[None]).rewards[0]
+    np.testing.assert_allclose([dream.step(each)[1] for each in actions], ahead, atol=1e-4)
 
 
 def test_a_penalised_dream_goes_on_exactly_from_a_snapshot(cola: ColaWorldModel) -> None:

@@ -40,6 +40,16 @@ def test_a_picture_can_stay_move_and_be_painted(picture: torch.Tensor) -> None:
     torch.testing.assert_close(composite(brighter, picture, FLOWS), picture + 0.1)
 
 
+def test_half_precision_moves_nothing_elsewhere() -> None:
+    """Pixel centres of 96 are no numbers of 8 bits."""
+    picture = torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    made = torch.zeros(1, composite_channels(3, FLOWS), 96, 96)
+    made[:, 3 + 2 * FLOWS] = 100.0
+    with torch.autocast("cpu", torch.bfloat16):
+        stays = composite(made, picture, FLOWS)
+    torch.testing.assert_close(stays, picture, atol=1e-4, rtol=0)
+
+
 def test_what_the_masks_hide_can_still_change(picture: torch.Tensor) -> None:
     made = made_of(FLOWS, new=1.0).requires_grad_()
     composite(made, picture, FLOWS).sum().backward()

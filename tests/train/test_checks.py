@@ -66,6 +66,11 @@ def test_own_frames_are_for_models_that_see_the_frame_before(tmp_path: Path) -> 
         Trainer(model, [phase], moving_square(4), moving_square(4), tmp_path, seed=0)
 
 
+def test_a_motion_threshold_and_crops_exclude_each_other() -> None:
+    with pytest.raises(ColaWorldError, match=r"crop_scale=0.8 must be 1 beside motion_threshold"):
+        FlowMatching("last", 1, ["stdit"], motion_threshold=0.05, crop_scale=0.8)
+
+
 def test_a_motion_threshold_is_for_models_of_pixels(tmp_path: Path) -> None:
     phase = FlowMatching("last", 1, ["stdit"], batch_size=4, clip=4, motion_threshold=0.05)
     with pytest.raises(ColaWorldError, match=r"phases.last.motion_threshold=0.05 .*size=pixels"):
