@@ -239,7 +239,10 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
     # Actions
 
     def infer_actions(self, frames: Tensor) -> Quantized:
-        """Latent actions between the frames of a clip (IDM, then quantizer).
+        """Latent actions between the frames of a video (IDM, then quantizer).
+
+        Each is read off the frames up to it, but of no more than the window that training and
+        dreams show.
 
         frames (B, T, S, S, 3), uint8 or float in [0, 1] -> Quantized with vectors
         (B, T - 1, tokens, code_size) and codes (B, T - 1, tokens). Errors: see ``encode``.
@@ -248,13 +251,22 @@ class ColaWorldModel(ModelMixin, ConfigMixin):
             raise ColaWorldError(
                 f"Clips have the shape (B, T, S, S, 3), not {tuple(frames.shape)}."
             )
-        return self.quantizer(self.action_tokens(frames, self.encode(frames)))
+        seen = self._idm_input(frames, self.encode(frames))
+        tokens = [self.idm(seen[:, : self.window])]
+        for end in range(self.window + 1, seen.shape[1] + 1):
+            tokens.append(self.idm(seen[:, end - self.window : end])[:, -1:])
+        return self.quantizer(torch.cat(tokens, dim=1))
 
     def action_tokens(self, frames: Tensor, latents: Tensor) -> Tensor:
         """The IDM's continuous tokens (B, T - 1, tokens, code_size) of a clip."""
+        found: Tensor = self.idm(self._idm_input(frames, latents))
+        return found
+
+    def _idm_input(self, frames: Tensor, latents: Tensor) -> Tensor:
+        """(B, T, C, h, w) of pixels or latents."""
         if self.idm.config.space == "latents":
-            return self.idm(latents)
-        return self.idm(resized(frames, self.idm.config.input_size).movedim(-1, 2))
+            return latents
+        return resized(frames, self.idm.config.input_size).movedim(-1, 2)
 
     def condition(
         self, actions: Tensor, latents: Tensor | None, mode: str

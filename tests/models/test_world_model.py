@@ -178,6 +178,16 @@ def test_noise_can_be_given_in_place_of_its_seed() -> None:
     assert torch.equal(model.rollout(state, codes, noise=noise, **given), drawn)
 
 
+def test_actions_of_a_long_video_are_read_off_windows_as_in_training() -> None:
+    model = small_model()
+    frames = torch.rand(1, model.window + 2, 64, 64, 3)
+    found = model.infer_actions(frames)
+    assert found.vectors.shape[1] == model.window + 1
+    for first in range(3):
+        part = model.infer_actions(frames[:, first : first + model.window])
+        torch.testing.assert_close(found.vectors[:, first + model.window - 2], part.vectors[:, -1])
+
+
 def test_actions_of_the_future_do_not_change_inferred_ones() -> None:
     model = small_model()
     frames = torch.rand(1, 5, 64, 64, 3)
