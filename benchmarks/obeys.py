@@ -37,7 +37,7 @@ from cola_train.evaluation.rollout_quality import (
     rollout_picture,
     video_quality,
 )
-from cola_train.trained_models import data_of, held_out_of
+from cola_train.trained_models import data_of, has_codes, held_out_of
 
 PROBE_EPISODES = 256
 LATE = (5, 10)
@@ -45,6 +45,31 @@ LATE = (5, 10)
 
 GROUPS = ("env", "planner", "protocol")
 """What settings of benchmarks/vp2.py stand for many others."""
+
+ALIKE = ("action_dim", "image_size", "rendering")
+"""Settings that a model shares with its reference, which sees the same data."""
+
+
+def check_models(model: ColaWorldModel, reference: ColaWorldModel, config: DictConfig) -> None:
+    """ColaWorldError for a model without codes or an adapter, or a reference that takes no real
+    actions or does not fit the model's data."""
+    if not (has_codes(model) and "real" in model.action_modes):
+        raise ColaWorldError(
+            f"model={config.model} lacks the codes of latent actions or the adapter that are "
+            "measured here: give model=cola, or a run of recipe=joint_mini."
+        )
+    if reference.action_modes == ("latent",):
+        raise ColaWorldError(
+            f"reference={config.reference} takes no real actions: give reference=direct, or a run "
+            "of recipe=direct_mini."
+        )
+    for name in ALIKE:
+        ours, theirs = (each.config[name] for each in (model, reference))
+        if ours != theirs:
+            raise ColaWorldError(
+                f"reference={config.reference} has {name}={theirs}, but model={config.model} has "
+                f"{name}={ours}: give a reference of the same data as the model."
+            )
 
 
 def measure(
@@ -134,6 +159,7 @@ def report(results: dict[str, Any]) -> None:
 def main(config: DictConfig) -> None:
     torch.set_num_threads(1)
     model, reference = (load_model(config[k], config.device) for k in ("model", "reference"))
+    check_models(model, reference, config)
     sources = data_of(find_checkpoint(config.model), config.data)
     test = held_out_of(sources, model, with_actions=True)
     check_length(test, CONTEXT + config.horizon)

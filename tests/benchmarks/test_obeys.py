@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -12,7 +13,7 @@ from benchmarks.obeys import measure, planning_run
 from cola_env.errors import ColaWorldError
 from tests.pictures import read_picture
 from tests.train.conftest import write_demos
-from tests.train.small import moving_square, small_model
+from tests.train.small import SMALL, moving_square, small_model
 
 CONF = Path(__file__).parents[2] / "benchmarks" / "conf"
 KEYS = """copy own shuffled none adapter direct_own direct_shuffled utilisation max_usage entropy
@@ -72,3 +73,32 @@ def test_any_data_will_do_at_the_frame_rate_of_the_training(
     judged.horizon = 12  # 13 frames are held out
     with pytest.raises(SystemExit, match="has the 14 frames of a clip"):
         obeys.main.__wrapped__(judged)
+
+
+CONTINUOUS = {"quantizer_config": {"kind": "gaussian"}}
+SMALL_FRAMES = {"image_size": 32, "stdit_config": SMALL["stdit_config"] | {"input_size": 4}}
+
+
+@pytest.mark.parametrize(
+    ("model", "reference", "told"),
+    [
+        ({"conditioning": "direct"}, {}, "model=.* lacks the codes .* or the adapter"),
+        (CONTINUOUS, {}, "model=.* lacks the codes .* or the adapter"),
+        ({"action_dim": 0}, {}, "model=.* lacks the codes .* or the adapter"),
+        ({"action_dim": 7}, {}, "reference=.* has action_dim=5, but model=.* action_dim=7"),
+        ({}, SMALL_FRAMES, "reference=.* has image_size=32, but model=.* image_size=64"),
+        ({}, {"rendering": "fast"}, "reference=.* has rendering=fast, but model=.* rendering=vp2"),
+        ({}, CONTINUOUS | {"conditioning": "latent"}, "reference=.* takes no real actions"),
+    ],
+)
+def test_models_that_cannot_be_measured_together_are_told_of_before_anything_is_read(
+    tmp_path: Path, model: dict[str, Any], reference: dict[str, Any], told: str
+) -> None:
+    small_model(**model).save_pretrained(tmp_path / "model")
+    small_model(**{"conditioning": "direct", **reference}).save_pretrained(tmp_path / "reference")
+    named = [f"{name}={tmp_path / name}" for name in ("model", "reference")]
+    with initialize_config_dir(str(CONF), version_base=None):
+        config = compose("obeys", [*named, "data=nowhere", f"out={tmp_path / 'out'}"])
+    with pytest.raises(SystemExit, match=told) as error:
+        obeys.main.__wrapped__(config)
+    assert "\n" not in str(error.value) and not (tmp_path / "out").exists()

@@ -22,7 +22,7 @@ SMALL = {
 
 def small_model(**kwargs: object) -> ColaWorldModel:
     torch.manual_seed(0)
-    return ColaWorldModel(**SMALL, **kwargs)
+    return ColaWorldModel(**(SMALL | kwargs))
 
 
 def moving_square(episodes: int = 24, steps: int = 6) -> Clips:
