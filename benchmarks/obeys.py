@@ -101,7 +101,9 @@ def measure(
             name: {source: cola[f"{source}_{name}"] for source in ("lam", "adapter")}
             for name in ("utilisation", "max_usage", "entropy")
         },
-        "quality": video_quality(model, clips, config.horizon, networks, config.rollouts),
+        "quality": video_quality(
+            model, clips, config.horizon, networks, config.rollouts, clip=config.length
+        ),
         "probe_r2": probe.r2,
         "probe_l1": probe.l1,
         "psnr_by_step": {
@@ -160,6 +162,7 @@ def main(config: DictConfig) -> None:
     torch.set_num_threads(1)
     model, reference = (load_model(config[k], config.device) for k in ("model", "reference"))
     check_models(model, reference, config)
+    config.length = config.length or model.window
     sources = data_of(find_checkpoint(config.model), config.data)
     test = held_out_of(sources, model, with_actions=True)
     check_length(test, CONTEXT + config.horizon)
@@ -172,7 +175,7 @@ def main(config: DictConfig) -> None:
         "held_out_episodes": sources.num_episodes("test", with_actions=True),
         **measure(model, reference, train, test, config),
     }
-    rollout_picture(model, test, out / "rollout.png", config.horizon)
+    rollout_picture(model, test, out / "rollout.png", config.horizon, clip=config.length)
     write_json(out / "obeys.json", results)
     report(results)
     if planned:

@@ -30,7 +30,8 @@ def measure(config: DictConfig) -> tuple[ColaWorldModel, dict[str, float]]:
     model = coded_model(run, config.device)
     sources = data_of(run, config.data, config.fps)
     held_out = held_out_of(sources, model, with_actions=config.adapter)
-    return model, controllability(model, held_out, config.length, config.adapter, config.clips)
+    length = config.length or model.window
+    return model, controllability(model, held_out, length, config.adapter, config.clips)
 
 
 def table(measures: dict[str, float], tokens: int, num_codes: int) -> str:

@@ -69,15 +69,19 @@ ROWS = {
 }
 
 
-def publish(run: Path, data: Any, out: Path, length: int = 8, clips: int = 256) -> dict[str, float]:
+def publish(
+    run: Path, data: Any, out: Path, length: int | None = None, clips: int = 256
+) -> dict[str, float]:
     """Write the checkpoint and its card to ``out``; returns the held-out measures.
 
-    ``data``: as for training; None: that of the run. Raises ColaWorldError when ``run`` has no
+    ``data``: as for training; None: that of the run. ``length``: frames of a measured clip; None:
+    the model's window. Raises ColaWorldError when ``run`` has no
     finished phase, or the data does not fit the model.
     """
     finished = finished_phases(run)
     sources, recipe = data_of(run, data), recipe_of(run)
     model = ColaWorldModel.from_pretrained(run / finished[-1]).float().eval()
+    length = length or model.window
     adapter = has_codes(model) and fits_actions(sources, model)
     acted = adapter or model.config.conditioning == "direct"
     held_out = held_out_of(sources, model, acted)

@@ -47,12 +47,13 @@ def show(config: DictConfig) -> str:
     run = Path(config.run)
     out = Path(config.out or run / "show")
     model = coded_model(run, config.device)
+    length = config.length or model.window
     held_out = data_of(run, config.data, config.fps).split("test", model.config.image_size)
-    steered = steer(model, held_out, config.clips, config.horizon, config.length)
-    clips = held_out.sample(config.measured, config.length, torch.Generator().manual_seed(0))
+    steered = steer(model, held_out, config.clips, config.horizon, length)
+    clips = held_out.sample(config.measured, length, torch.Generator().manual_seed(0))
     codes = read_codes(model, clips.frames.to(model.device)).cpu()
     held = hold_codes(model, steered.context[:STARTS], codes, config.horizon // 2, config.codes)
-    numbers, verdict = measure(model, held_out, config)
+    numbers, verdict = measure(model, held_out, length, config.measured)
     out.mkdir(parents=True, exist_ok=True)
     draw_clips(steered, out)
     for token, each in enumerate(held):
@@ -67,10 +68,12 @@ def show(config: DictConfig) -> str:
     return f"{numbers}\nVerdict: {verdict}.\nPictures: {out / 'index.html'}"
 
 
-def measure(model: ColaWorldModel, held_out: TrainingData, config: DictConfig) -> tuple[str, str]:
-    """The numbers, one a line, and the verdict on them."""
-    measures = controllability(model, held_out, config.length, adapter=False, count=config.measured)
-    moved = action_transfer(model, held_out, held_out, config.measured, config.length)
+def measure(
+    model: ColaWorldModel, held_out: TrainingData, length: int, count: int
+) -> tuple[str, str]:
+    """The numbers of ``count`` clips, one a line, and the verdict on them."""
+    measures = controllability(model, held_out, length, adapter=False, count=count)
+    moved = action_transfer(model, held_out, held_out, count, clip=length)
     codes, verdict = report(model, measures)
     lines = [
         codes,

@@ -32,7 +32,7 @@ AT_ONCE = 32
 
 
 def multi_step_psnr(
-    model: ColaWorldModel, clips: TrainingData, horizon: int = 10, count: int = 128, clip: int = 8
+    model: ColaWorldModel, clips: TrainingData, horizon: int = 10, count: int = 128, *, clip: int
 ) -> dict[str, list[float]]:
     """PSNR (dB) of imagined frames 1 to ``horizon`` after ``CONTEXT`` true ones.
 
@@ -71,7 +71,8 @@ def rollout_picture(
     path: Path,
     horizon: int = 10,
     count: int = 4,
-    clip: int = 8,
+    *,
+    clip: int,
 ) -> None:
     """A PNG of ``count`` held-out clips: the true frames above what is imagined of them.
 
@@ -154,7 +155,8 @@ def video_quality(
     horizon: int,
     networks: Networks,
     count: int = 240,
-    clip: int = 8,
+    *,
+    clip: int,
 ) -> dict[str, dict[str, float]]:
     """Measures of imagined frames 1 to ``horizon`` after ``CONTEXT`` true ones.
 

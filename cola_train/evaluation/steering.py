@@ -38,7 +38,7 @@ class Steered:
 
 
 def steer(
-    model: ColaWorldModel, clips: TrainingData, count: int, horizon: int, clip: int = 8
+    model: ColaWorldModel, clips: TrainingData, count: int, horizon: int, clip: int
 ) -> Steered:
     """``count`` clips that look different, of ``horizon`` imagined frames after ``CONTEXT`` true
     ones; ``clip`` is the training length, which the IDM is not shown more of.
@@ -124,7 +124,8 @@ def action_transfer(
     sources: TrainingData,
     targets: TrainingData,
     count: int = 64,
-    clip: int = 8,
+    *,
+    clip: int,
 ) -> Transfer:
     """Latent actions of ``count`` clips of ``sources`` from the first frames of ``targets``' on."""
     source = sources.sample(count, clip, torch.Generator().manual_seed(0)).frames.to(model.device)

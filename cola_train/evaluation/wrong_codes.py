@@ -33,7 +33,7 @@ class WrongCodes:
 
 
 def wrong_codes(
-    model: ColaWorldModel, clips: TrainingData, horizon: int, count: int = 240, clip: int = 8
+    model: ColaWorldModel, clips: TrainingData, horizon: int, count: int = 240, *, clip: int
 ) -> WrongCodes:
     """Frames 1 to ``horizon`` after ``CONTEXT`` true ones, imagined under the IDM's codes, of which
     a share is swapped. ``clip`` is the training length, which the IDM is not shown more of.

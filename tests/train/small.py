@@ -3,7 +3,7 @@
 import torch
 
 from cola_env.models.world_model import ColaWorldModel
-from cola_train.data.clips import Clips
+from cola_train.data.clips import Clips, fixed_batch
 from cola_train.phases import (
     Adaptation,
     FlowMatching,
@@ -67,3 +67,12 @@ def teacher_model(**settings: object) -> ColaWorldModel:
     torch.nn.init.normal_(model.stdit.final_layer.linear.weight, std=0.2)
     torch.nn.init.normal_(model.conditioner.to_modulation[-1].weight, std=0.2)
     return model.eval()
+
+
+def with_codes(model: ColaWorldModel, clips: Clips) -> ColaWorldModel:
+    """The model with codes of what its IDM sees in the clips, so that many are in use."""
+    model = model.eval().requires_grad_(False)
+    batch = fixed_batch(clips, model, 24, 4)
+    tokens = model.action_tokens(batch.frames, batch.latents).flatten(0, 1)
+    model.quantizer.fit_codebook(tokens, torch.Generator().manual_seed(0))
+    return model

@@ -119,10 +119,10 @@ def test_it_stops_if_asked_to_and_can_go_on(
 
 
 def test_the_report_on_a_finished_model(tmp_path: Path) -> None:
-    data = write_lerobot(tmp_path / "data", [12, 12, 12])
+    data = write_lerobot(tmp_path / "data", [5, 5, 5])
     small_model().save_pretrained(tmp_path / "model")
     settings = [f"run={tmp_path / 'model'}", f"data={data}", f"out={tmp_path / 'report.json'}"]
-    command = [sys.executable, "-m", "cola_train.codebook", *settings, "length=4", "clips=16"]
+    command = [sys.executable, "-m", "cola_train.codebook", *settings, "clips=16"]
     done = subprocess.run([*command, "adapter=true"], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "inferred, token 1 (of 32)" in done.stdout and "adapter's, joint" in done.stdout

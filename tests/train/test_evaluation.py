@@ -90,9 +90,9 @@ def test_rollouts_of_both_kinds_are_scored_beside_copying(clips: Clips, tmp_path
 def test_episodes_shorter_than_a_rollout_are_told(clips: Clips, tmp_path) -> None:
     model, long = small_model().eval(), clips.frames.shape[1] - CONTEXT + 1
     for measure in (
-        lambda: multi_step_psnr(model, clips, long),
-        lambda: rollout_picture(model, clips, tmp_path / "rollout.png", long),
-        lambda: video_quality(model, clips, long, Networks()),
+        lambda: multi_step_psnr(model, clips, long, clip=4),
+        lambda: rollout_picture(model, clips, tmp_path / "rollout.png", long, clip=4),
+        lambda: video_quality(model, clips, long, Networks(), clip=4),
     ):
         with pytest.raises(ColaWorldError, match="no episode .* has the 10 frames of a clip"):
             measure()

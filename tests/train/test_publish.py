@@ -84,7 +84,7 @@ def trained(folder: Path, data: Path, recipe: dict[str, Any], **settings: object
 
 
 def published(run: Path, out: Path, **settings: Any) -> str:
-    publish(run, None, out, **{"length": 4, "clips": 4, **settings})
+    publish(run, None, out, **{"clips": 4, **settings})
     return (out / "README.md").read_text()
 
 

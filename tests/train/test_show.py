@@ -21,13 +21,13 @@ from tests.train.small import moving_square, small_model
 
 def settings(*overrides: str) -> DictConfig:
     with initialize_config_dir(str(Path(cli.__file__).parent / "conf"), version_base=None):
-        return compose("show", ["length=4", "clips=2", "horizon=4", "measured=8", *overrides])
+        return compose("show", ["clips=2", "horizon=4", "measured=8", *overrides])
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """The folder of a training of one phase on videos of 20 frames a second, at 10."""
-    videos = write_videos(tmp_path / "videos", [30, 30, 30])
+    videos = write_videos(tmp_path / "videos", [12, 12, 12])
     run = tmp_path / "run"
     small_model().save_pretrained(run / "end_to_end")
     recipe = {"data": str(videos), "fps": 10, "phases": {"end_to_end": {}}}

@@ -4,11 +4,10 @@ import pytest
 import torch
 
 from cola_env.errors import ColaWorldError
-from cola_env.models.world_model import ColaWorldModel
-from cola_train.data.clips import Clips, fixed_batch
+from cola_train.data.clips import Clips
 from cola_train.evaluation.rollout_quality import Networks, video_quality
 from cola_train.evaluation.wrong_codes import SHARES, swapped, wrong_codes
-from tests.train.small import moving_square, small_model, teacher_model
+from tests.train.small import moving_square, small_model, teacher_model, with_codes
 
 
 @pytest.fixture(scope="module")
@@ -30,15 +29,6 @@ def test_a_share_of_the_actions_is_another_clips_at_the_same_step() -> None:
     assert not torch.equal(swapped(codes, 0.5), swapped(codes, 0.5, seed=1))
 
 
-def with_codes(model: ColaWorldModel, clips: Clips) -> ColaWorldModel:
-    """The model with codes of what its IDM sees in the clips, so that many are in use."""
-    model = model.eval().requires_grad_(False)
-    batch = fixed_batch(clips, model, 24, 4)
-    tokens = model.action_tokens(batch.frames, batch.latents).flatten(0, 1)
-    model.quantizer.fit_codebook(tokens, torch.Generator().manual_seed(0))
-    return model
-
-
 def test_right_codes_cost_nothing_and_wrong_ones_are_seen(clips: Clips) -> None:
     model = with_codes(teacher_model(), clips)
     found = wrong_codes(model, clips, horizon=3, count=6, clip=4)
@@ -58,4 +48,4 @@ def test_a_model_that_ignores_its_codes_loses_nothing(clips: Clips) -> None:
 
 def test_clips_that_are_too_short_are_told(clips: Clips) -> None:
     with pytest.raises(ColaWorldError, match="no episode .* has the 14 frames of a clip"):
-        wrong_codes(small_model().eval(), clips, horizon=12)
+        wrong_codes(small_model().eval(), clips, horizon=12, clip=4)
