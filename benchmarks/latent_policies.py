@@ -117,7 +117,7 @@ class Study:
 
     def _clone(self, folder: Path, seed: int, data: Any, given: Mapping[str, Any]) -> None:
         """Where it is not finished yet."""
-        if (folder / STAGE).is_dir():
+        if (folder / STAGE / "config.json").is_file():
             return
         clone(
             CloneConfig(

@@ -11,6 +11,7 @@ from benchmarks import latent_policies
 from benchmarks.latent_policies import Study, draw, judge, rows, table
 from benchmarks.vp2_protocol.results import wilson
 from cola_env.errors import ColaWorldError
+from cola_env.models.visual_policy import VisualPolicy
 from tests.train.demonstrated import write_demonstrations
 from tests.train.small import small_model
 
@@ -60,6 +61,22 @@ def test_every_arm_learns_is_judged_and_goes_on(folder: Path) -> None:
     draw(found, folder / "figure.png")
     assert (folder / "figure.png").stat().st_size > 5_000
     assert table(study, found).row_count == 3
+
+
+def test_a_training_that_was_stopped_while_it_wrote_its_policy_goes_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(policy: VisualPolicy, folder: Path) -> None:
+        (folder / "diffusion_pytorch_model.safetensors").write_bytes(b"a part")
+        raise KeyboardInterrupt
+
+    study = Study(settings(folder))
+    (policy, *_) = study.policies
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(VisualPolicy, "save_pretrained", stopped)
+        judge(study, policy)
+    judge(study, policy)
+    assert policy.solved().keys() == set(study.tasks)
 
 
 def test_settings_that_do_not_fit_are_told_early(folder: Path) -> None:
