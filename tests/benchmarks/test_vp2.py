@@ -120,6 +120,27 @@ def test_a_run_folder_of_other_settings_is_refused(configure, tmp_path):
         Run(configure(tmp_path, "planner.num_samples=4"))
 
 
+def test_a_checkpoint_that_samples_otherwise_by_its_config_is_another_model(
+    configure, tiny_model, tmp_path
+):
+    shutil.copytree(tiny_model, tmp_path / "model")
+    file = tmp_path / "model" / "config.json"
+
+    def run(steps, guidance, *overrides):
+        changed = {"num_inference_steps": steps, "guidance_scale": guidance}
+        file.write_text(json.dumps(json.loads(file.read_text()) | changed))
+        found = Run(configure(tmp_path / "run", f"model=tiny:{tmp_path / 'model'}", *overrides))
+        return found.methods["tiny"].settings
+
+    assert "own_sampling" not in run(1, 1.0), "the folders of earlier runs stay theirs"
+    with pytest.raises(ColaWorldError, match="'tiny': own_sampling=.*'num_inference_steps': 4"):
+        run(4, 1.0)
+    with pytest.raises(ColaWorldError, match="'tiny': own_sampling=.*'guidance_scale': 1.5"):
+        run(1, 1.5)
+    asked = f"out={tmp_path / 'asked'}", "num_inference_steps=2", "guidance_scale=1.0"
+    assert run(1, 1.0, *asked) == run(4, 1.5, *asked), "what is asked for holds for both"
+
+
 @pytest.mark.parametrize(
     ("override", "told"),
     [
