@@ -39,7 +39,7 @@ class EpisodeBatch:
         self.agent = agent
         self.pool = pool
         self.rules = rules
-        self.live = [LiveEpisode.start(index, pair) for index, pair in pairs]
+        self.live = [LiveEpisode.start(index, pair, rules.warmup_steps) for index, pair in pairs]
         if rules.subgoal_steps:
             shown = [
                 pool.advance(self.task, pair.initial_state, pair.expert_actions)
@@ -101,14 +101,17 @@ class EpisodeBatch:
 
 @dataclass
 class LiveEpisode:
-    """An episode under way; frames and imagined (None: nothing imagined) are T + 1 long. solution:
-    what the script's own shows after each of its steps, where its frames are subgoals."""
+    """An episode under way; frames and imagined (None: nothing imagined) are T + 1 long.
+
+    warmup_steps: actions before the first step. solution: what the script's own shows after each of
+    its steps, where its frames are subgoals."""
 
     index: int
     pair: GoalPair
     state: NDArray[np.float64]
     frames: list[Frame]
     imagined: list[Frame | None]
+    warmup_steps: int = 0
     actions: list[NDArray[np.float32]] = field(default_factory=list)
     costs: list[float] = field(default_factory=list)
     success: bool = False
@@ -117,12 +120,17 @@ class LiveEpisode:
     solution: list[Frame] = field(default_factory=list)
 
     @classmethod
-    def start(cls, index: int, pair: GoalPair) -> LiveEpisode:
-        return cls(index, pair, pair.initial_state, [pair.initial_frame], [None])
+    def start(cls, index: int, pair: GoalPair, warmup_steps: int = 0) -> LiveEpisode:
+        return cls(index, pair, pair.initial_state, [pair.initial_frame], [None], warmup_steps)
+
+    @property
+    def steps(self) -> int:
+        """How many were taken so far, without the warm-up."""
+        return max(0, len(self.actions) - self.warmup_steps)
 
     def goal_frame(self, subgoal_steps: int) -> Frame:
         """What is planned for: so many steps on in the solution, or the problem's goal."""
-        reached = len(self.actions) + subgoal_steps
+        reached = self.steps + subgoal_steps
         ahead = self.solution[reached - 1 :]
         return ahead[0] if ahead else self.pair.goal_frame
 

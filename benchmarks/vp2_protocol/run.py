@@ -202,7 +202,7 @@ class Run:
             **self.methods[label].name._asdict(),
             pair=episode.index,
             success=episode.success,
-            steps=len(episode.actions),
+            steps=episode.steps,
             costs=tuple(episode.costs),
             imagined_psnr=episode.imagined_psnr(),
             seconds=round(episode.seconds, 2),

@@ -77,10 +77,19 @@ def played():
     return agent, {episode.index: episode for episode in episodes}
 
 
-def test_subgoals_are_what_the_scripts_solution_shows_some_steps_on():
+@pytest.mark.parametrize("warmup_steps", [0, 2])
+def test_subgoals_are_what_the_scripts_solution_shows_some_steps_on(warmup_steps):
     agent, walk = Walker(), np.zeros((6, 5), np.float32)
     walk[:, 0] = 1
-    rules = Rules("mse", episodes=1, seed=5, steps=8, replan_every=3, subgoal_steps=2)
+    rules = Rules(
+        "mse",
+        episodes=1,
+        seed=5,
+        steps=8,
+        replan_every=3,
+        subgoal_steps=2,
+        warmup_steps=warmup_steps,
+    )
     problem = replace(pair(7.0), expert_actions=walk)
     list(play([EpisodeBatch([(0, problem)], agent, Counter(), rules)], at_once=1))
     goals = [float(each.goals[0].mean() * 255) for each in agent.seen]
@@ -117,6 +126,7 @@ def test_zero_actions_come_first_and_only_the_idle_ones_count():
     rules = Rules("mse", episodes=1, seed=5, steps=4, replan_every=2, warmup_steps=2, idle_steps=1)
     (episode,) = play([EpisodeBatch([(0, pair(20.0))], agent, Counter(), rules)], at_once=1)
     assert [action[0] for action in episode.actions] == [0, 0, 0, 1, 1, 1]
+    assert episode.steps == 4
     assert len(agent.seen) == 2
     assert agent.seen[0].frames.shape[1] == 2 and agent.seen[0].actions.tolist() == [[[0.0] * 5]]
 

@@ -61,6 +61,13 @@ def test_a_run_ends_with_table_page_and_videos(finished):
     assert shares([{"a": 1, "b": 2}, {"a": 2.0}]) == "a 60 %, b 40 %"
 
 
+def test_the_steps_of_an_episode_are_counted_without_its_warm_up(configure, tmp_path):
+    run = Run(configure(tmp_path, "model=random", "steps=2", "warmup_steps=3"))
+    run.play(lambda record: None)
+    (record,) = run.records()
+    assert not record.success and record.steps == 2
+
+
 def test_the_oracle_plans_against_the_simulators_own_reward(configure, tmp_path):
     small = ["oracle.num_samples=3", "oracle.iterations=1"]
     run = Run(configure(tmp_path, "model=state:simulator", "oracle.reward=dense", *small))
