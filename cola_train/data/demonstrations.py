@@ -81,9 +81,9 @@ def real_actions(dataset: JoinedDataset, scale: ActionScale) -> Actions:
     def read(episode: RecordedEpisode) -> Tensor:
         if episode.actions is None:
             raise ColaWorldError(f"{dataset.path} has no actions to clone: latent= needs none.")
-        shown = scale(episode.actions if episode.intended is None else episode.intended)
+        shown = episode.actions if episode.intended is None else episode.intended
         scale.check(dataset.parts[0].path, (shown.min(0), shown.max(0)))
-        return torch.from_numpy(shown)
+        return torch.from_numpy(scale(shown))
 
     return read
 

@@ -96,6 +96,50 @@ def test_all_of_an_episode_is_learned_from_where_nothing_tells_success(tmp_path:
         demonstrated_tasks(dataset, ["fold"])
 
 
+@pytest.mark.parametrize(
+    ("ends", "action_range"), [((0, 1), [0, 1]), ((-180, 90), [-180, 180]), ((-0.5, 1), None)]
+)
+def test_actions_within_the_range_that_is_given_are_cloned_in_minus_one_to_one(
+    ends: tuple[float, float], action_range: list[float] | None, tmp_path: Path
+) -> None:
+    dataset = JoinedDataset(str(write_actions(tmp_path, *ends)))
+    scale = ActionScale.of(action_range, {2})
+    found = load_demonstrations(dataset, np.arange(1), ("sweep",), 64, real_actions(dataset, scale))
+    low, high = action_range or (-1, 1)
+    expected = 2 * (np.linspace(*ends, 4) - low) / (high - low) - 1
+    np.testing.assert_allclose(found.actions[:, 0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("ends", "action_range"), [((-9000, 9000), [-180, 180]), ((-0.5, 1), [0, 1]), ((0, 3), None)]
+)
+def test_actions_beyond_the_range_that_is_given_are_refused(
+    ends: tuple[float, float], action_range: list[float] | None, tmp_path: Path
+) -> None:
+    dataset = JoinedDataset(str(write_actions(tmp_path, *ends)))
+    scale = ActionScale.of(action_range, {2})
+    told = rf"go beyond .*at least \[{ends[0]}, .*at most \[{ends[1]}, .*action_range"
+    with pytest.raises(ColaWorldError, match=told):
+        load_demonstrations(dataset, np.arange(1), ("sweep",), 64, real_actions(dataset, scale))
+
+
+def write_actions(folder: Path, low: float, high: float) -> Path:
+    """An episode of four actions of two components, from ``low`` to ``high``."""
+    features = {
+        "observation.image": {"dtype": "video", "shape": [64, 64, 3]},
+        "action": {"dtype": "float32", "shape": [2]},
+    }
+    with LeRobotWriter(folder, features=features, fps=10, robot_type="mine") as writer:
+        actions = np.append(np.linspace(low, high, 4), 0)
+        columns = {
+            "observation.image": np.zeros((5, 64, 64, 3), np.uint8),
+            "action": np.stack([actions, actions], 1).astype(np.float32),
+        }
+        writer.add_episode("sweep", columns)
+        writer.close()
+    return folder
+
+
 def test_intended_actions_are_learned_where_the_data_has_them(tmp_path: Path) -> None:
     features = {
         "observation.image": {"dtype": "video", "shape": [64, 64, 3]},
