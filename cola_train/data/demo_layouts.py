@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from cola_env.hdf5 import env_args, has, member, names_robodesk
-from cola_train.data.episode_source import Frames
+from cola_train.data.episode_source import Frames, purpose_of
 from cola_train.data.video import decode_image
 
 AT_ONCE = 2**26
@@ -154,7 +154,7 @@ class Robomimic:
     data/demo_{i}/actions               (T, A) or (T - 1, A); the last of T leads to no frame
     data/demo_{i}, attribute num_samples
     data, attribute env_args            JSON; env_kwargs.control_freq is the frame rate
-    mask/{train, valid, test}           names of demos
+    mask/{train, valid, test, ...}      names of demos, see ``purpose_of``
 
     Frame t is before action t. Other contents (states, rewards, goals) are not read.
     """
@@ -185,16 +185,16 @@ class Robomimic:
 
     @property
     def splits(self) -> dict[str, str]:
-        """From the masks; "valid" counts as "test"."""
+        """From the masks; where a demo is for both, "test" holds."""
         splits: dict[str, str] = {}
         if has(self.file, "mask"):
             masks = member(self.file, "mask")
-            for mask, split in (("train", "train"), ("valid", "test"), ("test", "test")):
-                if has(masks, mask):
-                    names = member(masks, mask)
-                    if names.size and names.dtype.kind not in "OS":
-                        raise ValueError(f"{names.name} holds {names.dtype}, not names of demos")
-                    splits.update((name.decode(), split) for name in names[:])
+            uses = {mask: use for mask in masks if (use := purpose_of(mask))}
+            for mask in sorted(uses, key=lambda mask: uses[mask] == "test"):
+                names = member(masks, mask)
+                if names.size and names.dtype.kind not in "OS":
+                    raise ValueError(f"{names.name} holds {names.dtype}, not names of demos")
+                splits.update((name.decode(), uses[mask]) for name in names[:])
         return splits
 
     def keys(self) -> list[str]:

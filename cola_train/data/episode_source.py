@@ -34,7 +34,7 @@ class Entry:
         key: which episode of the file, "" where the file is one episode.
         frames, fps, height, width: of the video as it is stored.
         action_dim: size of an action; None: no actions.
-        split: "train" or "test" where the data set says so.
+        split: "train" or "test" where the data set says so; one of another name is left out.
         rendering: profile of simulated frames, see ``cola_env.simulators.rendering``.
         camera: whose frames they are, where the file may hold those of several.
         damage: why they cannot be read; a source leaves out an episode that has any.
@@ -112,6 +112,12 @@ class Span:
         return self.stop - self.start
 
 
+def purpose_of(split: str) -> str | None:
+    """What a split is for by how its name begins, "train" or "test"; None: that does not tell."""
+    begins = split.lower().startswith
+    return "train" if begins("train") else "test" if begins(("test", "val")) else None
+
+
 TEST_SHARE = 20
 """One episode in so many is held out where a data set does not say which."""
 
@@ -119,15 +125,16 @@ TEST_SHARE = 20
 def spans(entries: Sequence[Entry], split: str, fps: float | None) -> list[Span]:
     """What belongs to ``split`` ("train" or "test") at ``fps``.
 
-    An episode's own split holds. Of the others a twentieth, chosen by their names, or the last
+    An episode's own split holds. Of those in none a twentieth, chosen by their names, or the last
     tenth of a single one, is for testing; so it is too where all episodes are said to be of one
-    split.
+    split, unless that is "test".
     """
     whole = [
         Span(i, 0, -(-entry.frames // entry.stride(fps)), entry.stride(fps))
         for i, entry in enumerate(entries)
     ]
-    if len({entry.split for entry in entries}) == 1:
+    told = {entry.split for entry in entries}
+    if len(told) == 1 and told != {"test"}:
         return _shared(whole, entries, split)
     own = [span for span in whole if entries[span.episode].split == split]
     rest = [span for span in whole if entries[span.episode].split is None]

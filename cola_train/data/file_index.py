@@ -15,7 +15,7 @@ from cola_env.files import write_text
 from cola_train.console import progress_bar
 from cola_train.data.episode_source import DamagedFile, DamageReport, Entry
 
-VERSION = 2
+VERSION = 3
 
 
 def default_folder() -> Path:

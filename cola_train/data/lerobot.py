@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ from cola_train.data.episode_source import (
     Frames,
     Unreadable,
     choose_camera,
+    purpose_of,
 )
 from cola_train.data.file_index import FileIndex
 from cola_train.data.lerobot_files import (
@@ -169,6 +171,29 @@ class LeRobotDataset:
                 f"{self.path} has no split {name!r}: choose one of {[*self.splits]}."
             )
         return self.splits[name]
+
+    @cached_property
+    def purposes(self) -> list[str | None]:
+        """What each episode is for by its splits, "train" or "test", of which "test" holds where
+        both are told; the name of its split where that does not tell; None where it is in none, or
+        all are in one that does not tell.
+
+        Warns of the splits that are left out for their names. Raises as ``splits``.
+        """
+        uses = {name: purpose_of(name) for name in self.splits}
+        order = sorted(uses, key=lambda name: (None, "train", "test").index(uses[name]))
+        told = {number: uses[name] or name for name in order for number in self.splits[name]}
+        found = [told.get(number) for number in range(self.num_episodes)]
+        unknown = [name for name in order if name in found and uses[name] is None]
+        if unknown and len(set(found)) == 1:
+            return [None] * self.num_episodes
+        if unknown:
+            warnings.warn(
+                f"The episodes of {self.path} in {' and '.join(unknown)} are left out: a split is "
+                "learned from if its name begins with train, and measured on if with val or test.",
+                stacklevel=2,
+            )
+        return found
 
     def check(self, index: int) -> None:
         """Raises DamagedFile when the rows of an episode are not those that the metadata tell of,
@@ -374,7 +399,7 @@ class LeRobotSource:
         self.dataset.clocks = self._clocks(index, damage_report)
         self.entries: list[Entry] = []
         self._extremes: list[NDArray[np.float64]] = []
-        splits = {n: name for name in ("train", "test") for n in self.dataset.splits.get(name, ())}
+        purposes = self.dataset.purposes
         numbers = range(self.dataset.num_episodes)
         for number in progress_bar(numbers, f"checking {path}", leave=False, delay=1):
             try:
@@ -384,7 +409,7 @@ class LeRobotSource:
             except DamagedFile as error:
                 damage_report.add(error.file, error.reason)
             else:
-                self.entries.append(self._entry(number, splits.get(number)))
+                self.entries.append(self._entry(number, purposes[number]))
         if not self.entries:
             raise Unreadable(f"Nothing in {path} can be read: {damage_report.summary()}")
 

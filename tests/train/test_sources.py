@@ -1,5 +1,6 @@
 """Training data of every kind: what is found in it, which frames and actions come out."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from cola_env.errors import ColaWorldError
 from cola_train.data import video
 from cola_train.data.episode_source import DamagedFile, DamageReport, Entry, spans
-from cola_train.data.sources import open_source
+from cola_train.data.sources import DataSources, open_source
 from cola_train.data.video import square
 from tests.train.conftest import (
     numbered,
@@ -229,6 +230,67 @@ def test_masks_that_name_all_demos_or_none_hold_as_before(tmp_path: Path) -> Non
     for alike in (bare, [replace(entry, split="train") for entry in masked]):
         assert split_of(alike, "test") == split_of(bare, "test") != []
         assert split_of(alike, "train") == [i for i in range(12) if i not in split_of(bare, "test")]
+
+
+@pytest.mark.parametrize("name", ["test", "val", "valid", "validation", "Validation", "val_unseen"])
+@pytest.mark.parametrize("write", [write_lerobot, write_demos])
+def test_what_is_held_out_by_any_usual_name_is_not_trained_on(
+    write: Callable[[Path, list[int]], Path], name: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "data.h5", [9] * 12)
+    rename_splits(path, {"train": "0:9", name: "9:12", "part of train": "0:3"})
+    entries = open_source(path).entries
+    assert split_of(entries, "train") == list(range(9))
+    assert split_of(entries, "test") == [9, 10, 11]
+
+
+def test_a_split_for_both_is_held_out(tmp_path: Path) -> None:
+    path = write_lerobot(tmp_path / "data", [9] * 12)
+    rename_splits(path, {"val": "9:12", "training": "0:12"})
+    entries = open_source(path).entries
+    assert split_of(entries, "train") == list(range(9))
+    assert split_of(entries, "test") == [9, 10, 11]
+
+
+def test_a_split_whose_name_does_not_tell_is_left_out_which_is_said_once(tmp_path: Path) -> None:
+    path = write_lerobot(tmp_path / "data", [9] * 12)
+    rename_splits(path, {"train": "0:6", "unseen": "6:8", "dev": "8:9", "test": "9:12"})
+    with pytest.warns(UserWarning, match="data in unseen and dev are left out") as told:
+        entries = open_source(path).entries
+    assert len(told) == 1
+    assert split_of(entries, "train") == list(range(6))
+    assert split_of(entries, "test") == [9, 10, 11]
+
+
+def test_one_split_for_all_is_shared_out_whatever_its_name(tmp_path: Path) -> None:
+    path = write_lerobot(tmp_path / "data", [9] * 12)
+    rename_splits(path, {"everything": "0:12"})
+    entries = open_source(path).entries
+    train, test = (split_of(entries, name) for name in ("train", "test"))
+    assert sorted(train + test) == list(range(12)) and len(test) == 1
+
+
+def test_what_is_all_held_out_is_not_trained_on(tmp_path: Path) -> None:
+    path = write_lerobot(tmp_path / "data", [9] * 3)
+    rename_splits(path, {"validation": "0:3"})
+    entries = open_source(path).entries
+    assert split_of(entries, "train") == [] and split_of(entries, "test") == [0, 1, 2]
+    with pytest.raises(ColaWorldError, match="no episodes for 'train'"):
+        DataSources(str(path)).split("train", 16)
+
+
+def rename_splits(path: Path, splits: dict[str, str]) -> None:
+    """Gives data of ``write_lerobot`` or ``write_demos`` these splits, "FIRST:STOP"."""
+    if path.is_dir():
+        info = json.loads((path / "meta/info.json").read_text())
+        (path / "meta/info.json").write_text(json.dumps(info | {"splits": splits}))
+        return
+    import h5py
+
+    with h5py.File(path, "r+") as file:
+        del file["mask"]
+        for name, told in splits.items():
+            file[f"mask/{name}"] = [f"demo_{i}".encode() for i in range(*map(int, told.split(":")))]
 
 
 def test_a_target_rate_gives_the_stride_and_a_split_leaves_nothing_out(tmp_path: Path) -> None:
