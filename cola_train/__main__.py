@@ -59,7 +59,7 @@ def _train(cfg: DictConfig, sources: DataSources | None) -> None:
     trainer = Trainer(model, phases, data, held_out, out, cfg.seed, config, device)
     if trainer.accelerator.is_main_process:
         write_atomically(out / RECIPE, lambda target: OmegaConf.save(recipe, target))
-        print(plan(phases, data, held_out, out))
+        print(*sources.other_rates, plan(phases, data, held_out, out), sep="\n")
     try:
         trainer.run()
     finally:

@@ -56,6 +56,10 @@ class Entry:
         """Stored frames from one frame to the next at ``fps``: the nearest whole number, or 1."""
         return 1 if fps is None else max(1, round(self.fps / fps))
 
+    def rate(self, fps: float | None) -> float:
+        """Frames a second of what is read at ``fps``, by that stride."""
+        return self.fps / self.stride(fps)
+
 
 class EpisodeSource(Protocol):
     """A source of training data; frame t of an episode is before its action t."""

@@ -30,7 +30,7 @@ OTHER_RENDERING = "video"
 
 @dataclass
 class LoadingConfig:
-    """fps: frames a second of the clips; None: as they are stored.
+    """fps: frames a second of the clips, by the nearest whole stride; None: as they are stored;
     memory_gb: frames of the smallest sources that together take no more are kept in memory;
     workers: processes that decode the others;
     index: folder where the contents of files are remembered; None: in the user's cache;
@@ -69,21 +69,27 @@ class DataSources:
         self.groups = [
             ([self._open(path) for path in paths], weight) for paths, weight in _groups(data)
         ]
+        for source in self.sources:
+            check_rate(source, self.config.fps)
         self.scale = ActionScale.of(self.config.action_range, self.action_dims)
-        self.rendering = _rendering([source for sources, _ in self.groups for source in sources])
+        self.rendering = _rendering(self.sources)
         self._splits: dict[tuple[str, int], TrainingData] = {}
 
     def _open(self, path: str) -> EpisodeSource:
         return open_source(path, self.damage_report, self.config.index, self.config.camera)
 
     @property
+    def sources(self) -> list[EpisodeSource]:
+        return [source for sources, _ in self.groups for source in sources]
+
+    @property
     def entries(self) -> list[Entry]:
-        return [e for sources, _ in self.groups for source in sources for e in source.entries]
+        return [entry for source in self.sources for entry in source.entries]
 
     @property
     def infos(self) -> list[dict[str, Any]]:
         """What the LeRobot folders among them say of themselves."""
-        return _infos([source for sources, _ in self.groups for source in sources])
+        return _infos(self.sources)
 
     @property
     def action_dims(self) -> set[int]:
@@ -109,9 +115,13 @@ class DataSources:
         """Frames a second of the clips; where sources differ, of most of their frames."""
         frames: Counter[float] = Counter()
         for entry in self.entries:
-            stride = entry.stride(self.config.fps)
-            frames[entry.fps / stride] += entry.frames // stride
+            frames[entry.rate(self.config.fps)] += entry.frames // entry.stride(self.config.fps)
         return frames.most_common(1)[0][0]
+
+    @property
+    def other_rates(self) -> list[str]:
+        """Where a source is not read at exactly the ``fps`` asked for, a sentence for the user."""
+        return [told for s in self.sources if (told := other_rates(s, self.config.fps))]
 
     @property
     def has_actions(self) -> bool:
@@ -119,13 +129,12 @@ class DataSources:
 
     def check_actions(self) -> None:
         """Raises ColaWorldError when actions are not in [-1, 1], scaled as the settings say."""
-        for sources, _ in self.groups:
-            for source in sources:
-                self.scale.check(source.path, source.action_extremes())
+        for source in self.sources:
+            self.scale.check(source.path, source.action_extremes())
 
     def streams(self, name: str) -> list[Stream]:
         """What belongs to "train" or "test", a stream a source, before any frame is read."""
-        found = [self._stream(s, name, size=1) for sources, _ in self.groups for s in sources]
+        found = [self._stream(source, name, size=1) for source in self.sources]
         return [stream for stream in found if stream.spans]
 
     def num_episodes(self, name: str, with_actions: bool = False) -> int:
@@ -161,6 +170,33 @@ class DataSources:
     def _stream(self, source: EpisodeSource, name: str, size: int) -> Stream:
         chosen = spans(source.entries, name, self.config.fps)
         return Stream(source, chosen, size, self.damage_report, self.config.workers, self.scale)
+
+
+RATE_TOLERANCE = 0.01
+"""Share of a frame rate that nobody is told of: cameras have 29.97 for 30."""
+
+
+def check_rate(source: EpisodeSource, fps: float | None) -> None:
+    """Raises ColaWorldError where all of a source was recorded at half of ``fps`` or less."""
+    fastest = max(entry.fps for entry in source.entries)
+    if fps is not None and round(fastest / fps) < 1:
+        raise ColaWorldError(
+            f"fps={fps:g} cannot be had of {source.path}, which has {fastest:.4g} frames a second: "
+            f"give fps={fastest:.4g} or less, or leave this data out."
+        )
+
+
+def other_rates(source: EpisodeSource, fps: float | None) -> str:
+    """Which frame rates come out of a source in place of ``fps``; empty where that does."""
+    rates = [entry.rate(fps) for entry in source.entries]
+    other = [rate for rate in rates if fps is not None and abs(rate / fps - 1) > RATE_TOLERANCE]
+    if not other:
+        return ""
+    ends = " to ".join(dict.fromkeys(f"{rate:.4g}" for rate in (min(other), max(other))))
+    return (
+        f"{len(other)} of {len(rates)} episodes of {source.path} are read at {ends} frames a "
+        f"second, the nearest whole stride to fps={fps:g}."
+    )
 
 
 def in_memory(stream: Stream) -> TrainingData:

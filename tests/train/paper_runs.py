@@ -50,5 +50,5 @@ def tiny_sources() -> Any:
     return SimpleNamespace(
         fps=10.0,
         rendering="fast", action_dim=5, has_actions=True, damage_report=DamageReport(),
-        split=lambda name, size: clips, check_actions=lambda: None,
+        split=lambda name, size: clips, check_actions=lambda: None, other_rates=[],
     )  # fmt: skip

@@ -46,7 +46,7 @@ def clips(monkeypatch: pytest.MonkeyPatch) -> Clips:
     found = moving_square()
     sources = SimpleNamespace(
         fps=10.0, rendering="fast", action_dim=5, has_actions=True, damage_report=DamageReport(),
-        split=lambda name, size: found, check_actions=lambda: None,
+        split=lambda name, size: found, check_actions=lambda: None, other_rates=[],
     )  # fmt: skip
     monkeypatch.setattr(cli, "DataSources", lambda *_: sources)
     return found

@@ -51,7 +51,7 @@ def clips(monkeypatch: pytest.MonkeyPatch) -> Clips:
     found = Clips(frames, torch.rand(4, 4, 5, generator=generator) * 2 - 1)
     sources = SimpleNamespace(
         fps=10.0, rendering="fast", action_dim=5, has_actions=True, damage_report=DamageReport(),
-        split=lambda name, size: {128: found}[size], check_actions=lambda: None,
+        split=lambda name, size: {128: found}[size], check_actions=lambda: None, other_rates=[],
     )  # fmt: skip
     monkeypatch.setattr(cli, "DataSources", lambda *_: sources)
     return found

@@ -11,7 +11,7 @@ import pytest
 from cola_env.errors import ColaWorldError
 from cola_train.data import video
 from cola_train.data.episode_source import DamagedFile, DamageReport, Entry, spans
-from cola_train.data.sources import DataSources, open_source
+from cola_train.data.sources import DataSources, LoadingConfig, open_source
 from cola_train.data.video import square
 from tests.train.conftest import (
     numbered,
@@ -302,3 +302,40 @@ def test_a_target_rate_gives_the_stride_and_a_split_leaves_nothing_out(tmp_path:
     (first,), (last,) = (spans(entries[:1], name, None) for name in ("train", "test"))
     assert (first.start, first.stop, last.start, last.stop) == (0, 36, 36, 40)
     assert spans(entries, "train", 100)[0].stride == 1
+
+
+def opened_at(fps: float | None, *paths: Path) -> DataSources:
+    return DataSources([str(path) for path in paths], LoadingConfig(fps=fps, workers=0))
+
+
+@pytest.mark.parametrize(("fps", "told"), [(14, "20"), (8, "10"), (30, "20"), (35, "20")])
+@pytest.mark.parametrize("write", [write_lerobot, write_demos])
+def test_a_rate_that_cannot_be_had_exactly_is_told_once_a_source(
+    write: Callable[[Path, list[int]], Path], fps: float, told: str, tmp_path: Path
+) -> None:
+    one, other = (write(tmp_path / f"{name}.h5", [9, 9]) for name in "ab")
+    sources = opened_at(fps, one, other)
+    assert sources.other_rates == [
+        f"2 of 2 episodes of {path} are read at {told} frames a second, the nearest whole stride "
+        f"to fps={fps}."
+        for path in (one, other)
+    ]
+    assert sources.fps == float(told)
+
+
+@pytest.mark.parametrize("fps", [None, 20, 10, 5, 20.02])
+def test_nothing_is_told_of_a_rate_that_is_had(fps: float | None, tmp_path: Path) -> None:
+    assert opened_at(fps, write_lerobot(tmp_path / "data", [9, 9])).other_rates == []
+
+
+def test_videos_of_any_rate_are_read_near_the_one_asked_for(tmp_path: Path) -> None:
+    for name, fps in (("screen", 4), ("film", 24), ("phone", 30), ("web", 25)):
+        write_video(tmp_path / "data" / f"{name}.mp4", numbered(20), fps=fps)
+    (told,) = opened_at(10, tmp_path / "data").other_rates
+    assert "3 of 4 episodes" in told and "at 4 to 12.5 frames" in told
+
+
+@pytest.mark.parametrize("fps", [40, 60])
+def test_a_rate_that_no_recording_comes_near_is_refused(fps: float, tmp_path: Path) -> None:
+    with pytest.raises(ColaWorldError, match=f"fps={fps} cannot be had .*give fps=20 or less"):
+        opened_at(fps, write_lerobot(tmp_path / "data", [9, 9]))

@@ -15,7 +15,7 @@ from cola_env.errors import ColaWorldError
 from cola_env.models.world_model import ColaWorldModel
 from cola_train import recipes
 from cola_train.phases import FlowMatching, Phase
-from tests.train.conftest import write_demos, write_videos
+from tests.train.conftest import numbered, write_demos, write_video, write_videos
 from tests.train.runs import CONF, settings, weights
 from tests.train.small import Killed
 
@@ -26,6 +26,7 @@ def test_a_folder_of_videos_trains_a_latent_action_world_model(
 ) -> None:
     folder = write_videos(tmp_path / "videos", [12, 15, 9, 11])
     (folder / "broken.mp4").write_bytes(b"no video")
+    write_video(folder / "cinema.mp4", numbered(14), fps=24)
     out, cache = tmp_path / "run", tmp_path / "latents"
     config = settings(
         "recipe=video_mini", f"data={folder}", f"out={out}", "loading.memory_gb=0",
@@ -34,6 +35,8 @@ def test_a_folder_of_videos_trains_a_latent_action_world_model(
     cli.train(config)
     told = capsys.readouterr().out
     assert "1 damaged file(s) were skipped: " in told
+    assert told.count("fps=10") == 1, "the others have 20 frames a second"
+    assert f"1 of 5 episodes of {folder} are read at 12 frames a second, the nearest" in told
     assert "Training on " in told and "warm_up 2, end_to_end 2" in told
     assert f"the model is {out / 'end_to_end'}." in told and f"cola_train.show run={out}" in told
     model = ColaWorldModel.from_pretrained(out / "end_to_end")
