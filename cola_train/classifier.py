@@ -7,6 +7,10 @@ like the task's successes as like the rest. Imagined frames are what the classif
 training frames are blurred, shifted and relit at random, and with `imagined=MODEL` half of them or
 so are that model's.
 
+They are measured on the episodes of each folder's own test split, which a world model that was
+trained on the folder has not seen either. Where a folder has none, a share of its episodes is kept
+for that (`held_out`), which the models of `imagined` may have seen.
+
 With `discount=0.8` a frame's label is 0.8 ** (actions until success): not whether the task is
 solved but how near it is, a value function to plan with (`classifier=values` in benchmarks/vp2.py).
 """
@@ -64,7 +68,8 @@ class ClassifierConfig:
     weight_decay: float = 0.02
     width: int = 32
     held_out: float = 0.1
-    """Share of the episodes that only measures."""
+    """Share of the episodes that only measures, of each folder without a test split of its own;
+    where it has one, that does."""
     device: str = "auto"
     threads: int = 1
     seed: int = 0
@@ -110,8 +115,7 @@ def train_classifier(config: ClassifierConfig) -> dict[str, Measures]:
     if not 0 <= config.discount < 1:
         raise ColaWorldError(f"discount={config.discount} must be in [0, 1).")
     dataset = JoinedDataset(config.data)
-    measured = dataset.hold_out(config.held_out, config.seed)
-    trained = np.setdiff1d(np.arange(dataset.num_episodes), measured)
+    trained, measured = dataset.hold_out(config.held_out, config.seed)
     torch.manual_seed(config.seed)
     world = find_world(config.env or str(dataset.info["robot_type"]))
     tasks = world.goal_tasks

@@ -96,7 +96,8 @@ class CloneConfig:
     max_gradient_norm: float = 1.0
     width: int = 32
     held_out: float = 0.1
-    """Share of the episodes that only measures."""
+    """Share of the episodes that only measures, of each folder without a test split of its own;
+    where it has one, that does."""
     log_every: int = 20
     save_seconds: float = 60.0
     """Between checkpoints to go on from."""
@@ -231,8 +232,7 @@ def clone(config: CloneConfig) -> dict[str, dict[str, float]]:
     check_same_run(out, recipe)
     dataset = JoinedDataset(config.data)
     tasks = demonstrated_tasks(dataset, config.tasks)
-    held_out = dataset.hold_out(config.held_out, config.seed)
-    trained = np.setdiff1d(np.arange(dataset.num_episodes), held_out)
+    trained, held_out = dataset.hold_out(config.held_out, config.seed)
     actions_of = _actions(config, dataset)
     anywhere = config.teacher == SCRIPT
     train = load_demonstrations(dataset, trained, tasks, IMAGE_SIZE, actions_of, anywhere)

@@ -63,29 +63,39 @@ class JoinedDataset:
         """The info.json of an episode's folder."""
         return self.parts[bisect_right(self._starts, index) - 1].info
 
-    def hold_out(self, share: float, seed: int) -> NDArray[np.int64]:
-        """Numbers of the episodes to measure on: the same share of the episodes of each policy.
+    def hold_out(self, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Numbers of the episodes to train on, and of those to measure on, see ``set_apart``.
 
-        Raises ColaWorldError where that leaves none for it, or none to train on.
+        Raises ColaWorldError where there are none for one of them.
         """
-        shuffled = np.random.default_rng(seed).permutation(self.num_episodes)
-        order = sorted(shuffled, key=lambda i: str(self.episodes[i].get("tasks")))
-        quota = np.floor(np.arange(len(order) + 1) * share + 0.5)
-        chosen = np.sort(np.array(order, np.int64)[np.diff(quota) > 0])
-        if not 0 < len(chosen) < self.num_episodes:
+        uses = np.array([use for part in self.parts for use in set_apart(part, share, seed)])
+        train, test = (np.flatnonzero(uses == name) for name in ("train", "test"))
+        if not (len(train) and len(test)):
             raise ColaWorldError(
-                f"held_out={share} of {self.num_episodes} episodes leaves none to measure on or "
-                "none to train on; choose a share between 0 and 1 that leaves some for both."
+                f"held_out={share} and the splits of {self.path} leave none of its "
+                f"{self.num_episodes} episodes to measure on or none to train on; choose a share "
+                "between 0 and 1 that leaves some for both, or name more data."
             )
-        return chosen
+        return train, test
 
-    def split(self, name: str) -> list[int]:
-        """The episodes of a split ("train", "test") in all folders."""
-        return [
-            start + index
-            for start, part in zip(self._starts, self.parts, strict=False)
-            for index in part.split(name)
-        ]
+
+def set_apart(folder: LeRobotDataset, share: float, seed: int) -> list[str]:
+    """What each episode of a folder is for: "train", "test", or neither.
+
+    Those of its own test split are for testing, which no other training learns from. Where it has
+    none, ``share`` of its episodes is, the same of those of each policy, whatever other folders
+    there are.
+    """
+    uses = [use or "train" for use in folder.purposes]
+    if "test" in uses:
+        return uses
+    numbers = [number for number, use in enumerate(uses) if use == "train"]
+    shuffled = np.random.default_rng(seed).permutation(numbers)
+    order = sorted(shuffled, key=lambda number: str(folder.episodes[number].get("tasks")))
+    quota = np.floor(np.arange(len(order) + 1) * share + 0.5)
+    for place in np.flatnonzero(np.diff(quota) > 0):
+        uses[order[place]] = "test"
+    return uses
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from cola_env.worlds import ROBODESK_TASKS, VP2_TASKS
 from cola_train.data.lerobot_writer import LeRobotWriter
 
 
-def write_dataset(folder, episodes=40, steps=10):
+def write_dataset(folder, episodes=40, steps=10, splits=None):
     """A patch of a task's own colour appears at the task's own place when it is fulfilled."""
     rng = np.random.default_rng(0)
     features = {
@@ -26,5 +26,5 @@ def write_dataset(folder, episodes=40, steps=10):
             actions = np.stack([np.full(steps + 1, episode), np.arange(steps + 1)], 1) / 100
             columns = {"action": actions.astype(np.float32), "next.successes": successes}
             writer.add_episode(task, {"observation.image": frames, **columns})
-        writer.close(tasks=list(ROBODESK_TASKS), rendering="fast")
+        writer.close(splits, tasks=list(ROBODESK_TASKS), rendering="fast")
     return folder

@@ -22,6 +22,7 @@ from cola_train.data.labelled_frames import (
     imagine_frames,
     label,
 )
+from cola_train.data.sources import DataSources
 from tests.env.labelled import write_dataset
 
 
@@ -176,11 +177,25 @@ def test_imagined_frames_have_the_labels_of_what_truly_happened(dataset):
 
 def test_held_out_episodes_are_a_share_of_every_policys(dataset):
     dataset = JoinedDataset(str(dataset))
-    numbers = dataset.hold_out(0.34, seed=0)
+    trained, numbers = dataset.hold_out(0.34, seed=0)
     assert len(numbers) == len(set(numbers)) == 14
+    assert sorted([*trained, *numbers]) == list(range(40))
     policies = [dataset.episodes[i]["tasks"][0] for i in numbers]
     assert all(policies.count(task) >= 1 for task in VP2_TASKS)
-    assert (dataset.hold_out(0.34, seed=1) != numbers).any()
+    assert (dataset.hold_out(0.34, seed=1)[1] != numbers).any()
+
+
+def test_classifiers_are_measured_on_episodes_that_no_world_model_was_trained_on(tmp_path):
+    folders = [
+        str(write_dataset(tmp_path / "a", 14, splits={"train": "0:11", "validation": "11:14"})),
+        str(write_dataset(tmp_path / "b", 14, splits={"test": "0:2", "train": "2:14"})),
+    ]
+    train_classifier(ClassifierConfig(folders, str(tmp_path / "out"), steps=2, batch=8, width=4))
+    data = json.loads((tmp_path / "out" / MODEL_CARD).read_text())["data"]
+    assert data["held_out_episodes"] == [11, 12, 13, 14, 15]
+    assert data["train_frames"] == 23 * 10
+    a, b = ({span.episode for span in s.spans} for s in DataSources(folders).streams("train"))
+    assert not {*a, *(14 + number for number in b)} & {*data["held_out_episodes"]}
 
 
 def test_bad_settings(dataset, tmp_path):

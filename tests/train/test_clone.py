@@ -198,6 +198,14 @@ def test_a_policy_goes_on_from_another_of_the_same_tasks(data: Path, tmp_path: P
         clone(config(data, tmp_path / "other", tasks=["open_slide"], init=begun))
 
 
+def test_a_policy_learns_nothing_of_the_datas_own_test_split(tmp_path: Path) -> None:
+    splits = {"train": "0:27", "test": "27:36"}
+    data = write_demonstrations(tmp_path / "data", splits=splits)
+    clone(config(data, tmp_path / "out", steps=2, stages={"late": 1.0}, held_out=0.5))
+    card = json.loads((tmp_path / "out" / "late" / "model_card.json").read_text())
+    assert card["data"]["episodes"] == 12, "four of nine solve their task"
+
+
 def test_latent_actions_are_cloned_from_frames_alone(data: Path) -> None:
     dataset, model = JoinedDataset(str(data)), small_model().eval()
     tasks = demonstrated_tasks(dataset, None)
