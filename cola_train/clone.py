@@ -222,7 +222,8 @@ class Cloning:
 
 
 def clone(config: CloneConfig) -> dict[str, dict[str, float]]:
-    """Train on `config.data`; the held-out error of every stage, see `errors`.
+    """Train on `config.data`; the held-out error of every stage, see `errors`, of the tasks that
+    held-out episodes solve.
 
     Raises ColaWorldError for settings and data that do not fit, or a folder of other settings.
     """
@@ -236,6 +237,10 @@ def clone(config: CloneConfig) -> dict[str, dict[str, float]]:
     actions_of = _actions(config, dataset)
     anywhere = config.teacher == SCRIPT
     train = load_demonstrations(dataset, trained, tasks, IMAGE_SIZE, actions_of, anywhere)
+    if train is None:
+        raise ColaWorldError(
+            f"None of {len(trained)} episodes of {dataset.path} solves its task: collect more."
+        )
     if config.episodes is not None:
         train = train.fewer(config.episodes, config.seed)
     counts = train.heads.bincount(minlength=len(tasks)).tolist()
@@ -245,6 +250,8 @@ def clone(config: CloneConfig) -> dict[str, dict[str, float]]:
             "collect more, or leave out these tasks by tasks=[...]."
         )
     measured = load_demonstrations(dataset, held_out, tasks, IMAGE_SIZE, actions_of, anywhere)
+    if measured is None:
+        print(f"None of {len(held_out)} held-out episodes solves its task: nothing is measured.")
     write_atomically(out / RECIPE, lambda target: OmegaConf.save(recipe, target))
     torch.manual_seed(config.seed)
     rendering = str(dataset.info.get("rendering", "video"))
@@ -263,6 +270,8 @@ def clone(config: CloneConfig) -> dict[str, dict[str, float]]:
     }
     device = pick_device(config.device)
     Cloning(policy, config, make_accelerator(device, out, config.logger, 1)).run(train, card)
+    if measured is None:
+        return {name: {} for name in config.stages}
     return {name: errors(load_policy(out / name, device), measured) for name in config.stages}
 
 

@@ -112,13 +112,14 @@ def load_demonstrations(
     size: int,
     actions_of: Actions,
     anywhere: bool = False,
-) -> Demonstrations:
-    """The episodes of `tasks`, as square frames of `size` pixels, with their actions.
+) -> Demonstrations | None:
+    """The episodes of `tasks`, as square frames of `size` pixels, with their actions; None where
+    no episode counts.
 
     Where the dataset says which states fulfil a task, an episode counts if it solves its own, up to
     the action that does; else the whole episode counts. So does an unsolved one where the actions
     are right ``anywhere``, or a policy acted and a script told what it would do (DAgger,
-    1011.0686). Raises ColaWorldError where no episode counts.
+    1011.0686).
     """
     columns = [str(task) for task in dataset.info.get("tasks", [])]
     frames, actions, heads, numbers = [], [], [], []
@@ -132,9 +133,7 @@ def load_demonstrations(
             heads.append(torch.full((length,), list(tasks).index(episode.task)))
             numbers.append(torch.full((length,), index))
     if not heads:
-        raise ColaWorldError(
-            f"None of {len(episodes)} episodes of {dataset.path} solves its task: collect more."
-        )
+        return None
     return Demonstrations(*map(torch.cat, (frames, actions, heads, numbers)))
 
 

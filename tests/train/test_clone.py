@@ -44,6 +44,7 @@ def test_what_solves_its_task_is_learned_from_up_to_its_success(data: Path) -> N
     found = load_demonstrations(
         dataset, np.arange(36), tasks, 64, real_actions(dataset, ActionScale())
     )
+    assert found is not None
     solving = [i for i in range(36) if i % 3 != 2 and i % 9 <= 5]
     assert found.episodes.unique().tolist() == solving
     assert (found.episodes.bincount()[solving] == SOLVED_AFTER).all()
@@ -204,6 +205,15 @@ def test_a_policy_learns_nothing_of_the_datas_own_test_split(tmp_path: Path) -> 
     clone(config(data, tmp_path / "out", steps=2, stages={"late": 1.0}, held_out=0.5))
     card = json.loads((tmp_path / "out" / "late" / "model_card.json").read_text())
     assert card["data"]["episodes"] == 12, "four of nine solve their task"
+
+
+def test_where_no_held_out_episode_solves_its_task_nothing_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_demonstrations(tmp_path / "data", splits={"train": "0:33", "test": "33:36"})
+    assert clone(config(data, tmp_path / "out", steps=2, stages={"late": 1.0})) == {"late": {}}
+    assert "None of 3 held-out episodes solves its task" in capsys.readouterr().out
+    assert (tmp_path / "out" / "late" / "config.json").is_file()
 
 
 def test_latent_actions_are_cloned_from_frames_alone(data: Path) -> None:
