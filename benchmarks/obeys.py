@@ -86,7 +86,7 @@ def measure(
     probed = encoded(train.first(PROBE_EPISODES), model, cache=None)
     probe = linear_probe(model, probed, clips, config.length, 2 * config.clips)
     networks = Networks.of_files(config.lpips, config.fvd)
-    by_step = multi_step_psnr(model, clips, config.horizon, clip=config.length)
+    by_step = multi_step_psnr(model, clips, config.horizon)
     late = {f"adapter_{n}": by_step["adapter"][n - 1] for n in LATE if n <= config.horizon}
     shown = ("copy", "autoencoder", "own", "shuffled", "none", "adapter", "own_all")
     return {
@@ -101,14 +101,12 @@ def measure(
             name: {source: cola[f"{source}_{name}"] for source in ("lam", "adapter")}
             for name in ("utilisation", "max_usage", "entropy")
         },
-        "quality": video_quality(
-            model, clips, config.horizon, networks, config.rollouts, clip=config.length
-        ),
+        "quality": video_quality(model, clips, config.horizon, networks, config.rollouts),
         "probe_r2": probe.r2,
         "probe_l1": probe.l1,
         "psnr_by_step": {
             "cola": by_step,
-            "direct": multi_step_psnr(reference, of_reference, config.horizon, clip=config.length),
+            "direct": multi_step_psnr(reference, of_reference, config.horizon),
         },
     }
 
@@ -175,7 +173,7 @@ def main(config: DictConfig) -> None:
         "held_out_episodes": sources.num_episodes("test", with_actions=True),
         **measure(model, reference, train, test, config),
     }
-    rollout_picture(model, test, out / "rollout.png", config.horizon, clip=config.length)
+    rollout_picture(model, test, out / "rollout.png", config.horizon)
     write_json(out / "obeys.json", results)
     report(results)
     if planned:

@@ -108,7 +108,7 @@ def train_and_roll_out(job: Job, out: Path, horizon: int = HORIZON) -> None:
     model = load_model(job.folder(out) / config.order[-1], "cpu")
     data = opened(plain(config.data), LoadingConfig(**config.loading))
     held_out = data.split("test", model.config.image_size).with_actions()
-    psnr = multi_step_psnr(model, held_out, horizon, count=256, clip=model.window)
+    psnr = multi_step_psnr(model, held_out, horizon, count=256)
     best = psnr.get("adapter", psnr["own"])
     measured = {f"step_{i}": best[i - 1] for i in (1, 5, horizon)}
     speed = {"frames_per_second": frames_per_second(model), "core_hours": seconds / 3600}

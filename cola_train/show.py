@@ -23,12 +23,12 @@ from cola_train.codebook import report
 from cola_train.command import command, cpu_threads
 from cola_train.data.clips import TrainingData
 from cola_train.evaluation.controllability import controllability
+from cola_train.evaluation.rollout_quality import inferred_codes
 from cola_train.evaluation.steering import (
     Held,
     Steered,
     action_transfer,
     hold_codes,
-    read_codes,
     steer,
 )
 from cola_train.trained_models import coded_model, data_of
@@ -49,9 +49,9 @@ def show(config: DictConfig) -> str:
     model = coded_model(run, config.device)
     length = config.length or model.window
     held_out = data_of(run, config.data, config.fps).split("test", model.config.image_size)
-    steered = steer(model, held_out, config.clips, config.horizon, length)
+    steered = steer(model, held_out, config.clips, config.horizon)
     clips = held_out.sample(config.measured, length, torch.Generator().manual_seed(0))
-    codes = read_codes(model, clips.frames.to(model.device)).cpu()
+    codes = inferred_codes(model, clips.frames.to(model.device)).cpu()
     held = hold_codes(model, steered.context[:STARTS], codes, config.horizon // 2, config.codes)
     numbers, verdict = measure(model, held_out, length, config.measured)
     out.mkdir(parents=True, exist_ok=True)

@@ -238,9 +238,7 @@ def quality(study: Study, run: str, seed: int, phase: str, data: Any) -> dict[st
         clips = held_out(study, run, seed, data, model.config.image_size)
         settings = study.config.measure
         networks = Networks.of_files(settings.lpips, settings.fvd)
-        return video_quality(
-            model, clips, settings.horizon, networks, count=settings.clips, clip=settings.length
-        )
+        return video_quality(model, clips, settings.horizon, networks, count=settings.clips)
 
     found: dict[str, Any] = measured_once(study, "quality", run, seed, phase, data, measure)
     return found

@@ -100,11 +100,7 @@ def measured(study: Study, run: str, seed: int, phase: str) -> WrongCodes:
     def measure() -> dict[str, object]:
         model = coded_model(study.model(run, seed, phase))
         clips = held_out(study, run, seed, data, model.config.image_size)
-        return asdict(
-            evaluation.wrong_codes(
-                model, clips, settings.horizon, count=settings.clips, clip=settings.length
-            )
-        )
+        return asdict(evaluation.wrong_codes(model, clips, settings.horizon, count=settings.clips))
 
     return WrongCodes(**measured_once(study, "wrong_codes", run, seed, phase, data, measure))
 

@@ -32,18 +32,17 @@ AT_ONCE = 32
 
 
 def multi_step_psnr(
-    model: ColaWorldModel, clips: TrainingData, horizon: int = 10, count: int = 128, *, clip: int
+    model: ColaWorldModel, clips: TrainingData, horizon: int = 10, count: int = 128
 ) -> dict[str, list[float]]:
     """PSNR (dB) of imagined frames 1 to ``horizon`` after ``CONTEXT`` true ones.
 
     Measured where the true frame differs from the last context frame. ``copy`` repeats that frame;
     ``own`` acts by the IDM's codes of the true clip (a "direct" model: by its real actions), and
-    ``adapter`` by the real actions through the adapter. ``clip`` is the training length, which the
-    IDM is not shown more of.
+    ``adapter`` by the real actions through the adapter.
 
     Raises ColaWorldError when the clips are too short.
     """
-    videos, truth, moving = _beside_truth(model, clips, horizon, count, clip)
+    videos, truth, moving = _beside_truth(model, clips, horizon, count)
 
     def score(frames: Tensor) -> list[float]:
         error = (frames - truth).square().mean(-1)
@@ -53,7 +52,7 @@ def multi_step_psnr(
 
 
 def _beside_truth(
-    model: ColaWorldModel, clips: TrainingData, horizon: int, count: int, clip: int
+    model: ColaWorldModel, clips: TrainingData, horizon: int, count: int
 ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
     """Videos of frames 1 to ``horizon`` (B, H, S, S, 3) by kind of action, and "copy"; the true
     ones; and where these differ from the last context frame, (B, H, S, S) bool."""
@@ -61,7 +60,7 @@ def _beside_truth(
     batch = fixed_batch(clips, model, count, CONTEXT + horizon)
     truth = batch.frames.float() / 255
     last, future = truth[:, CONTEXT - 1 : CONTEXT], truth[:, CONTEXT:]
-    videos = {"copy": last.expand_as(future), **imagined(model, batch, clip)}
+    videos = {"copy": last.expand_as(future), **imagined(model, batch)}
     return videos, future, moving_pixels(last, future)
 
 
@@ -71,8 +70,6 @@ def rollout_picture(
     path: Path,
     horizon: int = 10,
     count: int = 4,
-    *,
-    clip: int,
 ) -> None:
     """A PNG of ``count`` held-out clips: the true frames above what is imagined of them.
 
@@ -83,18 +80,18 @@ def rollout_picture(
     rows = [batch.frames[:, CONTEXT - 1 :].cpu().float() / 255]
     rows += [
         torch.cat([rows[0][:, :1], frames.cpu()], dim=1)
-        for frames in imagined(model, batch, clip).values()
+        for frames in imagined(model, batch).values()
     ]
     grid = rearrange(torch.stack(rows, dim=1), "n k t h w c -> (n k h) (t w) c")
     image = Image.fromarray((grid * 255).round().to(torch.uint8).numpy())
     image.resize((image.width * 2, image.height * 2), Image.Resampling.NEAREST).save(path)
 
 
-def imagined(model: ColaWorldModel, batch: ClipBatch, clip: int) -> dict[str, Tensor]:
+def imagined(model: ColaWorldModel, batch: ClipBatch) -> dict[str, Tensor]:
     """Frames (B, horizon, S, S, 3) in [0, 1] after ``CONTEXT`` true ones, by kind of action."""
     return {
         name: imagine(model, batch, actions, mode)
-        for name, (mode, actions) in _actions(model, batch, clip).items()
+        for name, (mode, actions) in _actions(model, batch).items()
     }
 
 
@@ -112,25 +109,20 @@ def imagine(model: ColaWorldModel, batch: ClipBatch, actions: Tensor, mode: str)
     return torch.cat(parts)
 
 
-def _actions(model: ColaWorldModel, batch: ClipBatch, clip: int) -> dict[str, tuple[str, Tensor]]:
+def _actions(model: ColaWorldModel, batch: ClipBatch) -> dict[str, tuple[str, Tensor]]:
     """Mode and actions (B, horizon, ...) of every kind that the model takes."""
     real = batch.actions[:, CONTEXT - 1 :]
     if model.config.conditioning == "direct":
         return {"own": ("direct", real)}
-    codes = inferred_codes(model, batch.frames, batch.latents, clip)
+    codes = inferred_codes(model, batch.frames)
     return {"own": ("latent", codes[:, CONTEXT - 1 :]), "adapter": ("real", real)}
 
 
 @torch.no_grad()
-def inferred_codes(model: ColaWorldModel, frames: Tensor, latents: Tensor, clip: int) -> Tensor:
-    """Codes (B, T - 1, tokens) of a long video, each from the ``clip`` frames that end with it."""
-    codes = []
-    for end in range(2, frames.shape[1] + 1):
-        window = slice(max(0, end - clip), end)
-        with autocast(model.device):
-            tokens = model.action_tokens(frames[:, window], latents[:, window])
-            codes.append(model.quantizer(tokens[:, -1:]).codes)
-    return torch.cat(codes, dim=1)
+def inferred_codes(model: ColaWorldModel, frames: Tensor) -> Tensor:
+    """The IDM's codes (B, T - 1, tokens) of videos (B, T, S, S, 3), uint8 or in [0, 1]."""
+    with autocast(model.device):
+        return model.infer_actions(frames).codes
 
 
 @dataclass(frozen=True)
@@ -155,8 +147,6 @@ def video_quality(
     horizon: int,
     networks: Networks,
     count: int = 240,
-    *,
-    clip: int,
 ) -> dict[str, dict[str, float]]:
     """Measures of imagined frames 1 to ``horizon`` after ``CONTEXT`` true ones.
 
@@ -167,7 +157,7 @@ def video_quality(
 
     Raises ColaWorldError when the clips are too short.
     """
-    videos, truth, moving = _beside_truth(model, clips, horizon, count, clip)
+    videos, truth, moving = _beside_truth(model, clips, horizon, count)
     return {
         name: measures(frames, truth, moving, networks) | {"clips": float(len(frames))}
         for name, frames in videos.items()

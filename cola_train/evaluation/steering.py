@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import ClipBatch, TrainingData
 from cola_train.data.mixture import check_length
@@ -37,11 +36,9 @@ class Steered:
     context: Tensor
 
 
-def steer(
-    model: ColaWorldModel, clips: TrainingData, count: int, horizon: int, clip: int
-) -> Steered:
+def steer(model: ColaWorldModel, clips: TrainingData, count: int, horizon: int) -> Steered:
     """``count`` clips that look different, of ``horizon`` imagined frames after ``CONTEXT`` true
-    ones; ``clip`` is the training length, which the IDM is not shown more of.
+    ones.
 
     Raises ColaWorldError when the clips are too short.
     """
@@ -50,7 +47,7 @@ def steer(
     rows = unlike(batch.frames[:, 0], count)
     batch = ClipBatch(*(part[rows] for part in (batch.frames, batch.latents, batch.actions)))
     batch = batch.to(model.device).encoded(model)
-    codes = inferred_codes(model, batch.frames, batch.latents, clip)[:, CONTEXT - 1 :]
+    codes = inferred_codes(model, batch.frames)[:, CONTEXT - 1 :]
     past = batch.frames[:, :CONTEXT]
     candidates = torch.stack([codes, codes.roll(-1, 0)], dim=1)
     future = model.rollout(model.begin(past), candidates, seed=0, action_mode="latent")
@@ -130,21 +127,14 @@ def action_transfer(
     """Latent actions of ``count`` clips of ``sources`` from the first frames of ``targets``' on."""
     source = sources.sample(count, clip, torch.Generator().manual_seed(0)).frames.to(model.device)
     first = targets.sample(count, clip, torch.Generator().manual_seed(1)).frames[:, :1]
-    codes = read_codes(model, source)
+    codes = inferred_codes(model, source)
     start = model.begin(first)
     future = model.rollout(start, codes[:, None], seed=0, action_mode="latent")[:, 0]
     imagined = torch.cat([first.to(future) / 255, future], dim=1)
-    again = read_codes(model, imagined)
+    again = inferred_codes(model, imagined)
     return Transfer(
         source.cpu().float() / 255,
         imagined.cpu(),
         same=float((again == codes).float().mean()),
         other=float((again == codes.roll(1, 0)).float().mean()),
     )
-
-
-@torch.no_grad()
-def read_codes(model: ColaWorldModel, frames: Tensor) -> Tensor:
-    """The IDM's codes (B, T - 1, tokens) of clips (B, T, S, S, 3), uint8 or in [0, 1]."""
-    with autocast(model.device):
-        return model.infer_actions(frames).codes

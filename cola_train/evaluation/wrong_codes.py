@@ -33,16 +33,16 @@ class WrongCodes:
 
 
 def wrong_codes(
-    model: ColaWorldModel, clips: TrainingData, horizon: int, count: int = 240, *, clip: int
+    model: ColaWorldModel, clips: TrainingData, horizon: int, count: int = 240
 ) -> WrongCodes:
     """Frames 1 to ``horizon`` after ``CONTEXT`` true ones, imagined under the IDM's codes, of which
-    a share is swapped. ``clip`` is the training length, which the IDM is not shown more of.
+    a share is swapped.
 
     Raises ColaWorldError when the clips are too short.
     """
     check_length(clips, CONTEXT + horizon)
     batch = fixed_batch(clips, model, count, CONTEXT + horizon)
-    codes = inferred_codes(model, batch.frames, batch.latents, clip)[:, CONTEXT - 1 :]
+    codes = inferred_codes(model, batch.frames)[:, CONTEXT - 1 :]
     truth = batch.frames[:, CONTEXT:].float() / 255
     errors = [
         (imagine(model, batch, swapped(codes, share), "latent") - truth).square().mean((-1, -2, -3))

@@ -5,19 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from benchmarks import obeys
 from benchmarks.obeys import measure, planning_run
 from cola_env.errors import ColaWorldError
-from cola_train.data.sources import DataSources
-from cola_train.evaluation.rollout_quality import Networks, rollout_picture, video_quality
 from tests.pictures import read_picture
 from tests.train.conftest import write_demos
-from tests.train.demonstrated import write_demonstrations
-from tests.train.small import SMALL, moving_square, small_model, teacher_model, with_codes
+from tests.train.small import SMALL, moving_square, small_model
 
 CONF = Path(__file__).parents[2] / "benchmarks" / "conf"
 KEYS = """copy own shuffled none adapter direct_own direct_shuffled utilisation max_usage entropy
@@ -77,29 +73,6 @@ def test_any_data_will_do_at_the_frame_rate_of_the_training(
     judged.horizon = 12  # 13 frames are held out
     with pytest.raises(SystemExit, match="has the 14 frames of a clip"):
         obeys.main.__wrapped__(judged)
-
-
-def test_every_measure_has_the_window_that_the_model_was_trained_with(tmp_path: Path) -> None:
-    data = write_demonstrations(tmp_path / "data", action_dim=5)
-    model = teacher_model(rendering="fast")
-    for weight in model.idm.parameters():  # so that codes depend on all frames it sees
-        torch.nn.init.normal_(weight, std=0.5)
-    with_codes(model, moving_square(6, 8)).save_pretrained(tmp_path / "model")
-    direct = small_model(rendering="fast", conditioning="direct")
-    direct.save_pretrained(tmp_path / "direct")
-    named = [f"{name}={tmp_path / name}" for name in ("data", "model")]
-    named += [f"reference={tmp_path / 'direct'}", f"out={tmp_path / 'out'}", "planning=null"]
-    with initialize_config_dir(str(CONF), version_base=None):
-        config = compose("obeys", [*named, "clips=4", "horizon=5", "rollouts=6"])
-    obeys.main.__wrapped__(config)
-    found = json.loads((tmp_path / "out" / "obeys.json").read_text())["quality"]["own"]
-    picture = (tmp_path / "out" / "rollout.png").read_bytes()
-    clips = DataSources(str(data)).split("test", 64).with_actions()
-    for length in (model.window, 8):
-        own = video_quality(model, clips, 5, Networks(), 6, clip=length)["own"]
-        rollout_picture(model, clips, tmp_path / "rollout.png", 5, clip=length)
-        drawn = (tmp_path / "rollout.png").read_bytes()
-        assert (found == own, picture == drawn) == (length == 4, length == 4)
 
 
 CONTINUOUS = {"quantizer_config": {"kind": "gaussian"}}

@@ -11,7 +11,6 @@ from cola_train.evaluation.controllability import controllability, linear_probe
 from cola_train.evaluation.rollout_quality import (
     CONTEXT,
     Networks,
-    inferred_codes,
     multi_step_psnr,
     rollout_picture,
     video_quality,
@@ -57,27 +56,15 @@ def test_the_probe_computes_where_its_data_is() -> None:
     torch.testing.assert_close(inputs @ found[0], targets, rtol=0.05, atol=0.05)
 
 
-def test_codes_of_a_long_video_come_from_clips_as_in_training(clips: Clips) -> None:
-    model = small_model().eval()
-    batch = clips.sample(2, 8, torch.Generator().manual_seed(0))
-    codes = inferred_codes(model, batch.frames, batch.latents, clip=4)
-    assert codes.shape == (2, 7, 2)
-    with torch.no_grad():
-        first = model.quantizer(model.action_tokens(batch.frames[:, :4], batch.latents[:, :4]))
-        last = model.quantizer(model.action_tokens(batch.frames[:, 4:], batch.latents[:, 4:]))
-    agree = (codes[:, :3] == first.codes).float().mean() + (codes[:, 6] == last.codes[:, 2]).all()
-    assert agree > 1.8
-
-
 def test_rollouts_of_both_kinds_are_scored_beside_copying(clips: Clips, tmp_path) -> None:
     model = small_model().eval()
-    scores = multi_step_psnr(model, clips, horizon=3, count=4, clip=4)
+    scores = multi_step_psnr(model, clips, horizon=3, count=4)
     assert set(scores) == {"copy", "own", "adapter"}
     assert all(len(values) == 3 for values in scores.values())
-    direct = multi_step_psnr(small_model(conditioning="direct").eval(), clips, 3, count=4, clip=4)
+    direct = multi_step_psnr(small_model(conditioning="direct").eval(), clips, 3, count=4)
     assert set(direct) == {"copy", "own"}
     assert direct["copy"] == scores["copy"]
-    rollout_picture(model, clips, tmp_path / "rollout.png", horizon=3, count=2, clip=4)
+    rollout_picture(model, clips, tmp_path / "rollout.png", horizon=3, count=2)
     picture = read_picture(tmp_path / "rollout.png")
     assert picture.shape == (2 * 3 * 128, 4 * 128, 3), "truth and two rollouts of two clips"
     rows = picture.reshape(2, 3, 128, 4, 128, 3).swapaxes(2, 3)
@@ -90,9 +77,9 @@ def test_rollouts_of_both_kinds_are_scored_beside_copying(clips: Clips, tmp_path
 def test_episodes_shorter_than_a_rollout_are_told(clips: Clips, tmp_path) -> None:
     model, long = small_model().eval(), clips.frames.shape[1] - CONTEXT + 1
     for measure in (
-        lambda: multi_step_psnr(model, clips, long, clip=4),
-        lambda: rollout_picture(model, clips, tmp_path / "rollout.png", long, clip=4),
-        lambda: video_quality(model, clips, long, Networks(), clip=4),
+        lambda: multi_step_psnr(model, clips, long),
+        lambda: rollout_picture(model, clips, tmp_path / "rollout.png", long),
+        lambda: video_quality(model, clips, long, Networks()),
     ):
         with pytest.raises(ColaWorldError, match="no episode .* has the 10 frames of a clip"):
             measure()

@@ -68,7 +68,7 @@ def test_clips_that_are_too_short_are_told(run: Path) -> None:
 
 def test_a_clip_is_imagined_under_its_own_actions_and_under_the_next_ones(clips: Clips) -> None:
     model = small_model().eval()
-    found = steer(model, clips, count=3, horizon=4, clip=4)
+    found = steer(model, clips, count=3, horizon=4)
     assert found.true.shape == found.own.shape == found.other.shape == (3, 5, 64, 64, 3)
     assert torch.equal(found.own[:, 0], found.true[:, 0])
     assert found.context.shape == (3, 2, 64, 64, 3)

@@ -31,8 +31,8 @@ def test_a_share_of_the_actions_is_another_clips_at_the_same_step() -> None:
 
 def test_right_codes_cost_nothing_and_wrong_ones_are_seen(clips: Clips) -> None:
     model = with_codes(teacher_model(), clips)
-    found = wrong_codes(model, clips, horizon=3, count=6, clip=4)
-    quality = video_quality(model, clips, 3, Networks(), count=6, clip=4)
+    found = wrong_codes(model, clips, horizon=3, count=6)
+    quality = video_quality(model, clips, 3, Networks(), count=6)
     assert found.psnr[0] == pytest.approx(quality["own"]["psnr"], abs=1e-4)
     assert len(found.psnr) == len(found.error) == len(SHARES)
     assert 0.5 < found.differ <= 1
@@ -41,11 +41,11 @@ def test_right_codes_cost_nothing_and_wrong_ones_are_seen(clips: Clips) -> None:
 
 def test_a_model_that_ignores_its_codes_loses_nothing(clips: Clips) -> None:
     """An untrained conditioner gives no modulation."""
-    found = wrong_codes(with_codes(small_model(), clips), clips, 3, count=6, clip=4)
+    found = wrong_codes(with_codes(small_model(), clips), clips, 3, count=6)
     assert found.differ > 0.5
     assert found.psnr == pytest.approx([found.psnr[0]] * len(SHARES), abs=1e-5)
 
 
 def test_clips_that_are_too_short_are_told(clips: Clips) -> None:
     with pytest.raises(ColaWorldError, match="no episode .* has the 14 frames of a clip"):
-        wrong_codes(small_model().eval(), clips, horizon=12, clip=4)
+        wrong_codes(small_model().eval(), clips, horizon=12)
