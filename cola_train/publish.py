@@ -75,8 +75,9 @@ def publish(
     """Write the checkpoint and its card to ``out``; returns the held-out measures.
 
     ``data``: as for training; None: that of the run. ``length``: frames of a measured clip; None:
-    the model's window. Raises ColaWorldError when ``run`` has no
-    finished phase, or the data does not fit the model.
+    the model's window.
+
+    Raises ColaWorldError when ``run`` has no finished phase, or the data does not fit the model.
     """
     finished = finished_phases(run)
     sources, recipe = data_of(run, data), recipe_of(run)
