@@ -66,6 +66,9 @@ class ClassifierConfig:
     batch: int = 128
     lr: float = 1e-3
     weight_decay: float = 0.02
+    label_smoothing: float = 0.0
+    """Labels lie at least this far from 0 and 1, which bounds the logits: without it a planner may
+    gain more by making failures less certain than by success."""
     width: int = 32
     held_out: float = 0.1
     """Share of the episodes that only measures, of each folder without a test split of its own;
@@ -93,6 +96,7 @@ def fit(model: SuccessClassifier, data: LabelledFrames, config: ClassifierConfig
         rows = torch.multinomial(chances, config.batch, replacement=True, generator=generator)
         images = augment(data.frames[rows].float() / 255, generator).to(model.device)
         labels = data.labels[rows].float().to(model.device)
+        labels = labels.clamp(config.label_smoothing, 1 - config.label_smoothing)
         with autocast(model.device):
             logits = model(images).float()
         loss = binary_cross_entropy_with_logits(
@@ -114,6 +118,8 @@ def train_classifier(config: ClassifierConfig) -> dict[str, Measures]:
     """
     if not 0 <= config.discount < 1:
         raise ColaWorldError(f"discount={config.discount} must be in [0, 1).")
+    if not 0 <= config.label_smoothing < 0.5:
+        raise ColaWorldError(f"label_smoothing={config.label_smoothing} must be in [0, 0.5).")
     dataset = JoinedDataset(config.data)
     trained, measured = dataset.hold_out(config.held_out, config.seed)
     torch.manual_seed(config.seed)

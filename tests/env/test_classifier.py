@@ -142,6 +142,21 @@ def test_a_value_function_orders_frames_by_how_near_success_is():
     assert model.discount == 0.8 and SuccessClassifier(width=4).discount == 0
 
 
+def test_smoothed_labels_bound_the_logits_of_what_is_sure():
+    frames = torch.cat([torch.full((60, 64, 64, 3), 60), torch.full((60, 64, 64, 3), 190)])
+    labels = torch.cat([torch.zeros(60, 1), torch.ones(60, 1)])
+    found = {}
+    for smoothing in (0.0, 0.1):
+        torch.manual_seed(0)
+        model = SuccessClassifier(tasks=("push_red",), width=4)
+        config = ClassifierConfig("", "", steps=200, batch=64, lr=5e-3, label_smoothing=smoothing)
+        fit(model, LabelledFrames(frames.to(torch.uint8), labels), config)
+        found[smoothing] = model.logit(frames[[0, -1]].float() / 255, "push_red")
+    limit = torch.logit(torch.tensor(0.9))
+    assert (found[0.1].abs() < limit + 0.5).all() and found[0.1].diff() > limit
+    assert (found[0.0].abs() > limit + 1).all()
+
+
 class Clock:
     """A world model that paints a frame with the numbers of episode and action, 100 times those of
     the data."""
@@ -203,6 +218,8 @@ def test_bad_settings(dataset, tmp_path):
         train_classifier(ClassifierConfig(str(dataset), str(tmp_path), held_out=0.0))
     with pytest.raises(ColaWorldError, match="discount=1"):
         train_classifier(ClassifierConfig(str(dataset), str(tmp_path), discount=1.0))
+    with pytest.raises(ColaWorldError, match="label_smoothing=0.5 must be"):
+        train_classifier(ClassifierConfig(str(dataset), str(tmp_path), label_smoothing=0.5))
     with pytest.raises(ColaWorldError, match="no checkpoint 'nobody'"):
         train_classifier(ClassifierConfig(str(dataset), str(tmp_path), imagined=("nobody",)))
     with pytest.raises(ColaWorldError, match="no dataset folder"):
