@@ -46,9 +46,11 @@ def test_a_shipped_model_foresees_where_actions_lead(world: WorldInfo, name: str
     assert own < 0.5 * unmoved
 
 
-@WORLD
-def test_the_shipped_classifiers_tell_goals_from_starts(world: WorldInfo) -> None:
-    classifier = load_classifier(world.assets / "classifiers")
+@pytest.mark.parametrize(
+    ("world", "model"), [(ROBODESK, "cola"), (ROBODESK, "cola_pixels"), (LIBERO, "cola")]
+)
+def test_the_shipped_classifiers_tell_goals_from_starts(world: WorldInfo, model: str) -> None:
+    classifier = load_classifier(world.assets / model, world)
     pairs = some_pairs(world, 10)
 
     def logits(which: str) -> torch.Tensor:
