@@ -25,7 +25,7 @@ from cola_train.evaluation.rollout_quality import Networks, multi_step_psnr, vid
 from cola_train.trained_models import held_out_of
 
 
-def kept(
+def dream_quality(
     model: ColaWorldModel, clips: TrainingData, horizon: int, count: int
 ) -> dict[str, dict[str, Any]]:
     """By kind of action, as in ``multi_step_psnr``: ``moving_by_step``, dB of frames 1 to
@@ -48,7 +48,7 @@ def measure(config: DictConfig) -> dict[str, Any]:
     for folder in [folders] if isinstance(folders, str) else folders:
         sources = DataSources(folder, LoadingConfig(workers=0))
         results[folder] = {
-            name: kept(
+            name: dream_quality(
                 model, held_out_of(sources, model, with_actions=True), config.horizon, config.clips
             )
             for name, model in progress_bar(models.items(), folder, unit="model")

@@ -16,7 +16,7 @@ CONF = Path(dream_psnr.__file__).parent / "conf"
 
 def test_every_kind_of_action_has_its_steps_and_measures() -> None:
     clips, model = moving_square(episodes=6, steps=6), small_model().eval()
-    found = dream_psnr.kept(model, clips, horizon=3, count=4)
+    found = dream_psnr.dream_quality(model, clips, horizon=3, count=4)
     assert set(found) == {"copy", "own", "adapter"}
     truth = multi_step_psnr(model, encoded(clips, model, cache=None), 3, 4)
     for name, measured in found.items():

@@ -62,6 +62,17 @@ def test_the_shipped_classifiers_tell_goals_from_starts(world: WorldInfo, model:
     assert (goal > 0).float().mean() > 0.7
 
 
+def test_the_next_model_has_classifiers_of_its_own() -> None:
+    env = ColaWorldEnv(world="robodesk", checkpoint=NEXT, task="open_slide", device="cpu")
+    own = load_classifier(ROBODESK.assets / NEXT / "classifiers")
+    frame, info = env.reset(seed=0)
+    expected = float(own.logit(torch.tensor(frame) / 255, "open_slide"))
+    shown = np.log(info["success_probability"] / (1 - info["success_probability"]))
+    assert shown == pytest.approx(expected, abs=0.1)
+    shipped = load_classifier(ROBODESK.assets / "cola")
+    assert abs(float(shipped.logit(torch.tensor(frame) / 255, "open_slide")) - expected) > 1
+
+
 def test_the_shipped_value_function_rises_on_the_way_to_success() -> None:
     values = load_classifier(LIBERO.assets / "values")
     assert values.discount > 0
