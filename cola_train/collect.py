@@ -24,6 +24,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_arrays, write_json
+from cola_env.goals.loading import load_goals
 from cola_env.processes import ONE_THREAD, deaths_told, serve
 from cola_env.worlds import find_world
 from cola_train.command import command
@@ -114,6 +115,10 @@ def _check(config: CollectConfig) -> None:
         raise ColaWorldError(f"mixture.tasks={unknown} are no tasks of {config.env}.")
     if config.mixture.teacher not in (SCRIPT, PILOT):
         raise ColaWorldError(f"mixture.teacher={config.mixture.teacher} must be script or pilot.")
+    if config.mixture.goals is not None:
+        goals = load_goals(config.rendering, config.mixture.goals, config.env)
+        for task in config.mixture.tasks or ():
+            goals.of(task)
     if config.workers < 0:
         raise ColaWorldError("workers must be 0 (this process) or more.")
     if not 0 <= config.held_out < 1:

@@ -44,10 +44,13 @@ class EpisodeMixture:
     scripted: float = 0.7
     """Share of episodes that follow a script, where there is one."""
     tasks: tuple[str, ...] | None = None
-    """Whose scripts are drawn from, equally often; None: all."""
+    """Whose scripts and goals are drawn from, equally often; None: all."""
     free: tuple[str, ...] = (PLAY, RANDOM, UNSTEERED)
     """What the others follow: targets at random, smooth random actions inside the workspace, or
     without bounds, as a planner's candidates are; "planned:CHECKPOINT" plans in a world model."""
+    goals: str | None = None
+    """A file of `cola goals` whose goal images are planned towards; None: the shipped one, whose
+    problems a model trained on these episodes should then not be judged by."""
     noise: tuple[float, ...] = (0.0, 0.1, 0.2, 0.4, 0.7)
     """Standard deviations of a script's action noise; an episode draws one."""
     pilot: str | None = None
@@ -101,14 +104,21 @@ def record_episode(
     fills the episode.
     """
     rng = np.random.default_rng([seed, number])
+
+    def begin(policy: str, noise: float = 0.0) -> Policy:
+        if policy.startswith(PLANNED):
+            checkpoint = policy.removeprefix(PLANNED)
+            return world.planned(checkpoint, mixture.tasks, mixture.goals, rng)
+        return world.policy(policy, noise, rng)
+
     plan = draw_plan(mixture, world.spec.scripted, rng)
     world.reset(plan.reset_seed)
     if plan.warm_steps:
-        warm = world.policy(plan.warm_policy, plan.noise, rng)
+        warm = begin(plan.warm_policy, plan.noise)
         for _ in range(plan.warm_steps):
             world.advance(warm.act())
 
-    policy = world.policy(plan.policy, plan.noise, rng)
+    policy = begin(plan.policy, plan.noise)
     tasks = world.spec.tasks
     if mixture.pilot is not None and plan.policy in tasks:
         script = policy if mixture.teacher == SCRIPT else None
@@ -121,7 +131,7 @@ def record_episode(
     successes: list[NDArray[np.bool_]] = []
     for _ in range(mixture.steps):
         if rest == 0:
-            policy = world.policy(str(rng.choice(mixture.free)), 0.0, rng)
+            policy = begin(str(rng.choice(mixture.free)))
         rest = None if rest is None else rest - 1
         actions.append(np.asarray(policy.act(), np.float32))
         intended.append(np.asarray(policy.intended, np.float32))
@@ -146,7 +156,7 @@ def record_episode(
 
 class SimulatedWorld:
     """A simulator (64 x 64 RGB) with the policies of its controllers; `policy` also knows "play",
-    "random", "unsteered" and "planned:CHECKPOINT"."""
+    "random" and "unsteered"."""
 
     def __init__(self, world: WorldInfo, rendering: str, action_repeat: int) -> None:
         self._world = world
@@ -186,13 +196,21 @@ class SimulatedWorld:
         policy: Policy
         if name == PLAY:
             policy = scripts.Play(self._env, rng)
-        elif name.startswith(PLANNED):
-            policy = Planned(self._env, self._world, name.removeprefix(PLANNED), rng)
         elif name in (RANDOM, UNSTEERED):
             policy = SmoothRandom(scripts.Scene(self._env), rng, steered=name == RANDOM)
         else:
             policy = scripts.make_controller(name, self._env, rng, noise)
         return policy
+
+    def planned(
+        self,
+        checkpoint: str,
+        tasks: tuple[str, ...] | None,
+        goals: str | None,
+        rng: np.random.Generator,
+    ) -> Policy:
+        """Plans in a world model towards goal images of `goals`, for one of `tasks`."""
+        return Planned(self._env, self._world, checkpoint, rng, tasks, goals)
 
     def piloted(
         self, script: Policy | None, pilot: str, task: str, noise: float, rng: np.random.Generator

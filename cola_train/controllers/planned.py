@@ -31,8 +31,10 @@ class Planned:
         world: the simulator's, whose tasks and goals are drawn from.
         checkpoint: a shipped name, folder or hub id.
         rng: source of all randomness.
+        tasks: that one is drawn from; None: all that have goals.
+        goals: a file of `cola goals`; None: the shipped one.
 
-    Raises ColaWorldError for a checkpoint that there is not, or of another rendering.
+    Raises ColaWorldError for a checkpoint or goals that there are not, or of another rendering.
     """
 
     def __init__(
@@ -41,12 +43,15 @@ class Planned:
         world: WorldInfo,
         checkpoint: str,
         rng: np.random.Generator,
+        tasks: tuple[str, ...] | None = None,
+        goals: str | None = None,
     ) -> None:
         self._env, self._rng = env, rng
-        task = str(rng.choice(world.goal_tasks))
+        problems = load_goals(world.rendering, goals, world)
+        task = str(rng.choice(tasks or problems.tasks))
         dream_id = f"ColaWorld-{world.simulator}-v0"
         self._dream: Any = gymnasium.make(dream_id, task=task, checkpoint=checkpoint).unwrapped
-        pairs = load_goals(world.rendering, world=world).of(task)
+        pairs = problems.of(task)
         self._goal = pairs[int(rng.integers(len(pairs)))].goal_frame
         samples = int(rng.choice((16, 32)))
         self._agent = MPC(CEM(horizon=6, num_samples=samples, iterations=2), replan_every=4)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from cola_env.errors import ColaWorldError
+from cola_env.goals.loading import load_goals
 from cola_env.models.visual_policy import VisualPolicy
 from cola_env.simulators.loading import make_simulator
 from cola_env.worlds import find_world
@@ -239,6 +240,17 @@ def test_scripts_share_the_mixture_as_asked():
 def test_a_task_that_there_is_not_is_refused(tmp_path):
     with pytest.raises(ColaWorldError, match="mixture.tasks=.'fly'. are no tasks of robodesk"):
         collect(settings(tmp_path, mixture=EpisodeMixture(tasks=("fly", "push_red"))), make_stub)
+
+
+def test_goals_to_plan_towards_are_checked_before_anything_is_recorded(tmp_path):
+    shipped = load_goals()
+    some = tmp_path / "some.npz"
+    replace(shipped, pairs=shipped.of("open_slide")).save(some)
+    for goals, told in ((tmp_path / "none.npz", "no goal file"), (some, "no goals for task")):
+        mixture = EpisodeMixture(tasks=("push_red",), goals=str(goals))
+        with pytest.raises(ColaWorldError, match=told):
+            collect(settings(tmp_path / "out", mixture=mixture), make_stub)
+    assert not (tmp_path / "out").exists()
 
 
 def test_rendering_and_action_repeat_are_the_worlds_own(tmp_path):

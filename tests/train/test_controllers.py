@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from cola_env.errors import ColaWorldError
+from cola_env.goals.loading import load_goals
 from cola_env.worlds import ROBODESK
 from cola_train.clone import script_actions
 from cola_train.controllers.planned import Planned
@@ -131,6 +133,24 @@ def test_a_planner_in_a_dream_is_bounded_and_repeatable(env: RoboDeskEnv) -> Non
     assert action.shape == (5,) and action.dtype == np.float32 and np.abs(action).max() <= 1
     np.testing.assert_array_equal(action, plan(0))
     assert not np.array_equal(action, plan(1))
+
+
+def test_a_planner_in_a_dream_aims_at_the_goals_that_it_is_given(
+    env: RoboDeskEnv, tmp_path: Path
+) -> None:
+    shipped = load_goals()
+    slide = shipped.of("open_slide")[0]
+
+    def plan(goal: np.ndarray, name: str) -> np.ndarray:
+        file = tmp_path / name
+        replace(shipped, pairs=(replace(slide, goal_frame=goal),)).save(file)
+        env.reset(seed=1)
+        rng = np.random.default_rng(0)
+        return Planned(env, ROBODESK, "direct", rng, ("open_slide",), str(file)).act()
+
+    action = plan(slide.goal_frame, "slide.npz")
+    np.testing.assert_array_equal(action, plan(slide.goal_frame, "same.npz"))
+    assert not np.array_equal(action, plan(slide.initial_frame, "still.npz"))
 
 
 def test_script_without_noise_does_not_depend_on_the_generator(env: RoboDeskEnv) -> None:
