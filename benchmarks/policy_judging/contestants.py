@@ -22,7 +22,7 @@ from benchmarks.vp2_protocol.codes import LatentPlanningAgent, check_latent_acti
 from benchmarks.vp2_protocol.decisions import Agent, Decision, PlanningProblem
 from benchmarks.vp2_protocol.dynamics import WorldModelDynamics
 from benchmarks.vp2_protocol.methods import check_random
-from benchmarks.vp2_protocol.named_models import NamedModels
+from benchmarks.vp2_protocol.named_models import NamedModels, own_sampling
 from benchmarks.vp2_protocol.named_planners import make_planner
 from benchmarks.vp2_protocol.proposals import Policy, PolicyProposals
 from benchmarks.vp2_protocol.records import Rules, fingerprint
@@ -201,6 +201,7 @@ class Field:
             "reward": reward,
             "replan_every": self.config.replan_every,
             "final_weight": self.config.final_weight,
+            **own_sampling([self.models.loaded[name]]),
         }
         policy, proposing = Policy.of(
             self.config, self.world, self.tasks, self.rendering, self.device

@@ -20,7 +20,7 @@ from benchmarks.policy_judging.records import TWIN, JudgingFolder, PlayedEpisode
 from benchmarks.vp2_protocol.classifiers import classifier_places, load_classifiers
 from benchmarks.vp2_protocol.decisions import Agent
 from benchmarks.vp2_protocol.methods import choose_tasks
-from benchmarks.vp2_protocol.named_models import NamedModels, names
+from benchmarks.vp2_protocol.named_models import NamedModels, names, own_sampling
 from benchmarks.vp2_protocol.records import Frame, fingerprint
 from cola_env.checkpoints import checkpoint_files
 from cola_env.errors import ColaWorldError
@@ -80,6 +80,7 @@ class Judging:
                 "classifiers": [fingerprint(*weight_files(place)) for place in places],
                 "threshold": judge.threshold,
                 "trust": signal.name,
+                **own_sampling([model]),
             }
         for each in self.contestants.values():
             settings[f"policy {each.name}"] = each.settings

@@ -21,10 +21,12 @@ from benchmarks.vp2_protocol.dynamics import (
     WorldModelDynamics,
 )
 from benchmarks.vp2_protocol.named_models import (
+    USUAL_SAMPLING,
     WITHOUT_CHECKPOINT,
     ModelSpec,
     NamedModels,
     members,
+    own_sampling,
 )
 from benchmarks.vp2_protocol.named_planners import make_planner, named_planners
 from benchmarks.vp2_protocol.records import NO_PLANNER, MethodName, fingerprint
@@ -32,7 +34,6 @@ from benchmarks.vp2_protocol.results import VP2, departures
 from benchmarks.vp2_protocol.screening import check_screen
 from cola_env.checkpoints import checkpoint_files
 from cola_env.errors import ColaWorldError, in_short
-from cola_env.models.world_model import ColaWorldModel
 from cola_env.scoring.rewards import is_judged
 from cola_env.scoring.success_classifier import TaskClassifier, weight_files
 from cola_env.simulators.loading import simulator_class
@@ -41,9 +42,6 @@ from cola_env.worlds import WorldInfo
 from planners import CategoricalCEM
 
 MakeDynamics = Callable[[SimulatorPool], Sequence[Dynamics]]
-
-USUAL_SAMPLING = {"num_inference_steps": 1, "guidance_scale": 1.0}
-"""Of a checkpoint whose config says nothing else."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +165,7 @@ def _dynamics(
     sampling = {k: config[k] for k in USUAL_SAMPLING}
     prints = [fingerprint(*checkpoint_files(models.folders[name])) for name in listed]
     settings = {"checkpoint": spec, "weights": "+".join(prints), **sampling}
-    settings |= _own_sampling(sampling, [models.loaded[name] for name in listed])
+    settings |= own_sampling([models.loaded[name] for name in listed], sampling)
     settings |= check_screen(config)
     if len(listed) > 1:
         settings["ensemble"] = plain(config.ensemble)
@@ -176,16 +174,6 @@ def _dynamics(
         for name in listed
     ]
     return lambda _: worlds, settings
-
-
-def _own_sampling(
-    asked: Mapping[str, Any], checkpoints: Sequence[ColaWorldModel]
-) -> dict[str, Any]:
-    """What the checkpoints' own sampling adds to the identity where it is not `asked` for another;
-    nothing for the usual one, so that the folders of earlier runs stay theirs."""
-    own = [{k: each.config[k] for k, v in asked.items() if v is None} for each in checkpoints]
-    usual = all(each.items() <= USUAL_SAMPLING.items() for each in own)
-    return {} if usual else {"own_sampling": own}
 
 
 def make_foreign(spec: Mapping[str, Any], device: torch.device, context: int) -> Dynamics:

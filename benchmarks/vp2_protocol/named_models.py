@@ -18,6 +18,9 @@ from cola_env.worlds import WorldInfo
 SHIPPED_MODELS = ("cola", "direct", "random")
 WITHOUT_CHECKPOINT = ("simulator", "random", "copy")
 
+USUAL_SAMPLING = {"num_inference_steps": 1, "guidance_scale": 1.0}
+"""Of a checkpoint whose config says nothing else."""
+
 ModelSpec = str | Mapping[str, Any]
 """A name, a folder, a hub id, several of them joined by "+", or {"_target_": ..., **arguments}."""
 
@@ -91,6 +94,17 @@ class NamedModels:
             wanted = wanted or own
             check_same_profile(wanted, own, f"run and its model '{name}'")
         return wanted
+
+
+def own_sampling(
+    checkpoints: Sequence[ColaWorldModel], asked: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What the checkpoints' own sampling adds to a run's identity where it is not `asked` for
+    another; nothing for the usual one, so that the folders of earlier runs stay theirs."""
+    asked = dict.fromkeys(USUAL_SAMPLING) if asked is None else asked
+    own = [{k: each.config[k] for k, v in asked.items() if v is None} for each in checkpoints]
+    usual = all(each.items() <= USUAL_SAMPLING.items() for each in own)
+    return {} if usual else {"own_sampling": own}
 
 
 def _able(name: str, model: ColaWorldModel, action_dim: int) -> ColaWorldModel:

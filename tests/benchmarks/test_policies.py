@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -225,6 +226,24 @@ def test_every_policy_plays_in_both_worlds_and_a_judging_goes_on(
     assert {key: folder.load(*key) for key in judging.planned} == before
     with pytest.raises(ColaWorldError, match="other settings of model 'policy planner'"):
         Judging(configured("planner.horizon=4"))
+
+
+def test_a_dream_that_samples_otherwise_by_its_config_is_another_one(
+    configured: Callable[..., DictConfig], judged: Path, tmp_path: Path
+) -> None:
+    copies = {name: tmp_path / name for name in ("dreamt", "planned")}
+    for copy in copies.values():
+        shutil.copytree(judged / "tiny", copy)
+    given = f"model=tiny:{copies['dreamt']}", f"planner_model={copies['planned']}"
+    Judging(configured(*given))
+    for name, told in (("planned", "policy planner"), ("dreamt", "dream tiny")):
+        file = copies[name] / "config.json"
+        before = file.read_text()
+        file.write_text(json.dumps(json.loads(before) | {"num_inference_steps": 4}))
+        with pytest.raises(ColaWorldError, match=f"'{told}': own_sampling=.*_steps': 4"):
+            Judging(configured(*given))
+        file.write_text(before)
+    Judging(configured(*given))
 
 
 def test_a_judging_that_is_stopped_before_it_dreams_tells_what_there_is(
