@@ -6,7 +6,8 @@ from typing import Any
 
 Settings = dict[str, Any]
 
-# Deeper where it is cheap, at 8 x 8 latents, than the defaults of the classes: docs/compute.md.
+# Deeper where it is cheap, at 8 x 8 latents, than the defaults of the classes:
+# docs/sharper_dream.md.
 MINI: Settings = {
     "autoencoder_config": {
         "latent_channels": 32,
@@ -18,7 +19,8 @@ MINI: Settings = {
     "adapter_config": {"frame_size": 2048},
 }
 
-# In pixels: what moves is moved, and not painted anew. To be the next `mini`: docs/compute.md.
+# In pixels: what moves is moved, and not painted anew. To be the next `mini`:
+# docs/sharper_dream.md.
 PIXELS: Settings = {
     "autoencoder_config": {"kind": "pixels"},
     "stdit_config": {
