@@ -11,11 +11,16 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from benchmarks import training_runs
-from benchmarks.recipes import jobs, measures, table
+from benchmarks.recipes import jobs, measures, table, train_and_roll_out
 from benchmarks.training_runs import Job, finish, finish_all, finished, merged, train
 from cola_env.errors import ColaWorldError
+from cola_env.files import write_json
+from cola_env.models.loading import load_model
 from cola_train import recipes
 from cola_train.data.lerobot_writer import LeRobotWriter
+from cola_train.data.sources import DataSources, LoadingConfig
+from cola_train.evaluation.rollout_quality import multi_step_psnr
+from cola_train.trained_models import held_out_of
 
 CONF = Path(__file__).parents[2] / "benchmarks" / "conf"
 
@@ -100,6 +105,23 @@ def test_a_run_is_trained_measured_and_then_finished(data: Path, tmp_path: Path)
     for wrong in ("phases.warm_up.clip=90", "recipe=nothing"):
         with pytest.raises(ColaWorldError, match=r"The run wrong \(seed 0\) failed: "):
             train(Job("wrong", 0, "", (*overrides, wrong)), tmp_path)
+
+
+def test_what_a_run_imagines_and_costs_is_measured_once(data: Path, tmp_path: Path) -> None:
+    job = Job("tiny", 0, "", tiny(data))
+    spent = job.folder(tmp_path) / "core_seconds.json"
+    write_json(spent, 3600.0)  # of the times before, which were stopped
+    train_and_roll_out(job, tmp_path, horizon=3)
+    last = measures(job, tmp_path)["held_out"]["end_to_end"]
+    model = load_model(job.folder(tmp_path) / "end_to_end", "cpu")
+    clips = held_out_of(DataSources(str(data), LoadingConfig(workers=0)), model, with_actions=True)
+    by_step = multi_step_psnr(model, clips, 3, count=256)["own"]
+    assert [last["step_1"], last["step_3"]] == pytest.approx([by_step[0], by_step[2]], abs=1e-3)
+    assert last["frames_per_second"] > 0 and 1 < last["core_hours"] < 1.2
+    begun = spent.stat().st_mtime_ns
+    train_and_roll_out(job, tmp_path, horizon=3)
+    assert spent.stat().st_mtime_ns == begun
+    assert measures(job, tmp_path)["held_out"]["end_to_end"] == last
 
 
 def test_runs_side_by_side_wait_for_those_they_go_on_from(data: Path, tmp_path: Path) -> None:
