@@ -160,14 +160,15 @@ class RunFolder:
 
     def claim(self, common: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]]) -> None:
         """Record the settings that decide results, those of `models` by label; labels may be added
-        to a run later.
+        to a run later, and `episodes` as long as there are whole batches of them.
 
         Raises ColaWorldError when the folder holds a run of other settings.
         """
         known = self.settings()
         for name, wanted in {"": common, **models}.items():
             before = known.get("models", {}).get(name) if name else known.get("common")
-            if before is not None and before != (now := json.loads(json.dumps(wanted))):
+            now = json.loads(json.dumps(wanted))
+            if before is not None and before != now and not _whole_batches(before, now):
                 keys = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
                 told = ", ".join(f"{k}={before.get(k)} (now {now.get(k)})" for k in keys)
                 whose = f" of model '{name}'" if name else ""
@@ -227,6 +228,14 @@ class RunFolder:
                 stacklevel=2,
             )
             return None
+
+
+def _whole_batches(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether two runs differ only in how many batches they play: what both play is the same."""
+    counts, size = [each.get("episodes") for each in (before, now)], now.get("batch_size")
+    if not size or any(not isinstance(count, int) or count % size for count in counts):
+        return False
+    return {**before, "episodes": counts[1]} == now
 
 
 def _record(data: dict[str, Any], label: str, task: str, pair: int) -> EpisodeRecord:

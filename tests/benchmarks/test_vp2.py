@@ -119,6 +119,23 @@ def test_models_of_earlier_commands_stay_in_the_results(finished, configure, tmp
     assert [each["models"] for each in results["paired"]] == [["tiny", "random"], ["tiny", "copy"]]
 
 
+def test_a_run_may_grow_by_whole_batches_with_the_same_results(finished, configure, tmp_path):
+    fewer = Run(configure(tmp_path, "episodes=1", "batch_size=1"))
+    fewer.play(lambda record: None)
+    grown, told = Run(configure(tmp_path, *OVERRIDES)), []
+    grown.play(told.append)
+    assert [record.pair for record in told] == [1, 1]
+    for record, now in zip(finished[0].records(), grown.records(), strict=True):
+        assert (now.success, now.steps, now.costs) == (record.success, record.steps, record.costs)
+    assert len(Run(configure(tmp_path, "episodes=1", "batch_size=1")).finished()) == 2
+    parts = tmp_path / "parts"
+    Run(configure(parts, "episodes=3", "batch_size=2"))
+    with pytest.raises(ColaWorldError, match=r"episodes=3 \(now 4\)"):
+        Run(configure(parts, "episodes=4", "batch_size=2"))
+    with pytest.raises(ColaWorldError, match=r"batch_size=2 \(now 1\)"):
+        Run(configure(parts, "episodes=3", "batch_size=1"))
+
+
 def test_a_run_folder_of_other_settings_is_refused(configure, tmp_path):
     Run(configure(tmp_path))
     with pytest.raises(ColaWorldError, match=r"steps=2 \(now 3\)"):
