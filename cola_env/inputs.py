@@ -127,23 +127,21 @@ def check_context(frames: Tensor, size: int) -> None:
 
 def check_count(name: str, count: int) -> int:
     """`count` if it is a whole number of at least 1; ColaWorldError, which names it, otherwise."""
-    if not isinstance(count, int | np.integer) or count < 1:
+    if not _is_whole(count) or count < 1:
         raise ColaWorldError(f"{name} must be a whole number of at least 1, not {count!r}.")
     return int(count)
 
 
 def check_index(name: str, index: Any, count: int) -> int:
     """`index` if it is a whole number of 0 to `count` - 1; ColaWorldError otherwise."""
-    whole = isinstance(index, int | np.integer) and not isinstance(index, bool)
-    if not whole or not 0 <= index < count:
+    if not _is_whole(index) or not 0 <= index < count:
         raise ColaWorldError(f"{name} must be a whole number of 0 to {count - 1}, not {index!r}.")
     return int(index)
 
 
 def check_seed(seed: int) -> int:
     """`seed` if torch takes it: a whole number of 0 to 2**63 - 1; ColaWorldError otherwise."""
-    whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
-    if not whole or not 0 <= seed < 2**63:
+    if not _is_whole(seed) or not 0 <= seed < 2**63:
         raise ColaWorldError(f"seed must be a whole number of 0 to 2**63 - 1, not {seed!r}.")
     return int(seed)
 
@@ -200,15 +198,15 @@ def check_options(options: dict | None, known: Sequence[str]) -> dict:
 def check_step_limit(limit: int | None) -> int | None:
     """The steps of an episode: None for -1, which is no limit in Gymnasium, either.
 
-    Raises ColaWorldError for any other number below 1.
+    Raises ColaWorldError for anything else than a whole number of at least 1.
     """
     if limit is None or limit == -1:
         return None
-    if limit < 1:
+    if not _is_whole(limit) or limit < 1:
         raise ColaWorldError(
-            f"max_episode_steps must be at least 1, or -1 or None for no limit, not {limit}."
+            f"max_episode_steps must be at least 1, or -1 or None for no limit, not {limit!r}."
         )
-    return limit
+    return int(limit)
 
 
 def check_render_mode(mode: str | None) -> str | None:
@@ -216,6 +214,10 @@ def check_render_mode(mode: str | None) -> str | None:
     if mode not in (None, "rgb_array"):
         raise ColaWorldError(f"render_mode must be None or 'rgb_array', not '{mode}'.")
     return mode
+
+
+def _is_whole(number: Any) -> bool:
+    return isinstance(number, int | np.integer) and not isinstance(number, bool)
 
 
 def _common(values: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ solved but how near it is, a value function to plan with (`classifier=values` in
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,7 @@ from scipy.stats import mannwhitneyu
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from cola_env.checkpoints import find_checkpoint
-from cola_env.errors import ColaWorldError
-from cola_env.files import write_json
+from cola_env.errors import check_setting
 from cola_env.models.loading import load_model, pick_device
 from cola_env.models.precision import autocast
 from cola_env.scoring.success_classifier import SuccessClassifier
@@ -45,9 +45,7 @@ from cola_train.data.labelled_frames import (
     imagine_frames,
     load_labelled_frames,
 )
-from cola_train.run_folder import write_folder
-
-MODEL_CARD = "model_card.json"
+from cola_train.run_folder import save_with_card
 
 
 @dataclass
@@ -111,15 +109,23 @@ def fit(model: SuccessClassifier, data: LabelledFrames, config: ClassifierConfig
     model.eval()
 
 
+def _check(config: ClassifierConfig) -> None:
+    for name in ("steps", "batch", "width", "threads"):
+        check_setting(name, value := getattr(config, name), value >= 1, "at least 1")
+    check_setting("lr", config.lr, 0 < config.lr < math.inf, "positive")
+    check_setting("weight_decay", config.weight_decay, config.weight_decay >= 0, "at least 0")
+    check_setting("threshold", config.threshold, 0 < config.threshold < 1, "in (0, 1)")
+    check_setting("discount", config.discount, 0 <= config.discount < 1, "in [0, 1)")
+    smoothing = config.label_smoothing
+    check_setting("label_smoothing", smoothing, 0 <= smoothing < 0.5, "in [0, 0.5)")
+
+
 def train_classifier(config: ClassifierConfig) -> dict[str, Measures]:
     """Train on a dataset folder, write the model and its card to `config.out`; the measures.
 
     The measures are of real frames; those of each of `config.imagined` are on the card as well.
     """
-    if not 0 <= config.discount < 1:
-        raise ColaWorldError(f"discount={config.discount} must be in [0, 1).")
-    if not 0 <= config.label_smoothing < 0.5:
-        raise ColaWorldError(f"label_smoothing={config.label_smoothing} must be in [0, 0.5).")
+    _check(config)
     dataset = JoinedDataset(config.data)
     trained, measured = dataset.hold_out(config.held_out, config.seed)
     torch.manual_seed(config.seed)
@@ -159,18 +165,8 @@ def train_classifier(config: ClassifierConfig) -> dict[str, Measures]:
     }
     if imagined:
         card["held_out_imagined"] = {name: as_json(found) for name, found in on_imagined.items()}
-    save(model, card, Path(config.out))
+    save_with_card(model, card, Path(config.out))
     return measures
-
-
-def save(model: SuccessClassifier, card: dict[str, object], out: Path) -> None:
-    """Write the model (safetensors) and its card into `out`, each file atomically."""
-
-    def write(folder: Path) -> None:
-        model.save_pretrained(folder)
-        write_json(folder / MODEL_CARD, card)
-
-    write_folder(out, write)
 
 
 @dataclass(frozen=True)

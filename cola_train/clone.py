@@ -11,6 +11,7 @@ can be judged side by side: `cola policies clone=OUT`. Killed and started again,
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,8 +26,8 @@ from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
 
 from cola_env.checkpoints import RECIPE
-from cola_env.errors import ColaWorldError
-from cola_env.files import write_atomically, write_json
+from cola_env.errors import ColaWorldError, check_setting
+from cola_env.files import write_atomically
 from cola_env.models.loading import load_model, pick_device
 from cola_env.models.visual_policy import VisualPolicy, load_policy
 from cola_env.simulators.loading import make_simulator
@@ -49,9 +50,8 @@ from cola_train.data.lerobot import RecordedEpisode
 from cola_train.distributed import make_accelerator
 from cola_train.learner import learning_rate
 from cola_train.preconditions import check_same_run
-from cola_train.run_folder import History, TrainingCheckpoints, check_logger, write_folder
+from cola_train.run_folder import History, TrainingCheckpoints, check_logger, save_with_card
 
-MODEL_CARD = "model_card.json"
 RECORDED, SCRIPT = "recorded", "script"
 IMAGE_SIZE = 64
 AUGMENTED = 0.5
@@ -162,7 +162,9 @@ class Cloning:
                 self.history.write(stage, step, step, values)
                 bar.set_postfix(loss=f"{values['loss']:.4f}", refresh=False)
             if step == self.ends[stage]:
-                self._keep(stage, card | {"stage": stage, "steps": step})
+                save_with_card(
+                    self.policy, card | {"stage": stage, "steps": step}, self.out / stage
+                )
             if step == self.ends[stage] or time.monotonic() - saved > self.config.save_seconds:
                 self._save(stage, step)
                 saved = time.monotonic()
@@ -203,13 +205,6 @@ class Cloning:
         self.optimizer.step()
         self.schedule.step()
         return loss.detach()
-
-    def _keep(self, stage: str, card: dict[str, Any]) -> None:
-        def write(folder: Path) -> None:
-            self.policy.save_pretrained(folder)
-            write_json(folder / MODEL_CARD, card)
-
-        write_folder(self.out / stage, write)
 
     def _save(self, stage: str, step: int) -> None:
         state = {
@@ -285,8 +280,14 @@ def _check(config: CloneConfig) -> None:
         raise ColaWorldError(f"teacher={config.teacher} must be {RECORDED} or {SCRIPT}.")
     if config.teacher == SCRIPT and config.latent is not None:
         raise ColaWorldError("teacher=script gives real actions, latent= latent ones: choose one.")
-    if config.episodes is not None and config.episodes < 1:
-        raise ColaWorldError(f"episodes={config.episodes} must be at least 1.")
+    for name in ("episodes", "steps", "batch", "width", "log_every", "threads"):
+        value = getattr(config, name)
+        check_setting(name, value, value is None or value >= 1, "at least 1")
+    check_setting("lr", config.lr, 0 < config.lr < math.inf, "a positive number")
+    norm = config.max_gradient_norm
+    check_setting("max_gradient_norm", norm, norm > 0, "a positive number")
+    for name in ("lr_warmup", "weight_decay", "save_seconds"):
+        check_setting(name, value := getattr(config, name), value >= 0, "at least 0")
 
 
 def _actions(config: CloneConfig, dataset: JoinedDataset) -> Actions:

@@ -22,7 +22,7 @@ from hydra.core.config_store import ConfigStore
 from numpy.typing import NDArray
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from cola_env.errors import ColaWorldError
+from cola_env.errors import ColaWorldError, check_setting
 from cola_env.files import write_arrays, write_json
 from cola_env.goals.loading import load_goals
 from cola_env.processes import ONE_THREAD, deaths_told, serve
@@ -33,8 +33,6 @@ from cola_train.data.lerobot import INTENDED
 from cola_train.data.lerobot_files import INFO
 from cola_train.data.lerobot_writer import LeRobotWriter
 from cola_train.recording import (
-    PILOT,
-    SCRIPT,
     EpisodeMixture,
     SimulatedWorld,
     WorldSpec,
@@ -109,20 +107,15 @@ def _complete(config: CollectConfig) -> CollectConfig:
 
 
 def _check(config: CollectConfig) -> None:
-    if config.episodes < 1 or config.mixture.steps < 1:
-        raise ColaWorldError("episodes and mixture.steps must be at least 1.")
+    check_setting("episodes", config.episodes, config.episodes >= 1, "at least 1")
     if unknown := sorted({*(config.mixture.tasks or ())} - {*find_world(config.env).tasks}):
         raise ColaWorldError(f"mixture.tasks={unknown} are no tasks of {config.env}.")
-    if config.mixture.teacher not in (SCRIPT, PILOT):
-        raise ColaWorldError(f"mixture.teacher={config.mixture.teacher} must be script or pilot.")
     if config.mixture.goals is not None:
         goals = load_goals(config.rendering, config.mixture.goals, config.env)
         for task in config.mixture.tasks or ():
             goals.of(task)
-    if config.workers < 0:
-        raise ColaWorldError("workers must be 0 (this process) or more.")
-    if not 0 <= config.held_out < 1:
-        raise ColaWorldError(f"held_out is a share in [0, 1), not {config.held_out}.")
+    check_setting("workers", config.workers, config.workers >= 0, "0 (this process) or more")
+    check_setting("held_out", config.held_out, 0 <= config.held_out < 1, "a share in [0, 1)")
 
 
 def _content(config: CollectConfig) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from cola_train.training_costs import (
     frame_cost,
     meta_model,
     phase_costs,
+    tensors,
 )
 
 CONF = Path(__file__).parent / "conf"
@@ -59,7 +60,7 @@ class SavedBytes:
         self.module, self.blocks = module, tuple(blocks)
         self.by_block: dict[int | None, int] = {None: 0}
         self.inputs = 0
-        self._storages: dict[int, Any] = {p.untyped_storage()._cdata: p for p in parameters(module)}
+        self._storages: dict[int, Any] = {p.untyped_storage()._cdata: p for p in tensors(module)}
         self._block: int | None = None
 
     @property
@@ -97,10 +98,6 @@ class SavedBytes:
             yield
         for hook in hooks:
             hook.remove()
-
-
-def parameters(module: nn.Module) -> list[Tensor]:
-    return [*module.parameters(), *module.buffers()]
 
 
 def cost(module: nn.Module, run: Callable[[], Any] | None, repeated: list[str]) -> ComponentCost:

@@ -164,7 +164,7 @@ def model_card(
         length=length,
         measures="\n".join(rows),
         gap=measures["gap"],
-        codes=describe_codes(measures),
+        codes=describe_codes(measures, model),
         limits="it knows the scenes of its data alone"
         if world is OWN
         else "one simulated scene, one camera, one rendering profile",
@@ -214,23 +214,31 @@ def origin(init: str | None) -> str:
     return f" It went on from a model of {steps_of(recipe, phases)}."
 
 
-def describe_codes(measures: Mapping[str, float]) -> str:
+def describe_codes(measures: Mapping[str, float], model: ColaWorldModel) -> str:
+    """How well the codes are used; nothing of a model without them."""
     parts = []
     for name, title in (("lam", "The IDM's codes"), ("adapter", "the adapter's")):
         if f"{name}_entropy" in measures:
             used, top, entropy = (
                 measures[f"{name}_{key}"] for key in ("utilisation", "max_usage", "entropy")
             )
+            quantizer = model.quantizer.config
+            codes = quantizer.num_codes**quantizer.num_tokens
             parts.append(
-                f"{title}: utilisation {used:.2f} of 1,024, maximal usage {top:.3f}, "
+                f"{title}: utilisation {used:.2f} of {codes:,}, maximal usage {top:.3f}, "
                 f"entropy {entropy:.2f} nats"
             )
     return "; ".join(parts) + "." if parts else ""
 
 
 def commit() -> str:
-    result = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
-    return result.stdout.strip()[:12] or "unknown"
+    """Of this code; "unknown" where it lies in no git checkout or there is no git."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True)
+    except OSError:
+        return "unknown"
+    return result.stdout.strip() or "unknown"
 
 
 @command("publish")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cola_env.errors import ColaWorldError, check_setting
 from cola_env.simulators.loading import make_simulator
 from cola_env.worlds import WorldInfo, find_world
 from cola_train.controllers import scripts_of
@@ -63,6 +65,32 @@ class EpisodeMixture:
     """Share of episodes that begin after some unrecorded steps."""
     max_warm_steps: int = 16
 
+    def __post_init__(self) -> None:
+        def check(name: str, right: bool, wanted: str) -> None:
+            check_setting(f"mixture.{name}", getattr(self, name), right, wanted)
+
+        for name in ("steps", "max_warm_steps"):
+            check(name, getattr(self, name) >= 1, "at least 1")
+        for name in ("scripted", "warm_start"):
+            check(name, 0 <= getattr(self, name) <= 1, "a share, 0 to 1")
+        right = len(self.noise) > 0 and all(0 <= each < math.inf for each in self.noise)
+        check("noise", right, "numbers of at least 0")
+        check("free", len(self.free) > 0, "at least one policy")
+        check("teacher", self.teacher in (SCRIPT, PILOT), f"{SCRIPT} or {PILOT}")
+
+    def check_policies(self, scripted: tuple[str, ...]) -> None:
+        """ColaWorldError for what it draws that is neither a policy of every world nor a script,
+        of which a world has those of the tasks `scripted`."""
+        known = {PLAY, RANDOM, UNSTEERED, *scripted}
+        drawn = {*self.free, *((self.tasks or ()) if self.scripted else ())}
+        unknown = sorted(each for each in drawn - known if not each.startswith(PLANNED))
+        if unknown:
+            raise ColaWorldError(
+                f"mixture: there is no policy {', '.join(unknown)}; choose of {PLAY}, {RANDOM}, "
+                f"{UNSTEERED}, {PLANNED}CHECKPOINT and the scripts of "
+                f"{', '.join(scripted) or 'no task'}."
+            )
+
 
 @dataclass(frozen=True)
 class EpisodePlan:
@@ -102,7 +130,10 @@ def record_episode(
     is solved), successes bool (T, tasks), states float64 (T + 1, D), and `plan`, a dict of draws.
     Once a script has solved its task and kept on for up to six steps, one of the free policies
     fills the episode.
+
+    Raises ColaWorldError where the mixture names a policy that there is not.
     """
+    mixture.check_policies(world.spec.scripted)
     rng = np.random.default_rng([seed, number])
 
     def begin(policy: str, noise: float = 0.0) -> Policy:

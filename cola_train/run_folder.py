@@ -12,7 +12,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,11 +21,13 @@ from zipfile import ZipFile
 
 import torch
 from accelerate import Accelerator
+from diffusers.models.modeling_utils import ModelMixin
 
 from cola_env.errors import ColaWorldError
-from cola_env.files import sync, write_atomically
+from cola_env.files import sync, write_atomically, write_json
 
 UNFINISHED = "unfinished.tmp"
+MODEL_CARD = "model_card.json"
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,16 @@ def write_folder(out: Path, write: Callable[[Path], Any]) -> None:
         replace_files(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def save_with_card(model: ModelMixin, card: Mapping[str, Any], folder: Path) -> None:
+    """Writes the model (safetensors) and MODEL_CARD, its card, as a folder, atomically."""
+
+    def write(target: Path) -> None:
+        model.save_pretrained(target)
+        write_json(target / MODEL_CARD, card)
+
+    write_folder(folder, write)
 
 
 def replace_files(source: Path, out: Path) -> None:

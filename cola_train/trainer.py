@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from cola_env.errors import ColaWorldError
+from cola_env.errors import ColaWorldError, check_setting
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.collapse import CollapseConfig, diagnosis
@@ -109,6 +109,14 @@ class TrainerConfig:
     latent_cache: str | None = None
     logger: str = "tensorboard"
     collapse: CollapseConfig = field(default_factory=CollapseConfig)
+
+    def __post_init__(self) -> None:
+        norm, seconds = self.max_gradient_norm, self.save_seconds
+        check_setting("trainer.max_gradient_norm", norm, norm > 0, "a positive number")
+        check_setting("trainer.save_seconds", seconds, seconds >= 0, "a number of at least 0")
+        for name in ("log_every", "evaluate_every", "accumulation"):
+            value = getattr(self, name)
+            check_setting(f"trainer.{name}", value, value >= 1, "at least 1")
 
 
 class Trainer:

@@ -21,7 +21,7 @@ from cola_train.data.clips import Clips, encode
 from cola_train.learner import equal_parts
 from cola_train.meter import MetaKernels, Meter, recomputed
 from cola_train.phases import Distillation, Phase, Step
-from cola_train.phases.distillation import WITH_VELOCITY
+from cola_train.phases.distillation import velocity_alone
 from cola_train.phases.phase import Prepared
 from cola_train.preconditions import check_components
 from cola_train.recipes import build_model, chosen_phases, make_phase, scaled
@@ -161,10 +161,7 @@ def _prepared(phase: Phase, clips: Clips, model: ColaWorldModel) -> Prepared:
     """As of ``phase.prepare``, which would load the teacher's weights."""
     if not isinstance(phase, Distillation):
         return phase.prepare(clips)
-    teacher = copy.deepcopy(model)
-    for name in {name for name, _ in teacher.named_children()} - WITH_VELOCITY:
-        delattr(teacher, name)
-    return Prepared(clips, teacher=teacher)
+    return Prepared(clips, teacher=velocity_alone(copy.deepcopy(model)))
 
 
 def meta_clips(model: ColaWorldModel, phase: Phase, latents_kept: bool) -> Clips:

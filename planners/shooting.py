@@ -62,9 +62,7 @@ class PredictiveSampling(SamplingPlanner):
             raise ValueError(f"margin must be at least 0, not {self.margin}")
 
     def known(self, search: GaussianSearch) -> Tensor:
-        return search.behind_mean(
-            search.proposals if search.index == 0 else search.proposals[:, :0]
-        )
+        return search.behind_mean(search.proposed)
 
     def update(self, search: GaussianSearch, population: Population) -> None:
         search.mean = population.elites[:, 0]

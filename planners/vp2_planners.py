@@ -8,6 +8,7 @@ and channels (in benchmarks/vp2.py, `reward=vp2_sums`).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -54,6 +55,11 @@ class VP2MPPI(_VP2Planner):
     iterations: int = 1
     gamma: float = 0.05
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.gamma < math.inf:
+            raise ValueError(f"gamma must be a positive number, not {self.gamma}")
+
     def update(self, search: GaussianSearch, population: Population) -> None:
         costs = population.costs.double()
         weights = (-self.gamma * (costs - population.elite_costs[:, :1])).exp()
@@ -68,6 +74,11 @@ class VP2CEM(_VP2Planner):
 
     alpha: float = 0.0
     """In [0, 1): how much of the previous mean and variance stays."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.alpha < 1:
+            raise ValueError(f"alpha must be in [0, 1), not {self.alpha}")
 
     @property
     def num_elites(self) -> int:

@@ -26,8 +26,6 @@ Result = dict[str, Any]
 
 CONTEXT = 2
 """Real frames before a decision of VP2."""
-SHARE = 0.2
-"""Of the budget that the first of four measurements may take: the others take longer."""
 
 
 def prediction(sizes: Sizes, device: torch.device, budget: Budget) -> Result:

@@ -16,15 +16,16 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from benchmarks.harness import plain
-from benchmarks.vp2_protocol.agents import MPCAgent, PlanningAgent, RandomActions
+from benchmarks.vp2_protocol.agents import MPCAgent, RandomActions
 from benchmarks.vp2_protocol.classifiers import classifier_places, load_classifiers
-from benchmarks.vp2_protocol.codes import LatentPlanningAgent, check_latent_actions
+from benchmarks.vp2_protocol.codes import check_latent_actions
 from benchmarks.vp2_protocol.decisions import Agent, Decision, PlanningProblem
 from benchmarks.vp2_protocol.dynamics import WorldModelDynamics
 from benchmarks.vp2_protocol.methods import check_random
 from benchmarks.vp2_protocol.named_models import NamedModels, own_sampling
 from benchmarks.vp2_protocol.named_planners import make_planner
-from benchmarks.vp2_protocol.proposals import Policy, PolicyProposals
+from benchmarks.vp2_protocol.planning import planning_agent
+from benchmarks.vp2_protocol.proposals import Policy
 from benchmarks.vp2_protocol.records import Rules, fingerprint
 from cola_env.checkpoints import checkpoint_files, find_checkpoint, finished_phases
 from cola_env.errors import ColaWorldError
@@ -212,19 +213,7 @@ class Field:
 
         def make(task: str) -> Agent:
             scored, search = make_reward(reward, task, judge), make_planner(planner)
-            sequences = 128 if self.device.type == "cpu" else 4096
-            if isinstance(search, CategoricalCEM):
-                return LatentPlanningAgent(search, [dynamics], scored, rules, sequences)
-            proposals = PolicyProposals.of(policy, dynamics, search)
-            return PlanningAgent(
-                search,
-                [dynamics],
-                scored,
-                self.space,
-                rules,
-                sequences=sequences,
-                propose=None if proposals is None else proposals.plans,
-            )
+            return planning_agent(search, [dynamics], scored, self.space, rules, policy=policy)
 
         return [
             Contestant("planner", "planner", self.tasks, settings, make, 0.0, rules.replan_every)

@@ -28,7 +28,7 @@ from cola_env.goals.loading import goals_files, load_goals
 from cola_env.models.loading import pick_device
 from cola_env.scoring.ensembles import Combination
 from cola_env.scoring.rewards import ClassifierReward
-from cola_env.scoring.success_classifier import check_task, weight_files
+from cola_env.scoring.success_classifier import check_task, classifier_weights
 from cola_env.scoring.trust import find_signal
 from cola_env.simulators.pool import SimulatorPool
 from cola_env.worlds import find_world
@@ -77,7 +77,7 @@ class Judging:
             self.dreamers[label] = Dreamer(label, model, judge.to(self.device), signal, self.world)
             settings[f"dream {label}"] = {
                 "weights": fingerprint(*checkpoint_files(models.folders[str(name)])),
-                "classifiers": [fingerprint(*weight_files(place)) for place in places],
+                "classifiers": [fingerprint(*classifier_weights(place)) for place in places],
                 "threshold": judge.threshold,
                 "trust": signal.name,
                 **own_sampling([model]),

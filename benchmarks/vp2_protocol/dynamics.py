@@ -3,9 +3,10 @@ still, or of a model of the user's own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from cola_env.models.replicas import Replicas
     from cola_env.models.sampler import DreamState
     from cola_env.models.world_model import ColaWorldModel
+
+Found = TypeVar("Found")
 
 Imagination = Callable[[slice, Tensor], Tensor]
 """(which b of the B problems, actions (b, N, H, A)) -> float frames (b, N, H, 64, 64, 3)."""
@@ -115,8 +118,7 @@ class SimulatorDynamics:
                 self.pool.roll_out(problem.task, state, actions)
                 for state, actions in _each(problem, rows, candidates)
             ]
-            frames = [np.concatenate([part.result().frames for part in job]) for job in trials]
-            return torch.from_numpy(np.stack(frames)).to(self.device).float() / 255
+            return self._gathered(trials, lambda trial: trial.frames).float() / 255
 
         return imagination
 
@@ -124,14 +126,20 @@ class SimulatorDynamics:
         """Rewards (b, N, H) by one of the simulator's own, of its state; nothing is drawn."""
 
         def rewards(rows: slice, candidates: Tensor) -> Tensor:
-            jobs = [
+            told = [
                 self.pool.own_rewards(problem.task, state, actions, reward)
                 for state, actions in _each(problem, rows, candidates)
             ]
-            found = [np.concatenate([part.result() for part in job]) for job in jobs]
-            return torch.from_numpy(np.stack(found)).to(self.device)
+            return self._gathered(told, lambda found: found)
 
         return rewards
+
+    def _gathered(
+        self, jobs: Sequence[Sequence[Future[Found]]], read: Callable[[Found], NDArray[Any]]
+    ) -> Tensor:
+        """What each of the jobs, which were given in parts, has found: (jobs, N, ...)."""
+        found = [np.concatenate([read(part.result()) for part in parts]) for parts in jobs]
+        return torch.from_numpy(np.stack(found)).to(self.device)
 
 
 def _each(

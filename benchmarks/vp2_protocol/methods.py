@@ -35,7 +35,7 @@ from benchmarks.vp2_protocol.screening import check_screen
 from cola_env.checkpoints import checkpoint_files
 from cola_env.errors import ColaWorldError, in_short
 from cola_env.scoring.rewards import is_judged
-from cola_env.scoring.success_classifier import TaskClassifier, weight_files
+from cola_env.scoring.success_classifier import TaskClassifier, classifier_weights
 from cola_env.simulators.loading import simulator_class
 from cola_env.simulators.pool import SimulatorPool
 from cola_env.worlds import WorldInfo
@@ -129,7 +129,7 @@ def _classifier(
     name = members(spec)[0] if isinstance(spec, str) else ""
     places = classifier_places(config.classifier, models.folders.get(name), models.world)
     classifier = load_classifiers(places, ensemble(config), rendering).to(device)
-    prints = [fingerprint(*weight_files(place)) for place in places]
+    prints = [fingerprint(*classifier_weights(place)) for place in places]
     if len(prints) > 1:
         return classifier, {"classifier": prints, "ensemble": plain(config.ensemble)}
     return classifier, {"classifier": prints[0]}

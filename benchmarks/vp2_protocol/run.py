@@ -13,16 +13,16 @@ from gymnasium.spaces import Box
 from omegaconf import DictConfig
 
 from benchmarks.harness import plain
-from benchmarks.vp2_protocol.agents import MPCAgent, PlanningAgent, RandomActions, StateOracle
+from benchmarks.vp2_protocol.agents import MPCAgent, RandomActions, StateOracle
 from benchmarks.vp2_protocol.classifiers import ensemble
-from benchmarks.vp2_protocol.codes import LatentPlanningAgent
 from benchmarks.vp2_protocol.comparison import planners_differ
 from benchmarks.vp2_protocol.decisions import Agent
 from benchmarks.vp2_protocol.dynamics import SimulatorDynamics
 from benchmarks.vp2_protocol.episodes import EpisodeBatch, LiveEpisode, play
 from benchmarks.vp2_protocol.methods import Method, choose_tasks, make_methods
 from benchmarks.vp2_protocol.named_models import NamedModels, names
-from benchmarks.vp2_protocol.proposals import Policy, PolicyProposals
+from benchmarks.vp2_protocol.planning import planning_agent
+from benchmarks.vp2_protocol.proposals import Policy
 from benchmarks.vp2_protocol.records import (
     EpisodeRecord,
     Rules,
@@ -31,7 +31,7 @@ from benchmarks.vp2_protocol.records import (
     write_video,
 )
 from benchmarks.vp2_protocol.results import protocol_identity
-from benchmarks.vp2_protocol.screening import LatentScreen, check_screen
+from benchmarks.vp2_protocol.screening import check_screen
 from cola_env.errors import ColaWorldError
 from cola_env.goals.loading import goals_files, load_goals
 from cola_env.models.loading import pick_devices
@@ -39,7 +39,6 @@ from cola_env.scoring.lpips_distance import LPIPS
 from cola_env.scoring.rewards import make_reward
 from cola_env.simulators.pool import SimulatorPool
 from cola_env.worlds import ROBODESK, find_world
-from planners import CategoricalCEM
 
 Progress = Callable[[EpisodeRecord], None]
 
@@ -171,28 +170,20 @@ class Run:
         dynamics = method.make_dynamics(pool)
         planner = method.planners[task]
         reward = make_reward(self.rules.reward, task, method.classifier, lpips=self.lpips)
-        sequences = (128 if self.device.type == "cpu" else 4096) * len(self.devices)
-        if isinstance(planner, CategoricalCEM):
-            return LatentPlanningAgent(
-                planner, dynamics, reward, self.rules, sequences, self.combine
-            )
-        policy = self.policy if method.name.planner in self.proposed_to else None
-        proposals = PolicyProposals.of(policy, dynamics[0], planner)
-        screen = LatentScreen.of(dynamics[0], self.screen_factor)
         if method.own_reward is not None:
             assert isinstance(simulator := dynamics[0], SimulatorDynamics)
             own = method.own_reward
             return StateOracle(planner, simulator, reward, own, space, self.rules)
-        return PlanningAgent(
+        return planning_agent(
             planner,
             dynamics,
             reward,
             space,
             self.rules,
-            sequences=sequences,
+            devices=len(self.devices),
             combine=self.combine,
-            screen=screen,
-            propose=None if proposals is None else proposals.plans,
+            policy=self.policy if method.name.planner in self.proposed_to else None,
+            screen_factor=self.screen_factor,
         )
 
     def _save(self, label: str, episode: LiveEpisode) -> EpisodeRecord:

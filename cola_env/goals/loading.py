@@ -25,8 +25,7 @@ def load_goals(
     world = find_world(world)
     given = _place(rendering, path, world)
     goals = load_vp2_goals(given) if is_vp2_goals(given) else GoalSet.load(given)
-    if goals.rendering != (rendering or goals.rendering):
-        check_same_profile(str(rendering), goals.rendering, f"the goals in {given}")
+    check_same_profile(rendering or goals.rendering, goals.rendering, f"the goals in {given}")
     if goals.world != world.name:
         raise ColaWorldError(
             f"The goals in {given} are of env={goals.world}, not of env={world.name}: give others."

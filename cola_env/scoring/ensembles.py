@@ -4,6 +4,7 @@ Tian et al., "A Control-Centric Benchmark for Video Prediction" (ICLR 2023) plan
 where the members disagree, the model does not know, and a planner had better stay away.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -11,7 +12,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from cola_env.errors import ColaWorldError
+from cola_env.errors import ColaWorldError, check_setting
 from cola_env.scoring.success_classifier import TaskClassifier
 
 COMBINATIONS = ("mean", "min", "cautious")
@@ -34,8 +35,7 @@ class Combination:
             raise ColaWorldError(
                 f"Unknown combination '{self.how}'; choose one of {', '.join(COMBINATIONS)}."
             )
-        if self.penalty < 0:
-            raise ColaWorldError(f"penalty must not be negative, but it is {self.penalty}.")
+        check_setting("penalty", self.penalty, 0 <= self.penalty < math.inf, "at least 0")
 
     def __call__(self, scores: Tensor) -> Tensor:
         """The scores (M, ...) of M members as one (...)."""

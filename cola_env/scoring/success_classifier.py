@@ -186,7 +186,7 @@ def load_classifier(
     return load_weights(SuccessClassifier, folder).eval().requires_grad_(False)
 
 
-def weight_files(folder: Path) -> list[Path]:
+def classifier_weights(folder: Path) -> list[Path]:
     """The files that hold the weights of a classifier's folder."""
     return [*classifier_files(folder).values()] or sorted(folder.glob("*.safetensors"))
 

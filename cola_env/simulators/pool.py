@@ -6,9 +6,11 @@ process runs which step, and a batch of episodes or of an oracle's candidates sp
 
 import multiprocessing
 import os
+from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +18,14 @@ from numpy.typing import NDArray
 from cola_env.errors import ColaWorldError
 from cola_env.processes import ONE_THREAD, WORKER_ENDED, serve
 from cola_env.simulators.loading import make_simulator
-from cola_env.simulators.robodesk.env import RoboDeskEnv
-from cola_env.simulators.robodesk.vp2_state import vp2_success
 from cola_env.simulators.simulator_env import SimulatorEnv
 from cola_env.worlds import ROBODESK, WorldInfo, find_world
 
 State = NDArray[np.float64]
 Frames = NDArray[np.uint8]
 Rewards = NDArray[np.float32]
+
+Tried = TypeVar("Tried")
 
 Profile = tuple[WorldInfo, str, int]
 """World, rendering profile and action repeat."""
@@ -56,7 +58,7 @@ class SimulatorPool:
 
     tasks: how many tasks are under way at a time; a process keeps a simulator (about 0.2 GB) for
         each.
-    judge: what counts as a success, see `Rules`.
+    judge: what counts as a success, one of the simulator's `judges`.
     Raises ColaWorldError when the simulator cannot start or draw.
     """
 
@@ -78,13 +80,13 @@ class SimulatorPool:
             workers, mp_context=context, initializer=_serve, initargs=(tasks,)
         )
         try:
-            self._executor.submit(_check, self.profile).result()
+            self._executor.submit(_check, self.profile, judge).result()
         except BrokenProcessPool as error:
             raise ColaWorldError(
                 "The simulator process died while starting; check that OpenGL works here (on "
                 "Debian: apt-get install libegl1 libgl1-mesa-dri libgles2)."
             ) from error
-        except (ImportError, RuntimeError) as error:
+        except (ImportError, RuntimeError, ColaWorldError) as error:
             self.close()
             raise ColaWorldError(str(error)) from error
 
@@ -96,18 +98,20 @@ class SimulatorPool:
         self, task: str, state: State, actions: NDArray[np.float32]
     ) -> list[Future[Trial]]:
         """What candidates (N, H, A) lead to, in chunks of about one a worker."""
-        return [
-            self._executor.submit(_roll_out, self.profile, task, state, part)
-            for part in np.array_split(actions, min(self.workers, len(actions)))
-        ]
+        return self._in_chunks(actions, _roll_out, task, state)
 
     def own_rewards(
         self, task: str, state: State, actions: NDArray[np.float32], reward: str
     ) -> list[Future[Rewards]]:
         """What one of the simulator's own rewards says of candidates (N, H, A), in chunks of about
         one a worker; nothing is drawn."""
+        return self._in_chunks(actions, _own_rewards, task, state, reward)
+
+    def _in_chunks(
+        self, actions: NDArray[np.float32], job: Callable[..., Tried], *given: Any
+    ) -> list[Future[Tried]]:
         return [
-            self._executor.submit(_own_rewards, self.profile, task, state, part, reward)
+            self._executor.submit(job, self.profile, *given, part)
             for part in np.array_split(actions, min(self.workers, len(actions)))
         ]
 
@@ -147,8 +151,10 @@ def _environment(profile: Profile, task: str, reward: str = "success") -> Simula
     return env
 
 
-def _check(profile: Profile) -> None:
-    _environment(profile, profile[0].goal_tasks[0]).reset(seed=0)
+def _check(profile: Profile, judge: str) -> None:
+    env = _environment(profile, profile[0].goal_tasks[0])
+    env.check_choice("judge", judge, env.judges)
+    env.reset(seed=0)
 
 
 def _advance(
@@ -156,16 +162,14 @@ def _advance(
 ) -> Outcome:
     env = _environment(profile, task)
     env.restore(env.to_snapshot(state))
-    frames = []
-    success = False
+    frames, success = [], False
     for action in actions:
         frame, _, success, _, _ = env.step(action)
         frames.append(frame)
-        if judge == "vp2" and isinstance(env, RoboDeskEnv):
-            success = vp2_success(env)
+        success = env.judged(judge, bool(success))
         if success:
             break
-    return Outcome(np.stack(frames), env.to_vector(env.snapshot()), bool(success))
+    return Outcome(np.stack(frames), env.to_vector(env.snapshot()), success)
 
 
 def _roll_out(profile: Profile, task: str, state: State, actions: NDArray[np.float32]) -> Trial:
@@ -176,7 +180,7 @@ def _roll_out(profile: Profile, task: str, state: State, actions: NDArray[np.flo
 
 
 def _own_rewards(
-    profile: Profile, task: str, state: State, actions: NDArray[np.float32], reward: str
+    profile: Profile, task: str, state: State, reward: str, actions: NDArray[np.float32]
 ) -> Rewards:
     env = _environment(profile, task, reward)
     env.restore(env.to_snapshot(state))

@@ -1,7 +1,7 @@
 """What the real simulators have in common as Gymnasium environments."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
@@ -60,6 +60,8 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
     simulator: ClassVar[str]
     action_dim: ClassVar[int]
     own_rewards: ClassVar[tuple[str, ...]]
+    judges: ClassVar[tuple[str, ...]] = ("tick",)
+    """What `judged` knows; "tick": success at any tick of the step."""
     reset_options: ClassVar[tuple[str, ...]] = ("state", "goal")
     _remade: ClassVar[tuple[str, ...]] = ("_camera", "_desk", "_scene", "_reward")
     """Attributes that a copy makes anew instead of taking them over."""
@@ -199,6 +201,12 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
         """A step that draws nothing; returns whether the task succeeded during it."""
         return self._advance(action)[1]
 
+    def judged(self, judge: str, succeeded: bool) -> bool:
+        """Whether one of `judges` takes the step just done for a success, `succeeded` being what
+        `advance` said of it."""
+        self.check_choice("judge", judge, self.judges)
+        return succeeded
+
     def render(self) -> NDArray[np.uint8]:
         """The present frame, drawn once a state: uint8 RGB (image_size, image_size, 3)."""
         if self._frame is None:
@@ -214,11 +222,11 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
         sequences = as_actions(actions, self._actions, ("N", "H")).cpu().numpy()
         frames = np.empty((*sequences.shape[:2], *self._image_shape), np.uint8)
         rewards = np.empty(sequences.shape[:2], np.float32)
-        with self._state_kept() as start:
-            for n, sequence in enumerate(sequences):
-                self.restore(start)
-                for h, action in enumerate(sequence):
-                    frames[n, h], rewards[n, h], *_ = self.step(action)
+
+        def take(place: tuple[int, int], action: NDArray[np.float32]) -> None:
+            frames[place], rewards[place], *_ = self.step(action)
+
+        self._try(sequences, take)
         return Rollout(torch.from_numpy(frames), torch.from_numpy(rewards))
 
     def own_rewards_of(self, actions: NDArray[np.float32] | Tensor) -> NDArray[np.float32]:
@@ -226,12 +234,25 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
         from the present state, which stays as it is: (N, H). Nothing is drawn."""
         sequences = as_actions(actions, self._actions, ("N", "H")).cpu().numpy()
         rewards = np.empty(sequences.shape[:2], np.float32)
+
+        def take(place: tuple[int, int], action: NDArray[np.float32]) -> None:
+            rewards[place], _ = self._advance(action)
+
+        self._try(sequences, take)
+        return rewards
+
+    def _try(
+        self,
+        sequences: NDArray[np.float32],
+        take: Callable[[tuple[int, int], NDArray[np.float32]], None],
+    ) -> None:
+        """Lets `take` an action at its place (n, h), sequence after sequence, each from the present
+        state."""
         with self._state_kept() as start:
             for n, sequence in enumerate(sequences):
                 self.restore(start)
                 for h, action in enumerate(sequence):
-                    rewards[n, h], _ = self._advance(action)
-        return rewards
+                    take((n, h), action)
 
     @contextmanager
     def _state_kept(self) -> Iterator[Snapshot]:
@@ -283,8 +304,11 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
 
     @property
     def world(self) -> WorldInfo:
-        """What is known of the world that this simulates."""
-        return next(world for world in WORLDS.values() if world.simulator == self.simulator)
+        """What is known of the world that this simulates; ColaWorldError for none that there is."""
+        for world in WORLDS.values():
+            if world.simulator == self.simulator:
+                return world
+        raise ColaWorldError(f"{self.simulator} is not registered as a world, which this needs.")
 
     def _checked(self, state: Mapping[str, Any]) -> Snapshot:
         checked: Snapshot = {}

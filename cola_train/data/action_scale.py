@@ -52,7 +52,7 @@ class ActionScale:
         low, high = np.array(self.low), np.array(self.high)
         return (2 * (actions - low) / (high - low) - 1).astype(np.float32)
 
-    def check(self, path: Path, extremes: Extremes | None) -> None:
+    def check(self, path: str | Path, extremes: Extremes | None) -> None:
         """Raises ColaWorldError when ``extremes`` of the actions of ``path`` leave [-1, 1]."""
         if extremes is None:
             return

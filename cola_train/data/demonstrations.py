@@ -82,7 +82,7 @@ def real_actions(dataset: JoinedDataset, scale: ActionScale) -> Actions:
         if episode.actions is None:
             raise ColaWorldError(f"{dataset.path} has no actions to clone: latent= needs none.")
         shown = episode.actions if episode.intended is None else episode.intended
-        scale.check(dataset.parts[0].path, (shown.min(0), shown.max(0)))
+        scale.check(dataset.path, (shown.min(0), shown.max(0)))
         return torch.from_numpy(scale(shown))
 
     return read

@@ -24,6 +24,13 @@ WITH_VELOCITY = {"stdit", "conditioner"}
 """The components that a velocity is computed with."""
 
 
+def velocity_alone(model: ColaWorldModel) -> ColaWorldModel:
+    """The model without the components that no velocity is computed with."""
+    for name in {name for name, _ in model.named_children()} - WITH_VELOCITY:
+        delattr(model, name)
+    return model
+
+
 @dataclass
 class Distillation(FlowMatching):
     """One step of the student, from t to t'', leads where the teacher's steps t -> t' -> t'' lead.
@@ -73,9 +80,7 @@ class Distillation(FlowMatching):
             raise ColaWorldError(
                 f"Phase {self.name} has no teacher: give the model to distil, init=FOLDER."
             )
-        teacher = load_model(self.teacher, "cpu")
-        for name in {name for name, _ in teacher.named_children()} - WITH_VELOCITY:
-            delattr(teacher, name)
+        teacher = velocity_alone(load_model(self.teacher, "cpu"))
         return replace(super().prepare(train), teacher=teacher)
 
     def noise_levels(

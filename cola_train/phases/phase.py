@@ -15,7 +15,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cola_env.errors import ColaWorldError
+from cola_env.errors import ColaWorldError, check_setting
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import ClipBatch, TrainingData, fixed_batch, random_crops
@@ -122,9 +122,7 @@ class Phase(ABC):
 
     def check(self, name: str, right: bool, wanted: str) -> None:
         """Raises ColaWorldError, which names the setting, unless it is ``right``."""
-        if not right:
-            given = getattr(self, name)
-            raise ColaWorldError(f"phases.{self.name}.{name}={given} must be {wanted}.")
+        check_setting(f"phases.{self.name}.{name}", getattr(self, name), right, wanted)
 
     def check_shares(self, *names: str) -> None:
         for name in names:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import atexit
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from html import escape
 from typing import Any
 
+from cola_env.errors import ColaWorldError
 from cola_train.play.server import PlayServer, start
 from cola_train.play.session import PlayConfig
 
@@ -45,6 +46,11 @@ def show(width: str = "100%", height: int = 960, port: int = 0, **settings: Any)
     reach it: with a notebook behind SSH, name one and forward it, too.
     Raises ColaWorldError for settings that there are not.
     """
+    known = [each.name for each in fields(PlayConfig)]
+    if unknown := sorted({*settings} - {*known}):
+        raise ColaWorldError(
+            f"There is no setting {', '.join(unknown)} of the page; choose of {', '.join(known)}."
+        )
     server, loop = PlayServer(PlayConfig(**settings)), asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, daemon=True).start()
     try:

@@ -8,7 +8,6 @@ from cola_env.errors import ColaWorldError
 from cola_env.scoring.success_classifier import SuccessClassifier, load_classifier
 from cola_env.worlds import ROBODESK_TASKS, VP2_TASKS
 from cola_train.classifier import (
-    MODEL_CARD,
     ClassifierConfig,
     area_under_curve,
     fit,
@@ -23,6 +22,7 @@ from cola_train.data.labelled_frames import (
     label,
 )
 from cola_train.data.sources import DataSources
+from cola_train.run_folder import MODEL_CARD
 from tests.env.labelled import write_dataset
 
 
@@ -218,6 +218,8 @@ def test_bad_settings(dataset, tmp_path):
         train_classifier(ClassifierConfig(str(dataset), str(tmp_path), held_out=0.0))
     with pytest.raises(ColaWorldError, match="discount=1"):
         train_classifier(ClassifierConfig(str(dataset), str(tmp_path), discount=1.0))
+    with pytest.raises(ColaWorldError, match="lr=0.0 must be positive"):
+        train_classifier(ClassifierConfig(str(dataset), str(tmp_path), lr=0.0))
     with pytest.raises(ColaWorldError, match="label_smoothing=0.5 must be"):
         train_classifier(ClassifierConfig(str(dataset), str(tmp_path), label_smoothing=0.5))
     with pytest.raises(ColaWorldError, match="no checkpoint 'nobody'"):

@@ -46,7 +46,7 @@ def test_classifiers_are_a_classifier_together():
 def test_bad_ensembles_are_refused():
     with pytest.raises(ColaWorldError, match="'median'.*cautious"):
         Combination("median")
-    with pytest.raises(ColaWorldError, match="negative"):
+    with pytest.raises(ColaWorldError, match="penalty=-1 must be at least 0"):
         Combination("cautious", -1)
     fast, vp2 = make_classifier(0), make_classifier(0, rendering="vp2")
     with pytest.raises(ColaWorldError, match="one rendering profile"):

@@ -11,7 +11,7 @@ from cola_env.errors import ColaWorldError
 from cola_env.goals.goal_set import GoalSet
 from cola_env.goals.loading import load_goals
 from cola_env.simulators.robodesk.env import RoboDeskEnv
-from cola_env.simulators.robodesk.vp2_state import PARTS, from_vp2_state, vp2_success
+from cola_env.simulators.robodesk.vp2_state import PARTS, from_vp2_state
 from tests.vp2_states import to_vp2_state
 
 
@@ -77,16 +77,16 @@ def test_vp2_judges_a_state_wherever_the_other_blocks_were_before():
     env = RoboDeskEnv("flat_block_off_table", rendering="vp2")
     try:
         env.reset(seed=0)
-        assert not vp2_success(env)
+        assert not env.judged("vp2", False)
         state = to_vp2_state(env)
         before = env.desk.original_pos
         fallen = state.copy()
         flat = 18 + env.desk.simulation.model.joint("flat_block").qposadr[0] - 9
         fallen[flat : flat + 3] = 2.0, 0.0, 0.1
         from_vp2_state(env, fallen)
-        assert vp2_success(env) and env.desk.succeeds(env.task)
+        assert env.judged("vp2", False) and env.desk.succeeds(env.task)
         env.desk.original_pos = {name: where + 0.5 for name, where in before.items()}
-        assert vp2_success(env) and not env.desk.succeeds(env.task)
+        assert env.judged("vp2", False) and not env.desk.succeeds(env.task)
     finally:
         env.close()
 

@@ -174,6 +174,10 @@ def test_a_damaged_index_is_named(save_sharded, tmp_path) -> None:
     index.write_text(index.read_text()[:-20])
     with pytest.raises(ColaWorldError, match=f"{index.name} cannot be read"):
         weight_files(tmp_path)
+    for damaged in ("[]", "{}", '{"weight_map": {"a": "../elsewhere.safetensors"}}'):
+        index.write_text(damaged)
+        with pytest.raises(ColaWorldError, match=f"{index.name} (holds no|names no)"):
+            weight_files(tmp_path)
 
 
 def test_a_bin_file_cannot_run_code(published, tmp_path) -> None:

@@ -90,3 +90,12 @@ def test_the_candidates_have_the_variance_that_the_benchmark_loses(box):
     std = seen[0][0, :, :, 0].std(0)
     assert std[0] == pytest.approx(0.1, rel=0.03)
     assert std[-1] == pytest.approx(0.1 * (0.5 / 1.5) ** 0.5, rel=0.03)
+
+
+def test_settings_that_would_plan_uphill_or_nowhere_are_refused():
+    for gamma in (-5.0, 0.0, float("nan")):
+        with pytest.raises(ValueError, match="gamma must be a positive number"):
+            VP2MPPI(gamma=gamma)
+    for alpha in (1.5, -0.1, float("nan")):
+        with pytest.raises(ValueError, match=r"alpha must be in \[0, 1\)"):
+            VP2CEM(alpha=alpha)

@@ -35,6 +35,8 @@ def test_unknown_task_lists_the_tasks() -> None:
         ("action_repeat", 2.5, "action_repeat must be a whole number of at least 1, not 2.5"),
         ("image_size", 0, "image_size must be a whole number of at least 1, not 0"),
         ("max_episode_steps", 0, "max_episode_steps must be at least 1, or -1.*not 0"),
+        ("max_episode_steps", float("nan"), "max_episode_steps must be at least 1.*not nan"),
+        ("max_episode_steps", "15", "max_episode_steps must be at least 1.*not '15'"),
     ],
 )
 def test_unknown_choices_list_the_known_ones(option: str, value: str, sentence: str) -> None:

@@ -19,6 +19,22 @@ def refused(recipe: list[Phase], told: str, out: Path, **model: object) -> None:
         Trainer(small_model(**model), recipe, clips, clips, out, seed=0, config=config)
 
 
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("max_gradient_norm", 0.0),
+        ("max_gradient_norm", float("nan")),
+        ("log_every", 0),
+        ("evaluate_every", -1),
+        ("accumulation", 0),
+        ("save_seconds", -1.0),
+    ],
+)
+def test_a_trainer_that_would_learn_or_tell_nothing_is_refused(name: str, wrong: float) -> None:
+    with pytest.raises(ColaWorldError, match=f"trainer.{name}={wrong} must be"):
+        TrainerConfig(**{name: wrong})
+
+
 def test_continuous_actions_have_no_adapter_and_the_order_without_one_is_named(
     tmp_path: Path,
 ) -> None:

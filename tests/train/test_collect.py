@@ -242,6 +242,31 @@ def test_a_task_that_there_is_not_is_refused(tmp_path):
         collect(settings(tmp_path, mixture=EpisodeMixture(tasks=("fly", "push_red"))), make_stub)
 
 
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("steps", 0),
+        ("scripted", 70),
+        ("warm_start", -1.0),
+        ("max_warm_steps", 0),
+        ("noise", (-0.3,)),
+        ("noise", ()),
+        ("free", ()),
+        ("teacher", "nobody"),
+    ],
+)
+def test_a_mixture_that_cannot_be_drawn_is_refused(name, wrong):
+    with pytest.raises(ColaWorldError, match=f"mixture.{name}=.* must be"):
+        EpisodeMixture(**{name: wrong})
+
+
+def test_policies_that_there_are_not_are_named_before_anything_is_recorded(tmp_path):
+    mixtures = EpisodeMixture(free=("ply",)), EpisodeMixture(tasks=("right", "up"))
+    for mixture, name in zip(mixtures, ("ply", "up"), strict=True):
+        with pytest.raises(ColaWorldError, match=f"no policy {name}; .* scripts of right, left"):
+            record_episode(StubWorld("fast", 0.0), mixture, 0, 0)
+
+
 def test_goals_to_plan_towards_are_checked_before_anything_is_recorded(tmp_path):
     shipped = load_goals()
     some = tmp_path / "some.npz"

@@ -31,12 +31,16 @@ def find_published(source: str | Path) -> Path:
 
 
 def read_json(file: Path) -> dict[str, Any]:
+    """Raises ColaWorldError for a file that is missing, damaged or holds no JSON object."""
     try:
-        return json.loads(file.read_text())
+        found = json.loads(file.read_text())
     except (OSError, ValueError) as error:
         raise ColaWorldError(
             f"{file} cannot be read ({error}): give the whole published folder."
         ) from error
+    if not isinstance(found, dict):
+        raise ColaWorldError(f"{file} holds no JSON object: give the whole published folder.")
+    return found
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -48,8 +52,7 @@ def weight_files(folder: Path) -> list[Path]:
     for kind in ("safetensors", "bin"):
         indices = sorted(folder.glob(f"*.{kind}.index.json"))
         if indices:
-            shards = sorted(set(read_json(indices[0]).get("weight_map", {}).values()))
-            files = [folder / shard for shard in shards]
+            files = [folder / shard for shard in _shards(indices[0])]
         else:
             files = sorted(folder.glob(f"*.{kind}"))
             if len(files) > 1:
@@ -62,6 +65,15 @@ def weight_files(folder: Path) -> list[Path]:
         if files:
             return files
     raise ColaWorldError(f"{folder} holds no weights (*.safetensors or *.bin).")
+
+
+def _shards(index: Path) -> list[str]:
+    """The files that an index names, all of its own folder; ColaWorldError for a damaged one."""
+    places = read_json(index).get("weight_map")
+    named = set(places.values()) if isinstance(places, dict) else set()
+    if not named or not all(isinstance(name, str) and Path(name).name == name for name in named):
+        raise ColaWorldError(f"{index} names no files of this folder: download it again.")
+    return sorted(named)
 
 
 def read_tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:

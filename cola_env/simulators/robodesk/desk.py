@@ -151,6 +151,15 @@ class Desk(RoboDesk):
         """Whether the present state fulfils `task`."""
         return bool(self._get_task_reward(task, "success"))
 
+    def succeeds_wherever(self, task: str) -> bool:
+        """The same, wherever the other blocks are, as VP2 judges."""
+        kept = self.original_pos
+        try:
+            self.original_pos = {name: self.physics.named.data.xpos[name] for name in kept}
+            return self.succeeds(task)
+        finally:
+            self.original_pos = kept
+
     def get_state(self) -> NDArray[np.float64]:
         """MuJoCo's mjSTATE_INTEGRATION vector."""
         state: NDArray[np.float64] = self.simulation.get_state(STATE)

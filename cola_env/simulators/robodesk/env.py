@@ -46,6 +46,7 @@ class RoboDeskEnv(SimulatorEnv):
     simulator = "RoboDesk"
     action_dim = 5
     own_rewards = SIMULATOR_REWARDS
+    judges = ("tick", "vp2")
 
     def __init__(
         self,
@@ -86,6 +87,12 @@ class RoboDeskEnv(SimulatorEnv):
         """Which of ROBODESK_TASKS the present state fulfils."""
         self._check_started()
         return {task: self._desk.succeeds(task) for task in ROBODESK_TASKS}
+
+    def judged(self, judge: str, succeeded: bool) -> bool:
+        """ "vp2" looks at the state after the step alone: the other blocks may have been moved
+        before, see `Desk.succeeds_wherever`."""
+        succeeded = super().judged(judge, succeeded)
+        return self._desk.succeeds_wherever(self.task) if judge == "vp2" else succeeded
 
     def snapshot(self) -> Snapshot:
         """`episode` (2,): steps taken, success so far; `original_positions` (3, 3) of the objects

@@ -53,17 +53,3 @@ def hand_of(desk: "Desk") -> NDArray[np.float64]:
     """Where the end effector is, float64 (3,) in metres."""
     position: NDArray[np.float64] = desk.physics.named.data.site_xpos["end_effector"]
     return position.copy()
-
-
-def vp2_success(env: RoboDeskEnv) -> bool:
-    """Whether VP2 would count the present state as a success of the environment's task.
-
-    It judges the state after a step alone: the other blocks may have been moved before.
-    """
-    desk = env.desk
-    original = desk.original_pos
-    try:
-        desk.original_pos = {name: desk.physics.named.data.xpos[name] for name in original}
-        return desk.succeeds(env.task)
-    finally:
-        desk.original_pos = original
