@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from benchmarks.harness import plain
+from benchmarks.harness import arm_of, plain
 from benchmarks.vp2_protocol.methods import choose_tasks
 from benchmarks.vp2_protocol.records import RunFolder, fingerprint
 from cola_env.checkpoints import checkpoint_files, find_checkpoint
@@ -45,17 +45,6 @@ class Arm:
             )
         if self.horizon is not None:
             check_count(f"arms.{self.label}.horizon", self.horizon)
-
-    @classmethod
-    def of(cls, label: str, given: Any) -> Arm:
-        """An arm of the settings; ColaWorldError for keys that it does not have, or lacks."""
-        known = [field.name for field in fields(cls)][1:]
-        if not isinstance(given, dict) or not {"checkpoint", "reward"} <= set(given) <= set(known):
-            raise ColaWorldError(
-                f"arms.{label} must be {{checkpoint: ..., reward: ...}}, and may have "
-                f"{' and '.join(known[2:])}, not {given}."
-            )
-        return cls(label, **given)
 
 
 @dataclass(frozen=True)
@@ -105,7 +94,9 @@ class Study:
                     "with 'cola goals --first-seed 2147583648 --out FILE'."
                 )
         arms = plain(config.arms)
-        self.arms = [Arm.of(str(label), given) for label, given in arms.items() if given]
+        self.arms = [arm_of(Arm, str(label), given) for label, given in arms.items() if given]
+        for name in ("steps", "evaluate_every"):
+            check_count(name, config[name])
         self.beside = {
             str(label): (results_of(Path(file)), str(model))
             for label, (file, model) in plain(config.beside).items()

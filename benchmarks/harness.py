@@ -9,21 +9,41 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import MISSING, fields
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from omegaconf import OmegaConf
 
+from cola_env.errors import ColaWorldError
 from cola_env.files import write_json
 from cola_env.models.precision import fast_dtype
+
+Arm = TypeVar("Arm")
 
 
 def command_line(module: str) -> str:
     """The command that was given, without the settings that are Hydra's own."""
     given = (text for text in sys.argv[1:] if not text.startswith(("hydra.", "hydra/")))
     return " ".join([f"python -m {module}", *given])
+
+
+def arm_of(kind: type[Arm], label: str, given: Any) -> Arm:
+    """An arm of a study's settings, a dataclass whose first field is its label; ColaWorldError for
+    keys that it does not have, or lacks."""
+    own = fields(kind)[1:]  # type: ignore[arg-type]
+    needed = [field.name for field in own if field.default is MISSING]
+    others = [field.name for field in own if field.name not in needed]
+    keys = set(given) if isinstance(given, dict) else set()
+    if not {*needed} <= keys <= {*needed, *others}:
+        may = f", and may have {' and '.join(others)}" if others else ""
+        raise ColaWorldError(
+            f"arms.{label} must be {{{', '.join(f'{name}: ...' for name in needed)}}}{may}, "
+            f"not {given}."
+        )
+    return kind(label, **given)  # type: ignore[call-arg]
 
 
 def report(results: dict[str, Any], out: str | None) -> None:

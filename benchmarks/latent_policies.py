@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
-from benchmarks.harness import command_line, machine, plain
+from benchmarks.harness import arm_of, command_line, machine, plain
 from benchmarks.twin import make_twin, solved_pairs
 from benchmarks.vp2_protocol.methods import choose_tasks
 from benchmarks.vp2_protocol.records import RunFolder, fingerprint
@@ -32,6 +32,7 @@ from cola_env.envs.pair import PairReset
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_atomically, write_json
 from cola_env.goals.loading import goals_files, load_goals
+from cola_env.inputs import check_count
 from cola_env.models.loading import pick_device
 from cola_env.models.visual_policy import VisualPolicy, load_policy
 from cola_env.worlds import find_world
@@ -88,7 +89,9 @@ class Study:
         self.judged = load_goals(world=self.world)
         self.tasks = choose_tasks(plain(config.tasks), self.judged.tasks)
         arms = plain(config.arms)
-        self.arms = [Arm(str(label), **given) for label, given in arms.items() if given]
+        self.arms = [arm_of(Arm, str(label), given) for label, given in arms.items() if given]
+        for count in plain(config.counts):
+            check_count("counts", count)
         self._claim()
 
     @property

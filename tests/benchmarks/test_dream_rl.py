@@ -86,6 +86,8 @@ def test_arms_are_checked_and_say_how_long_episodes_of_training_are(tmp_path: Pa
     }.items():
         with pytest.raises(ColaWorldError, match=told):
             Study(settings(tmp_path / "wrong", f"+arms.wrong={arm}"))
+    with pytest.raises(ColaWorldError, match="evaluate_every must be a whole number of at least"):
+        Study(settings(tmp_path / "wrong", "evaluate_every=0"))
 
 
 def test_problems_that_agents_are_judged_by_are_not_trained_from(tmp_path: Path) -> None:

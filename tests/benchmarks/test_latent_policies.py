@@ -85,3 +85,7 @@ def test_settings_that_do_not_fit_are_told_early(folder: Path) -> None:
         Study(settings(folder, "real.steps=3"))
     with pytest.raises(ColaWorldError, match="must be random or latent"):
         Study(settings(folder, "+arms.other={init:policy,learns:all}"))
+    with pytest.raises(ColaWorldError, match="arms.other must be {init: ..., learns: ...}"):
+        Study(settings(folder, "+arms.other={init:latent}"))
+    with pytest.raises(ColaWorldError, match="counts must be a whole number of at least 1"):
+        Study(settings(folder, "counts=[0]"))
