@@ -241,6 +241,11 @@ def _groups(
     for name, value in data.items():
         entry = value if isinstance(value, Mapping) else {"path": name, "weight": value}
         weight, path = entry.get("weight"), entry.get("path", name)
+        if weight is None:
+            raise ColaWorldError(
+                f"{name} has no weight: a mapping of data gives each one, as in {name}: 1 "
+                f"or {name}: {{path: FOLDER, weight: 1}}."
+            )
         if not isinstance(weight, int | float) or not weight > 0:
             raise ColaWorldError(f"The weight of {name} is {weight}: give it a positive number.")
         groups.append(([path] if isinstance(path, str) else [*path], float(weight)))

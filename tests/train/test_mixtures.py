@@ -50,6 +50,8 @@ def test_weights_may_name_paths_or_groups_of_them(tmp_path: Path) -> None:
     assert list(data.weights) == [1, 1.5, 1.5]
     with pytest.raises(ColaWorldError, match="The weight of .* is 0: give it a positive number"):
         DataSources({a: 0}, ON_DEMAND)
+    with pytest.raises(ColaWorldError, match="both has no weight"):
+        DataSources({"both": {"path": [b, c]}}, ON_DEMAND)
 
 
 def test_a_list_is_drawn_from_in_proportion_to_its_frames(tmp_path: Path) -> None:
