@@ -28,8 +28,10 @@ from cola_env.errors import ColaWorldError
 from cola_env.files import write_arrays
 from cola_env.goals.goal_set import GoalPair, GoalSet
 from cola_env.goals.loading import goals_files, load_goals
+from cola_env.inputs import to_bytes
 from cola_env.models.loading import pick_device
 from cola_env.scoring.ensembles import Combination
+from cola_env.scoring.psnr import psnr
 from cola_env.scoring.rewards import ClassifierReward, Reward, is_judged, make_reward
 from cola_env.scoring.success_classifier import TaskClassifier
 from cola_env.simulators.pool import SimulatorPool
@@ -287,8 +289,15 @@ def score_plans(
         successes=problem.successes,
         error=error.double().cpu().numpy(),
         probability=None if chances is None else chances.double().cpu().numpy(),
-        dream=(imagined[0, scores.argmax()] * 255).round().to(torch.uint8).cpu().numpy(),
+        dream=to_bytes(imagined[0, scores.argmax()]).cpu().numpy(),
     )
+
+
+def error_growth(scored: Sequence[PlanScores]) -> list[float]:
+    """PSNR (dB) on moving pixels of each imagined frame, of the mean error over problems."""
+    errors = torch.from_numpy(np.mean([f.error for f in scored], 0))
+    decibels: list[float] = psnr(errors).tolist()
+    return decibels
 
 
 def summary(scored: Sequence[PlanScores]) -> dict[str, float]:
@@ -302,7 +311,7 @@ def summary(scored: Sequence[PlanScores]) -> dict[str, float]:
     candidates; psnr_1, psnr_last: dB of the first and the last imagined frame on moving pixels.
     """
     mixed = [f for f in scored if 0 < f.successes.sum() < len(f.successes)]
-    errors = np.mean([f.error for f in scored], 0).clip(1e-10)
+    decibels = error_growth(scored)
     bins = calibration(scored)
     return {
         "problems": len(scored),
@@ -316,8 +325,8 @@ def summary(scored: Sequence[PlanScores]) -> dict[str, float]:
         "chosen_real": _mean(float(f.successes[f.real.argmax()]) for f in scored),
         "possible": _mean(float(f.successes.any()) for f in scored),
         "successes": _mean(float(f.successes.mean()) for f in scored),
-        "psnr_1": float(-10 * np.log10(errors[0])),
-        "psnr_last": float(-10 * np.log10(errors[-1])),
+        "psnr_1": decibels[0],
+        "psnr_last": decibels[-1],
     }
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.fidelity_measures import CandidatePlans, PlanScores, calibration
+from benchmarks.fidelity_measures import CandidatePlans, PlanScores, calibration, error_growth
 from benchmarks.vp2_protocol.page import STYLE, embedded
 from cola_env.files import write_text
 
@@ -104,8 +104,8 @@ def _calibration(axis: Axes, found: Found) -> None:
 
 def _errors(axis: Axes, found: Found) -> None:
     for model, scored in found.items():
-        errors = np.mean([f.error for f in scored], 0).clip(1e-10)
-        axis.plot(range(1, len(errors) + 1), -10 * np.log10(errors), "o-", label=model)
+        decibels = error_growth(scored)
+        axis.plot(range(1, len(decibels) + 1), decibels, "o-", label=model)
     axis.set(xlabel="imagined step", ylabel="PSNR on moving pixels (dB)")
     axis.set_title("Growth of the error", fontsize=10)
     axis.legend(fontsize=8)

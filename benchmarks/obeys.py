@@ -21,6 +21,7 @@ from benchmarks.vp2 import play
 from benchmarks.vp2_protocol.results import CONF, ROW_KEYS, make_rows, terminal
 from benchmarks.vp2_protocol.run import Run
 from cola_env.checkpoints import find_checkpoint
+from cola_env.envs.starts import CONTEXT
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_json
 from cola_env.models.loading import load_model
@@ -31,7 +32,6 @@ from cola_train.data.latent_cache import encoded
 from cola_train.data.mixture import check_length
 from cola_train.evaluation.controllability import controllability, linear_probe
 from cola_train.evaluation.rollout_quality import (
-    CONTEXT,
     Networks,
     multi_step_psnr,
     rollout_picture,

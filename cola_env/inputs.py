@@ -242,8 +242,8 @@ def _text(shape: Sequence[int | str]) -> str:
 
 
 def to_bytes(frames: Tensor) -> Tensor:
-    """frames (...) float in [0, 1] -> uint8."""
-    return (frames * 255).round().to(torch.uint8)
+    """frames (...) float -> uint8; below 0 and above 1 is cut off."""
+    return (frames.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 def unit_range(frames: Tensor) -> Tensor:

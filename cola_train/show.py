@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from cola_env.checkpoints import find_checkpoint
+from cola_env.inputs import to_bytes
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.codebook import report
 from cola_train.command import command, cpu_threads
@@ -128,7 +129,7 @@ def sheet(
 ) -> Image.Image:
     """pictures (R, K, S, S, 3) in [0, 1] as R labelled rows of K labelled columns."""
     across, side = pictures.shape[1], round(pictures.shape[2] * scale)
-    grid = rearrange((pictures * 255).round().byte(), "r k h w c -> (r h) (k w) c")
+    grid = rearrange(to_bytes(pictures), "r k h w c -> (r h) (k w) c")
     shown = Image.fromarray(grid.numpy())
     shown = shown.resize((across * side, len(rows) * side), Image.Resampling.BICUBIC)
     image = Image.new("RGB", (MARGIN + shown.width, HEADING + shown.height), PAPER)

@@ -18,14 +18,12 @@ from benchmarks.model_steps import (
     training_step,
     training_tflop,
 )
+from cola_env.envs.starts import CONTEXT
 from cola_env.models.precision import inference
 from cola_env.models.sampler import NoisedClip
 from cola_env.models.world_model import ColaWorldModel
 
 Result = dict[str, Any]
-
-CONTEXT = 2
-"""Real frames before a decision of VP2."""
 
 
 def prediction(sizes: Sizes, device: torch.device, budget: Budget) -> Result:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from benchmarks.harness import command_line, machine, report
 from cola_env.envs.pair import make_pair
+from cola_env.envs.starts import behind
 from cola_env.models.loading import load_model
 from cola_env.models.precision import autocast
 from cola_env.models.sampler import DreamState
@@ -70,9 +71,7 @@ def planned_episode(
     agent.reset(seed=index)
 
     def cost(plans: Tensor) -> Tensor:
-        past: dict[str, Any] = {"frame": np.stack(frames[-2:]), "goal": own.dream.goals[0].numpy()}
-        if len(frames) > 1:
-            past["actions"] = np.stack(actions[-1:])
+        past = behind(frames, actions, own.dream.goals[0].numpy())
         dream.reset(seed=len(frames), options=past)
         return -torch.as_tensor(own.rollout(plans[0]).rewards).mean(-1)[None]
 

@@ -18,6 +18,7 @@ from benchmarks.paper_experiments.verdicts import (
     LEAST_UTILISATION,
     MOST_USAGE,
 )
+from cola_env.inputs import to_bytes
 from cola_train.show import FRAMES_A_SECOND, save_animation, sheet
 
 LABELS = {"utilisation": "utilisation", "max_usage": "max usage", "entropy": "entropy (nats)"}
@@ -89,7 +90,7 @@ def draw_strips(path: Path, source: Tensor, imagined: Tensor, scale: int = 2) ->
     gap = torch.ones(*source.shape[:2], 4, *source.shape[3:])
     rows = torch.cat([source, imagined, gap], dim=2)
     grid = rearrange(rows, "n t h w c -> (n h) (t w) c")[: -gap.shape[2]]
-    image = Image.fromarray((grid * 255).round().to(torch.uint8).numpy())
+    image = Image.fromarray(to_bytes(grid).numpy())
     size = image.width * scale, image.height * scale
     image.resize(size, Image.Resampling.NEAREST).save(path)
 

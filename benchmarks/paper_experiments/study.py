@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from benchmarks.paper_experiments.verdicts import HealthCurve
 from benchmarks.training_runs import Job, composed, history, opened
 from benchmarks.vp2_protocol.records import fingerprint
+from cola_env.envs.starts import CONTEXT
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_json
 from cola_env.models.latent_action.codebook_health import CodebookHealth
@@ -24,7 +25,7 @@ from cola_train.command import quoted, written
 from cola_train.data.clips import TrainingData
 from cola_train.data.mixture import check_length
 from cola_train.data.sources import LoadingConfig
-from cola_train.evaluation.rollout_quality import CONTEXT, Networks, video_quality
+from cola_train.evaluation.rollout_quality import Networks, video_quality
 
 Lines = list[dict[str, Any]]
 

@@ -20,6 +20,7 @@ from benchmarks.vp2_protocol.dynamics import Dynamics, Imagination, Scoring, Sim
 from benchmarks.vp2_protocol.records import Rules
 from benchmarks.vp2_protocol.screening import LatentScreen
 from cola_env.errors import ColaWorldError
+from cola_env.inputs import to_bytes
 from cola_env.scoring.ensembles import Combination
 from cola_env.scoring.rewards import Reward
 from planners import MPC, Planner, PlanResult, Proposed, Screened
@@ -111,7 +112,7 @@ class PlanningAgent(MPCAgent):
         with watch("imagination"):
             shown = plan.actions[:, None, : self.rules.executed]
             frames = imaginations[0](slice(0, batch), shown)[:, 0]
-        imagined = (frames.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+        imagined = to_bytes(frames).cpu().numpy()
         costs = plan.cost
         if costs is None or not bool(costs.isfinite().all()):  # the planner has not asked for it
             costs = cost(plan.actions[:, None])[:, 0]

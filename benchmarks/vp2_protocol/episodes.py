@@ -18,6 +18,7 @@ from benchmarks.harness import Stopwatch
 from benchmarks.vp2_protocol.decisions import Agent, Decision, PlanningProblem
 from benchmarks.vp2_protocol.records import Frame, Rules
 from cola_env.goals.goal_set import GoalPair
+from cola_env.scoring.psnr import psnr
 from cola_env.simulators.pool import SimulatorPool
 
 
@@ -136,14 +137,13 @@ class LiveEpisode:
 
     def imagined_psnr(self) -> float | None:
         """dB between imagined and real frames over the episode; None without imagined frames."""
-        errors = [
-            np.square((real.astype(np.float64) - dream) / 255).mean()
-            for real, dream in zip(self.frames, self.imagined, strict=True)
-            if dream is not None
-        ]
-        if not errors:
+        seen = [(r, i) for r, i in zip(self.frames, self.imagined, strict=True) if i is not None]
+        if not seen:
             return None
-        return round(float(-10 * np.log10(max(np.mean(errors), 1e-10))), 2)
+        real, imagined = (
+            torch.from_numpy(np.stack(frames)) / 255 for frames in zip(*seen, strict=True)
+        )
+        return round(float(psnr((real - imagined).square().mean())), 2)
 
 
 def moment(live: Sequence[LiveEpisode], rules: Rules, first: int, step: int) -> PlanningProblem:

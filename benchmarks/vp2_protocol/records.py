@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from cola_env.envs.starts import CONTEXT
 from cola_env.errors import ColaWorldError
 from cola_env.files import write_atomically, write_text
 from cola_env.scoring.rewards import RewardName, check_reward
@@ -62,7 +63,7 @@ class Rules:
     seed: int
     steps: int = 15
     replan_every: int = 3
-    context: int = 2
+    context: int = CONTEXT
     final_weight: float = 0.0
     batch_size: int = 5
     warmup_steps: int = 0

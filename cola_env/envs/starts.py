@@ -1,6 +1,6 @@
 """Where an imagined episode begins: from the caller's reset options or from a goal pair."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,27 @@ from cola_env.goals.loading import load_goals
 from cola_env.inputs import as_actions, as_array, as_frames, as_goals, check_index, real_actions
 from cola_env.simulators.rendering import warn_if_unlike
 from cola_env.worlds import OWN, WorldInfo
+
+CONTEXT = 2
+"""Real frames that imagination begins behind where nothing else is asked for, as VP2's planners
+do."""
+
+
+def behind(
+    frames: Sequence[NDArray[np.uint8]],
+    actions: Sequence[NDArray[np.float32]],
+    goal: NDArray[np.uint8],
+) -> dict[str, Any]:
+    """Reset options of a dream that begins behind the last `CONTEXT` real frames.
+
+    frames: of an episode up to now, (S, S, 3) each. actions: those between them, (A,) each.
+    goal: (S, S, 3).
+    """
+    past = frames[-CONTEXT:]
+    options: dict[str, Any] = {"frame": np.stack(past), "goal": goal}
+    if len(past) > 1:
+        options["actions"] = np.stack(actions[1 - len(past) :])
+    return options
 
 
 def find_pair(

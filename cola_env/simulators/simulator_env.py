@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cola_env.errors import ColaWorldError
-from cola_env.inputs import as_actions, as_goals, check_count, check_step_limit, real_actions
+from cola_env.inputs import (
+    as_actions,
+    as_goals,
+    check_count,
+    check_step_limit,
+    real_actions,
+    to_bytes,
+)
 from cola_env.processes import compute_alone_in_a_fork
 from cola_env.rollout import Rollout
 from cola_env.simulators.rendering import warn_if_unlike
@@ -180,7 +187,7 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
         self._frame = None
         frame = self.render()
         if self._goal is not None:
-            goal = (self._goal.numpy() * 255).round().astype(np.uint8)
+            goal = to_bytes(self._goal).numpy()
             warn_if_unlike(goal, frame, "The goal image", self.rendering)
         return frame, {"success": np.array(False)}
 

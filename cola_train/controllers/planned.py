@@ -9,15 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cola_env.envs.starts import behind
 from cola_env.goals.loading import load_goals
 from cola_env.worlds import WorldInfo
 from planners import CEM, MPC
 
 if TYPE_CHECKING:
     from cola_env.simulators.simulator_env import SimulatorEnv
-
-CONTEXT = 2
-"""Real frames that imagination begins behind."""
 
 
 class Planned:
@@ -73,10 +71,7 @@ class Planned:
         """plans (1, N, H, A) from the present frame -> (1, N)."""
         if self._begun < len(self._actions):
             self._begun = len(self._actions)
-            past = self._frames[-CONTEXT:]
-            options = {"frame": np.stack(past), "goal": self._goal}
-            if len(past) > 1:
-                options["actions"] = np.stack(self._actions[1 - len(past) :])
+            options = behind(self._frames, self._actions, self._goal)
             self._dream.reset(seed=self._draw_seed(), options=options)
         return -self._dream.rollout(plans[0]).rewards.mean(-1)[None]
 

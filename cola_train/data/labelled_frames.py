@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
 from cola_env.errors import ColaWorldError
+from cola_env.inputs import to_bytes
 from cola_env.models.world_model import ColaWorldModel
 from cola_env.simulators.rendering import check_same_profile
 from cola_train.console import progress_bar
@@ -245,7 +246,7 @@ def imagine_frames(
             state = model.begin(_tensor(context[rows]), _tensor(past[rows]))
             plans = _tensor(future[rows])[:, None]
             clips = model.rollout(state, plans, action_mode=modes[0], seed=seed + first)
-        frames.append((clips[:, 0].clamp(0, 1) * 255).round().to("cpu", torch.uint8))
+        frames.append(to_bytes(clips[:, 0]).cpu())
     return LabelledFrames(torch.cat(frames).flatten(0, 1), torch.from_numpy(np.concatenate(labels)))
 
 

@@ -10,6 +10,8 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
+from cola_env.envs.starts import CONTEXT
+from cola_env.inputs import to_bytes
 from cola_env.models.precision import autocast
 from cola_env.models.world_model import ColaWorldModel
 from cola_env.scoring.lpips_distance import LPIPS
@@ -23,9 +25,6 @@ from cola_train.evaluation.video_metrics import (
     moving_pixels,
     ssim_map,
 )
-
-CONTEXT = 2
-"""True frames that imagination begins behind."""
 
 AT_ONCE = 32
 """Clips that are imagined together, which bounds the memory."""
@@ -83,7 +82,7 @@ def rollout_picture(
         for frames in imagined(model, batch).values()
     ]
     grid = rearrange(torch.stack(rows, dim=1), "n k t h w c -> (n k h) (t w) c")
-    image = Image.fromarray((grid * 255).round().to(torch.uint8).numpy())
+    image = Image.fromarray(to_bytes(grid).numpy())
     image.resize((image.width * 2, image.height * 2), Image.Resampling.NEAREST).save(path)
 
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cola_env.envs.starts import CONTEXT
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import ClipBatch, TrainingData
 from cola_train.data.mixture import check_length
-from cola_train.evaluation.rollout_quality import CONTEXT, inferred_codes
+from cola_train.evaluation.rollout_quality import inferred_codes
 
 POOL = 8
 """Clips that each one that is shown is chosen from."""

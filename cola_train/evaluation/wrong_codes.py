@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cola_env.envs.starts import CONTEXT
 from cola_env.models.world_model import ColaWorldModel
 from cola_env.scoring.psnr import psnr
 from cola_train.data.clips import TrainingData, fixed_batch
 from cola_train.data.mixture import check_length
-from cola_train.evaluation.rollout_quality import CONTEXT, imagine, inferred_codes
+from cola_train.evaluation.rollout_quality import imagine, inferred_codes
 
 SHARES = (0.0, 0.1, 0.25, 0.5, 1.0)
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 import cola_env  # noqa: F401  registers the environments
 from cola_env.envs.dream import ColaWorldEnv, Dream
 from cola_env.envs.pair import make_pair
+from cola_env.envs.starts import CONTEXT, behind
 from cola_env.errors import ColaWorldError
 from cola_env.scoring.psnr import frame_psnr
 from cola_env.scoring.trust import TRUSTED, TrustSignal, find_signal
@@ -23,8 +24,6 @@ from cola_env.worlds import OWN, find_world
 from cola_train.play.starts import Clips, Pairs, Starts
 
 STEPS_BACK = 100
-CONTEXT = 2
-"""Real frames that a dream wakes behind, as in the benchmark."""
 
 Frame = NDArray[np.uint8]
 
@@ -156,10 +155,7 @@ class Stage:
             return None
         past = [moment.shot.twin for moment in list(self.moments)[-CONTEXT:]]
         frames = [frame for frame in past if frame is not None]
-        start: dict[str, Any] = {"frame": np.stack(frames), "goal": self.goal}
-        if len(frames) > 1:
-            start["actions"] = np.stack(self.actions[1 - len(frames) :])
-        info = self._begin_dream(start, self.now.steps)
+        info = self._begin_dream(behind(frames, self.actions, self.goal), self.now.steps)
         self._keep_again(self._shot(info, frames[-1], self.now.shot.solved, None))
         return self.now.shot
 

@@ -8,13 +8,14 @@ from typing import Any, Protocol
 import torch
 
 from cola_env.envs.dream import Dream
+from cola_env.envs.starts import CONTEXT
 from cola_env.errors import ColaWorldError
 from cola_env.goals.loading import load_goals
 from cola_env.worlds import OWN
 from cola_train.trained_models import data_of
 
-CLIPS, LENGTH, CONTEXT = 12, 8, 2
-"""Of held-out video: how many starts, frames from start to goal, and frames that the dream sees."""
+CLIPS, LENGTH = 12, 8
+"""Of held-out video: how many starts, and frames from start to goal."""
 
 
 class Starts(Protocol):
@@ -57,7 +58,7 @@ class Clips:
 
     def options(self, index: int) -> dict[str, Any]:
         clip = self.frames[index]
-        start: dict[str, Any] = {"frame": clip[:CONTEXT], "goal": clip[-1]}
-        if self.actions is not None:
-            start["actions"] = self.actions[index][: CONTEXT - 1]
-        return start
+        start = {"frame": clip[:CONTEXT], "goal": clip[-1]}
+        if self.actions is None:
+            return start
+        return start | {"actions": self.actions[index][: CONTEXT - 1]}

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 import cola_train.evaluation.controllability as evaluation
+from cola_env.envs.starts import CONTEXT
 from cola_env.errors import ColaWorldError
 from cola_train.data.clips import Clips
 from cola_train.evaluation.controllability import controllability, linear_probe
 from cola_train.evaluation.rollout_quality import (
-    CONTEXT,
     Networks,
     multi_step_psnr,
     rollout_picture,
