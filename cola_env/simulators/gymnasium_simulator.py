@@ -113,8 +113,6 @@ class GymnasiumSimulator(SimulatorEnv):
         fps = int(self._env.metadata.get("render_fps", 10))
         self.metadata = self.metadata | {"render_fps": max(1, round(fps / action_repeat))}
         self._camera = Picture(self._env, image_size)
-        self._pays_own = reward == "env"
-        self._success = False
 
     # What a subclass may say
 
@@ -168,20 +166,17 @@ class GymnasiumSimulator(SimulatorEnv):
         self._check_started()
         return {task: bool(self.succeeds(task)) for task in self.tasks}
 
-    def snapshot(self) -> Snapshot:
-        """`episode` (2,): steps taken, success so far; `simulation` (S,), see `get_state`."""
-        self._check_started()
-        episode = np.array([self._steps, self._success], dtype=np.float64)
-        return {"episode": episode, "simulation": self.get_state()}
+    def _state(self) -> Snapshot:
+        """`simulation` (S,), see `get_state`."""
+        return {"simulation": self.get_state()}
 
     def _state_shapes(self) -> dict[str, tuple[int, ...]]:
         if not self._started:
             self._env.reset(seed=0)
-        return {"episode": (2,), "simulation": self.get_state().shape}
+        return {"simulation": self.get_state().shape}
 
     def _set_state(self, state: Snapshot) -> None:
         self.set_state(state["simulation"])
-        self._success = bool(state["episode"][1])
 
     @staticmethod
     def to_vector(state: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
@@ -203,7 +198,6 @@ class GymnasiumSimulator(SimulatorEnv):
             self.restore(options["state"])
         else:
             self._env.reset(seed=int(self.np_random.integers(2**31)))
-        self._success = False
 
     def _simulate(self, action: NDArray[np.float32]) -> tuple[float, bool]:
         own = self._low + (action.astype(np.float64) + 1) / 2 * (self._high - self._low)
@@ -212,9 +206,7 @@ class GymnasiumSimulator(SimulatorEnv):
             _, reward, *_ = self._env.step(own.astype(self._env.action_space.dtype))
             total += float(reward)
             reached = reached or bool(self.succeeds(self.task))
-        first = reached and not self._success
-        self._success = self._success or reached
-        return (total if self._pays_own else float(first)), reached
+        return total, reached
 
     def _mujoco(self) -> tuple[Any, Any]:
         model = getattr(self.env, "model", None)

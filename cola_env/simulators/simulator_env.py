@@ -60,7 +60,7 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
     and with the same random numbers.
 
     A simulator sets `_camera` in its constructor and says how an episode starts (`_start`), what
-    an action does (`_simulate`), and what its state is (`snapshot`, `_state_shapes`, `_set_state`).
+    an action does (`_simulate`), and what its state is (`_state`, `_state_shapes`, `_set_state`).
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}
@@ -105,10 +105,12 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
         self._actions = real_actions(self.action_dim)
         self.action_space = gymnasium.spaces.Box(-1, 1, self._actions.shape, np.float32)
         self._reward = self._make_reward(reward, task)
+        self._pays_success = self._reward is not None or reward == "success"
         self._frame: NDArray[np.uint8] | None = None
         self._goal: Tensor | None = None
         self._started = False
         self._steps = 0
+        self._succeeded = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         kept = {name: value for name, value in vars(self).items() if name not in self._remade}
@@ -121,22 +123,30 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
 
     @abstractmethod
     def _simulate(self, action: NDArray[np.float32]) -> tuple[float, bool]:
-        """Runs an action; returns the simulator's own reward and whether the task succeeded.
+        """Runs an action; returns the simulator's own reward (of those but "success") and whether
+        the task succeeded.
 
         Raises ColaWorldError when the simulation diverges.
         """
 
     @abstractmethod
-    def snapshot(self) -> Snapshot:
-        """Everything that the next steps depend on, for `restore` here or elsewhere."""
+    def _state(self) -> Snapshot:
+        """All that the simulation's next steps depend on."""
 
     @abstractmethod
     def _state_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shapes of a snapshot's arrays; `episode` is (2,): steps taken, success so far."""
+        """The shapes of the arrays of `_state`."""
 
     @abstractmethod
     def _set_state(self, state: Snapshot) -> None:
-        """Returns to the state of a snapshot that has been checked."""
+        """Returns to a `_state` that has been checked."""
+
+    def snapshot(self) -> Snapshot:
+        """Everything that the next steps depend on, for `restore` here or elsewhere: `episode`
+        (2,), the steps taken and whether any has succeeded, and the simulation's arrays."""
+        self._check_started()
+        episode = np.array([self._steps, self._succeeded], dtype=np.float64)
+        return {"episode": episode} | self._state()
 
     def restore(self, state: Mapping[str, NDArray[np.float64]]) -> None:
         """Returns to a `snapshot()` exactly, be it of another instance or process.
@@ -146,7 +156,8 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
         """
         checked = self._checked(state)
         self._set_state(checked)
-        self._steps = int(checked["episode"][0])
+        steps, succeeded = checked["episode"]
+        self._steps, self._succeeded = int(steps), bool(succeeded)
         self._frame = None
         self._started = True
 
@@ -182,9 +193,7 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
         if self._reward is not None and self._goal is None:
             raise ColaWorldError(NO_GOAL)
         self._start(options)
-        self._started = True
-        self._steps = 0
-        self._frame = None
+        self._begun()
         frame = self.render()
         if self._goal is not None:
             goal = to_bytes(self._goal).numpy()
@@ -285,7 +294,17 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
         move = as_actions(action, self._actions).cpu().numpy()
         self._frame = None
         self._steps += 1
-        return self._simulate(move)
+        reward, success = self._simulate(move)
+        if self._pays_success:
+            reward = float(success and not self._succeeded)
+        self._succeeded = self._succeeded or success
+        return reward, success
+
+    def _begun(self) -> None:
+        """An episode begins in the present state."""
+        self._started = True
+        self._steps, self._succeeded = 0, False
+        self._frame = None
 
     def _make_reward(self, reward: "RewardName | Reward", task: str) -> "Reward | None":
         """None where the simulator's own reward is asked for."""
@@ -320,7 +339,8 @@ class SimulatorEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]], ABC):
     def _checked(self, state: Mapping[str, Any]) -> Snapshot:
         checked: Snapshot = {}
         try:
-            for name, shape in self._state_shapes().items():
+            shapes = {"episode": (2,)} | self._state_shapes()
+            for name, shape in shapes.items():
                 array = checked[name] = np.array(state[name], np.float64)
                 if array.shape != shape:
                     raise ValueError(f"{name} has the shape {array.shape}, not {shape}")

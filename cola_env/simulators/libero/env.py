@@ -80,7 +80,6 @@ class LiberoEnv(SimulatorEnv):
         super().__init__(task, rendering, image_size, reward, limit, render_mode)
         self.metadata = self.metadata | {"render_fps": max(1, CONTROL_HERTZ // action_repeat)}
         self.action_repeat = action_repeat
-        self._pays_once = reward == "success"
         folder = find_assets(assets)
         use_assets(folder)
         self._scene = LiberoScene(known, str(folder))
@@ -117,19 +116,15 @@ class LiberoEnv(SimulatorEnv):
         self._check_started()
         return self._scene.successes()
 
-    def snapshot(self) -> Snapshot:
-        """`episode` (2,): steps taken, success so far; and the scene's `controller` (21,),
-        `fixtures` (F, 7) and `simulation` (S,)."""
-        self._check_started()
-        episode = np.array([self._steps, self._scene.success], dtype=np.float64)
-        return {"episode": episode} | self._scene.get_state()
+    def _state(self) -> Snapshot:
+        """The scene's `controller` (21,), `fixtures` (F, 7) and `simulation` (S,)."""
+        return self._scene.get_state()
 
     def _state_shapes(self) -> dict[str, tuple[int, ...]]:
-        return {"episode": (2,)} | self._scene.state_shapes()
+        return self._scene.state_shapes()
 
     def _set_state(self, state: Snapshot) -> None:
         self._scene.set_state(state)
-        self._scene.success = bool(state["episode"][1])
 
     @staticmethod
     def to_vector(state: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
@@ -159,7 +154,6 @@ class LiberoEnv(SimulatorEnv):
         seed = int(self.np_random.integers(2**32))
         if "state" in options:
             self.restore(options["state"])
-            self._scene.success = False
         elif "start" in options:
             starts = self._scene.starts()
             self.check_choice("start", options["start"], tuple(range(len(starts))))
@@ -168,6 +162,4 @@ class LiberoEnv(SimulatorEnv):
             self._scene.new_episode(seed)
 
     def _simulate(self, action: NDArray[np.float32]) -> tuple[float, bool]:
-        first = not self._scene.success
-        held, success = self._scene.advance(action, self.action_repeat)
-        return (float(first and success) if self._pays_once else held), success
+        return self._scene.advance(action, self.action_repeat)

@@ -90,7 +90,6 @@ class LiberoScene:
         self.package = control.env
         self.package._observables = {}
         self.instruction: str = control.language_instruction
-        self.success = False
         self.model = self.package.sim.model._model
         self.data = self.package.sim.data._data
         fixtures = [fixture.root_body for fixture in self.package.fixtures_dict.values()]
@@ -118,7 +117,6 @@ class LiberoScene:
         for _ in range(SETTLE):
             self._control_step(STILL)
         self._refresh()
-        self.success = False
 
     def advance(self, action: NDArray[np.float32], repeat: int) -> tuple[float, bool]:
         """Takes `repeat` control steps (50 ms each) with the same action (7,).
@@ -132,7 +130,6 @@ class LiberoScene:
         if any(warning.number for warning in self._divergences):
             raise ColaWorldError(DIVERGED)
         self._refresh()
-        self.success = self.success or held > 0
         return float(held), held > 0
 
     def successes(self) -> dict[str, bool]:

@@ -86,7 +86,6 @@ class Desk(RoboDesk):
         fields = ("qpos", "xpos", "site_xpos", "geom_xpos")
         views = {field: _LiveViews(getattr(named, field)) for field in fields}
         self.physics = SimpleNamespace(named=SimpleNamespace(data=SimpleNamespace(**views)))
-        self.success = False
         self._model = self.simulation.model.ptr
         self._data = self.simulation.data.ptr
         self._ik = SiteIK(self._model, "end_effector", ARM_JOINTS)
@@ -96,7 +95,6 @@ class Desk(RoboDesk):
 
         Order and ranges of the draws are those of the package.
         """
-        self.success = False
         self.simulation.reset()
         qpos = self.simulation.named.data.qpos
         qpos["drawer_joint"] -= 0.10 * rng.random()
@@ -114,7 +112,6 @@ class Desk(RoboDesk):
 
     def new_episode_at(self, qpos: NDArray[np.float64], qvel: NDArray[np.float64]) -> None:
         """Starts where all joints have these positions (38,) and velocities (35,)."""
-        self.success = False
         self.simulation.reset()
         self._data.qpos[:] = qpos
         self._data.qvel[:] = qvel
@@ -129,8 +126,8 @@ class Desk(RoboDesk):
     def advance(self, action: NDArray[np.float32]) -> tuple[float, bool]:
         """Runs one action (5,) for `action_repeat` control ticks of 10 physics steps.
 
-        Returns the simulator's own reward, summed over the ticks ("success": 1 at the first
-        success of the episode), and whether the task succeeded at any of the ticks.
+        Returns the package's own reward, summed over the ticks, and whether the task succeeded at
+        any of them.
         Raises ColaWorldError when the simulation diverges.
         """
         total = 0.0
@@ -141,9 +138,8 @@ class Desk(RoboDesk):
                 reached = self.succeeds(self.task)
                 if self.reward == "dense":
                     total += float(self._get_task_reward(self.task, "dense_reward"))
-                elif self.reward == "sparse" or not self.success:
+                else:
                     total += reached
-                self.success = self.success or reached
                 succeeded = succeeded or reached
         return total, succeeded
 

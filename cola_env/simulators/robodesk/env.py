@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from cola_env.scoring.rewards import Reward, RewardName
     from cola_env.simulators.robodesk.desk import Desk
 
-SIMULATOR_REWARDS = ("success", "sparse", "dense")
 OBJECTS = ("ball", "upright_block", "flat_block")
 
 
@@ -45,7 +44,7 @@ class RoboDeskEnv(SimulatorEnv):
 
     simulator = "RoboDesk"
     action_dim = 5
-    own_rewards = SIMULATOR_REWARDS
+    own_rewards = ("success", "sparse", "dense")
     judges = ("tick", "vp2")
 
     def __init__(
@@ -69,8 +68,7 @@ class RoboDeskEnv(SimulatorEnv):
         import_dm_control()
         from cola_env.simulators.robodesk.desk import Desk
 
-        own = reward if isinstance(reward, str) and reward in SIMULATOR_REWARDS else "success"
-        self._desk = Desk(task, action_repeat, own)
+        self._desk = Desk(task, action_repeat, "dense" if reward == "dense" else "sparse")
         self._camera = DeskCamera(self._desk.simulation, profile, image_size)
 
     @property
@@ -94,33 +92,28 @@ class RoboDeskEnv(SimulatorEnv):
         succeeded = super().judged(judge, succeeded)
         return self._desk.succeeds_wherever(self.task) if judge == "vp2" else succeeded
 
-    def snapshot(self) -> Snapshot:
-        """`episode` (2,): steps taken, success so far; `original_positions` (3, 3) of the objects
-        at the episode's start in metres; `simulation` (S,): MuJoCo's integration state."""
-        self._check_started()
+    def _state(self) -> Snapshot:
+        """`original_positions` (3, 3) of the objects at the episode's start in metres; `simulation`
+        (S,): MuJoCo's integration state."""
         original = self._desk.original_pos
         return {
-            "episode": np.array([self._steps, self._desk.success], dtype=np.float64),
             "original_positions": np.stack([original[name] for name in OBJECTS]),
             "simulation": self._desk.get_state(),
         }
 
     def _state_shapes(self) -> dict[str, tuple[int, ...]]:
         simulation = self._desk.get_state().shape
-        return {"episode": (2,), "original_positions": (len(OBJECTS), 3), "simulation": simulation}
+        return {"original_positions": (len(OBJECTS), 3), "simulation": simulation}
 
     def _set_state(self, state: Snapshot) -> None:
         self._desk.set_state(state["simulation"])
         self._desk.original_pos = dict(zip(OBJECTS, state["original_positions"], strict=True))
-        self._desk.success = bool(state["episode"][1])
 
     def begin_at(self, qpos: NDArray[np.float64], qvel: NDArray[np.float64]) -> Snapshot:
         """Begins an episode where all joints have these positions (38,) and velocities (35,); the
         random generator stays as it is. Returns its snapshot."""
         self._desk.new_episode_at(qpos, qvel)
-        self._started = True
-        self._steps = 0
-        self._frame = None
+        self._begun()
         return self.snapshot()
 
     @staticmethod
@@ -148,7 +141,6 @@ class RoboDeskEnv(SimulatorEnv):
         """From a snapshot the objects' original positions stay those of its own episode."""
         if "state" in options:
             self.restore(options["state"])
-            self._desk.success = False
         else:
             self._desk.new_episode(self.np_random)
 
