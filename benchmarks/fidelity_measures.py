@@ -18,7 +18,7 @@ from torch import Tensor
 
 from benchmarks.harness import plain
 from benchmarks.vp2_protocol.agents import candidate_score
-from benchmarks.vp2_protocol.classifiers import classifier_places, load_classifiers
+from benchmarks.vp2_protocol.classifiers import Judge
 from benchmarks.vp2_protocol.decisions import PlanningProblem
 from benchmarks.vp2_protocol.dynamics import Dynamics, WorldModelDynamics
 from benchmarks.vp2_protocol.methods import check_spread, choose_tasks
@@ -30,7 +30,6 @@ from cola_env.goals.goal_set import GoalPair, GoalSet
 from cola_env.goals.loading import goals_files, load_goals
 from cola_env.inputs import to_bytes
 from cola_env.models.loading import pick_device
-from cola_env.scoring.ensembles import Combination
 from cola_env.scoring.psnr import psnr
 from cola_env.scoring.rewards import ClassifierReward, Reward, is_judged, make_reward
 from cola_env.scoring.success_classifier import TaskClassifier
@@ -97,8 +96,9 @@ def find_judge(
     """The classifier that scores what a model imagines; None for a reward that asks none."""
     if not is_judged(plain(config.reward)):
         return None
-    places = classifier_places(given, models.folders[name], models.world)
-    return load_classifiers(places, Combination(), goals.rendering).to(models.loaded[name].device)
+    device = models.loaded[name].device
+    judge = Judge.load(given, models.folders[name], models.world, goals.rendering, device)
+    return judge.classifier
 
 
 def collect(config: DictConfig, goals: GoalSet, tasks: list[str]) -> list[CandidatePlans]:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from benchmarks.harness import plain
 from benchmarks.vp2_protocol.agents import MPCAgent, RandomActions
-from benchmarks.vp2_protocol.classifiers import classifier_places, load_classifiers
+from benchmarks.vp2_protocol.classifiers import Judge
 from benchmarks.vp2_protocol.codes import check_latent_actions
 from benchmarks.vp2_protocol.decisions import Agent, Decision, PlanningProblem
 from benchmarks.vp2_protocol.dynamics import WorldModelDynamics
@@ -30,9 +30,7 @@ from benchmarks.vp2_protocol.records import Rules, fingerprint
 from cola_env.checkpoints import checkpoint_files, find_checkpoint, finished_phases
 from cola_env.errors import ColaWorldError
 from cola_env.models.visual_policy import VisualPolicy, load_policy
-from cola_env.scoring.ensembles import Combination
 from cola_env.scoring.rewards import is_judged, make_reward
-from cola_env.scoring.success_classifier import TaskClassifier
 from cola_env.simulators.rendering import check_same_profile
 from cola_env.worlds import WorldInfo
 from cola_train.controllers import scripts_of
@@ -189,15 +187,16 @@ class Field:
         planner, reward = plain(self.config.planner), plain(self.config.reward)
         if isinstance(make_planner(planner), CategoricalCEM):
             check_latent_actions(name, self.models.loaded[name])
-        judge: TaskClassifier | None = None
+        folder = self.models.folders[name]
+        judge = None
         if is_judged(reward):
-            places = classifier_places(
-                self.config.classifier, self.models.folders[name], self.world
+            judge = Judge.load(
+                self.config.classifier, folder, self.world, self.rendering, self.device
             )
-            judge = load_classifiers(places, Combination(), self.rendering).to(self.device)
         settings = {
             "model": name,
-            "weights": fingerprint(*checkpoint_files(self.models.folders[name])),
+            "weights": fingerprint(*checkpoint_files(folder)),
+            "classifiers": [] if judge is None else judge.weights,
             "planner": planner,
             "reward": reward,
             "replan_every": self.config.replan_every,
@@ -212,7 +211,8 @@ class Field:
         dynamics = WorldModelDynamics(self.models.loaded[name])
 
         def make(task: str) -> Agent:
-            scored, search = make_reward(reward, task, judge), make_planner(planner)
+            classifier = None if judge is None else judge.classifier
+            scored, search = make_reward(reward, task, classifier), make_planner(planner)
             return planning_agent(search, [dynamics], scored, self.space, rules, policy=policy)
 
         return [

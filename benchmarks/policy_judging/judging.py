@@ -17,7 +17,7 @@ from benchmarks.policy_judging.contestants import Contestant, Field, ReplayAgent
 from benchmarks.policy_judging.imagining import Dreamer
 from benchmarks.policy_judging.playing import Part, Played, ScriptedTwin, play_agent
 from benchmarks.policy_judging.records import TWIN, JudgingFolder, PlayedEpisode
-from benchmarks.vp2_protocol.classifiers import classifier_places, load_classifiers
+from benchmarks.vp2_protocol.classifiers import Judge
 from benchmarks.vp2_protocol.decisions import Agent
 from benchmarks.vp2_protocol.methods import choose_tasks
 from benchmarks.vp2_protocol.named_models import NamedModels, names, own_sampling
@@ -26,9 +26,8 @@ from cola_env.checkpoints import checkpoint_files
 from cola_env.errors import ColaWorldError
 from cola_env.goals.loading import goals_files, load_goals
 from cola_env.models.loading import pick_device
-from cola_env.scoring.ensembles import Combination
 from cola_env.scoring.rewards import ClassifierReward
-from cola_env.scoring.success_classifier import check_task, classifier_weights
+from cola_env.scoring.success_classifier import check_task
 from cola_env.scoring.trust import find_signal
 from cola_env.simulators.pool import SimulatorPool
 from cola_env.worlds import find_world
@@ -66,19 +65,19 @@ class Judging:
         self.dreamers: dict[str, Dreamer] = {}
         settings: dict[str, dict[str, Any]] = {}
         for label, name in specs.items():
-            places = classifier_places(config.judge, models.folders[str(name)], self.world)
-            judge = load_classifiers(places, Combination(), self.goals.rendering)
-            if judge.discount:
+            folder, model = models.folders[str(name)], models.loaded[str(name)]
+            judge = Judge.load(config.judge, folder, self.world, self.goals.rendering, self.device)
+            classifier = judge.classifier
+            if classifier.discount:
                 raise ColaWorldError("judge= is a value function: give success classifiers.")
             for task in self.tasks:
-                check_task(judge, task)
-            model = models.loaded[str(name)]
+                check_task(classifier, task)
             signal = find_signal(model, model.action_modes[0], self.world)
-            self.dreamers[label] = Dreamer(label, model, judge.to(self.device), signal, self.world)
+            self.dreamers[label] = Dreamer(label, model, classifier, signal, self.world)
             settings[f"dream {label}"] = {
-                "weights": fingerprint(*checkpoint_files(models.folders[str(name)])),
-                "classifiers": [fingerprint(*classifier_weights(place)) for place in places],
-                "threshold": judge.threshold,
+                "weights": fingerprint(*checkpoint_files(folder)),
+                "classifiers": judge.weights,
+                "threshold": classifier.threshold,
                 "trust": signal.name,
                 **own_sampling([model]),
             }

@@ -1,13 +1,23 @@
 """The success classifiers that a run judges imagined frames with: found, loaded, and combined."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from omegaconf import DictConfig
 
+from benchmarks.vp2_protocol.records import fingerprint
 from cola_env.errors import ColaWorldError
 from cola_env.scoring.ensembles import ClassifierEnsemble, Combination
-from cola_env.scoring.success_classifier import TaskClassifier, find_classifier, load_classifier
+from cola_env.scoring.success_classifier import (
+    TaskClassifier,
+    classifier_weights,
+    find_classifier,
+    load_classifier,
+)
 from cola_env.simulators.rendering import check_same_profile
 from cola_env.worlds import WorldInfo
 
@@ -20,9 +30,39 @@ def ensemble(config: DictConfig) -> Combination:
     return Combination(str(config.ensemble.how), float(config.ensemble.penalty))
 
 
-def classifier_places(
-    given: str | Sequence[str] | None, folder: Path | None, world: WorldInfo
-) -> list[Path]:
+@dataclass(frozen=True)
+class Judge:
+    """classifier: one, or several as one. weights: a fingerprint of each one's files."""
+
+    classifier: TaskClassifier
+    weights: list[str]
+
+    @classmethod
+    def load(
+        cls,
+        given: str | Sequence[str] | None,
+        folder: Path | None,
+        world: WorldInfo,
+        rendering: str,
+        device: torch.device,
+        combine: Combination | None = None,
+    ) -> Judge:
+        """The classifiers of the folders `given`; None: those that belong to the model in `folder`.
+
+        Raises ColaWorldError where there is none, for files that are damaged, and for classifiers
+        of another rendering profile than `rendering`, that of the goals.
+        """
+        places = _places(given, folder, world)
+        loaded: list[TaskClassifier] = [load_classifier(place) for place in places]
+        one = (
+            loaded[0] if len(loaded) == 1 else ClassifierEnsemble(loaded, combine or Combination())
+        )
+        check_same_profile(rendering, one.rendering, "goals and the classifier")
+        weights = [fingerprint(*classifier_weights(place)) for place in places]
+        return cls(one.to(device), weights)
+
+
+def _places(given: str | Sequence[str] | None, folder: Path | None, world: WorldInfo) -> list[Path]:
     """Folders of the classifiers that were asked for, or of the one that belongs to the model in
     `folder`; ColaWorldError when there is none."""
     if given is None:
@@ -53,14 +93,3 @@ def _shipped_values(world: WorldInfo) -> Path:
             "cola_train.classifier data=FOLDER out=FOLDER discount=0.8' and give classifier=FOLDER."
         )
     return place
-
-
-def load_classifiers(
-    places: Sequence[Path], combine: Combination, rendering: str
-) -> TaskClassifier:
-    """The classifiers of these folders as one; ColaWorldError for any of another rendering profile
-    than that of the goals."""
-    loaded: list[TaskClassifier] = [load_classifier(place) for place in places]
-    judge = loaded[0] if len(loaded) == 1 else ClassifierEnsemble(loaded, combine)
-    check_same_profile(rendering, judge.rendering, "goals and the classifier")
-    return judge

@@ -11,7 +11,7 @@ import torch
 from omegaconf import DictConfig
 
 from benchmarks.harness import plain
-from benchmarks.vp2_protocol.classifiers import classifier_places, ensemble, load_classifiers
+from benchmarks.vp2_protocol.classifiers import Judge, ensemble
 from benchmarks.vp2_protocol.codes import check_latent_actions
 from benchmarks.vp2_protocol.dynamics import (
     CopyDynamics,
@@ -35,7 +35,7 @@ from benchmarks.vp2_protocol.screening import check_screen
 from cola_env.checkpoints import checkpoint_files
 from cola_env.errors import ColaWorldError, in_short
 from cola_env.scoring.rewards import is_judged
-from cola_env.scoring.success_classifier import TaskClassifier, classifier_weights
+from cola_env.scoring.success_classifier import TaskClassifier
 from cola_env.simulators.loading import simulator_class
 from cola_env.simulators.pool import SimulatorPool
 from cola_env.worlds import WorldInfo
@@ -127,12 +127,11 @@ def _classifier(
     if not is_judged(plain(config.reward)):
         return None, {}
     name = members(spec)[0] if isinstance(spec, str) else ""
-    places = classifier_places(config.classifier, models.folders.get(name), models.world)
-    classifier = load_classifiers(places, ensemble(config), rendering).to(device)
-    prints = [fingerprint(*classifier_weights(place)) for place in places]
-    if len(prints) > 1:
-        return classifier, {"classifier": prints, "ensemble": plain(config.ensemble)}
-    return classifier, {"classifier": prints[0]}
+    folder = models.folders.get(name)
+    judge = Judge.load(config.classifier, folder, models.world, rendering, device, ensemble(config))
+    if len(judge.weights) > 1:
+        return judge.classifier, {"classifier": judge.weights, "ensemble": plain(config.ensemble)}
+    return judge.classifier, {"classifier": judge.weights[0]}
 
 
 def _own_reward(name: str | None, world: WorldInfo) -> dict[str, Any]:
