@@ -20,7 +20,7 @@ from benchmarks.model_steps import (
 )
 from cola_env.envs.starts import CONTEXT
 from cola_env.models.precision import inference
-from cola_env.models.sampler import NoisedClip
+from cola_env.models.rectified_flow import NoisedClip
 from cola_env.models.world_model import ColaWorldModel
 
 Result = dict[str, Any]

@@ -23,9 +23,9 @@ from torch import Tensor
 from benchmarks.harness import command_line, machine, report
 from cola_env.envs.pair import make_pair
 from cola_env.envs.starts import behind
+from cola_env.models.dream_state import DreamState
 from cola_env.models.loading import load_model
 from cola_env.models.precision import autocast
-from cola_env.models.sampler import DreamState
 from cola_env.models.world_model import ColaWorldModel
 from cola_env.scoring.psnr import frame_psnr
 from cola_env.scoring.trust import TRUSTED, Agreement, Recognition, find_signal

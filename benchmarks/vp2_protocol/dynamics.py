@@ -18,8 +18,8 @@ from cola_env.errors import ColaWorldError
 from cola_env.simulators.pool import SimulatorPool
 
 if TYPE_CHECKING:
+    from cola_env.models.dream_state import DreamState
     from cola_env.models.replicas import Replicas
-    from cola_env.models.sampler import DreamState
     from cola_env.models.world_model import ColaWorldModel
 
 Found = TypeVar("Found")

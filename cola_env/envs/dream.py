@@ -32,10 +32,10 @@ from cola_env.inputs import (
     real_actions,
     to_bytes,
 )
+from cola_env.models.dream_state import DreamState
 from cola_env.models.loading import pick_devices
 from cola_env.models.precision import fast_dtype
 from cola_env.models.replicas import SpreadState, replicated
-from cola_env.models.sampler import DreamState
 from cola_env.processes import compute_alone_in_a_fork
 from cola_env.rollout import Rollout
 from cola_env.scoring.rewards import ClassifierReward, Reward, RewardName, is_judged, make_reward

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cola_env.inputs import check_noise
-from cola_env.models.sampler import DreamState
+from cola_env.models.dream_state import DreamState
 from cola_env.models.world_model import ColaWorldModel
 
 Result = TypeVar("Result")

@@ -29,20 +29,15 @@ from cola_env.inputs import (
 from cola_env.models.autoencoders.autoencoder import Autoencoder, AutoencoderConfig, Pixels
 from cola_env.models.autoencoders.vae import VAE_PIXELS, OpenSoraVAE, VAEConfig, group_actions
 from cola_env.models.components import complete_configs, component_builders
+from cola_env.models.dream_state import Candidates, DreamState
 from cola_env.models.latent_action.adapter import Adapter
 from cola_env.models.latent_action.fdm import ForwardDynamicsModel
 from cola_env.models.latent_action.idm import InverseDynamicsModel
 from cola_env.models.latent_action.quantizer import Quantized, VectorQuantizer
 from cola_env.models.precision import inference
 from cola_env.models.pretrained.opensora import build_from_opensora
-from cola_env.models.sampler import (
-    Candidates,
-    DreamState,
-    NoisedClip,
-    Sampler,
-    shift_factor,
-    velocity_to_clean,
-)
+from cola_env.models.rectified_flow import NoisedClip, shift_factor, velocity_to_clean
+from cola_env.models.sampler import Sampler
 from cola_env.models.stdit import ActionConditioner, STDiT, STDiTConfig
 from cola_env.models.transformer import KeyValue, SharedPast, TemporalContext, temporal_context
 from cola_env.processes import allow_compiled_graphs

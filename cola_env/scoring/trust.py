@@ -22,9 +22,9 @@ from torch import Tensor
 from cola_env.errors import ColaWorldError
 from cola_env.inputs import check_number, to_bytes
 from cola_env.models.autoencoders.autoencoder import Pixels
+from cola_env.models.dream_state import DreamState
 from cola_env.models.loading import load_model
 from cola_env.models.precision import autocast
-from cola_env.models.sampler import DreamState
 from cola_env.models.world_model import ColaWorldModel
 from cola_env.scoring.psnr import frame_psnr, psnr
 from cola_env.worlds import OWN, WorldInfo

@@ -1,7 +1,8 @@
 """The training phases of the recipes: what each learns and by which loss.
 
 `phase` has what they share: the settings, what a loss is given (a model, a batch and a `Step`) and
-what it returns. Every other file is one kind of phase, which `conf/phases` names.
+what it returns, and `noise_levels` those that clips are trained at. Every other file is one kind of
+phase, which `conf/phases` names.
 
 May import: cola_env and, of cola_train, `data` and `evaluation`.
 """

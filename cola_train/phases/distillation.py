@@ -11,7 +11,8 @@ from torch import Tensor
 from cola_env.errors import ColaWorldError
 from cola_env.models.loading import load_model
 from cola_env.models.precision import autocast
-from cola_env.models.sampler import NoisedClip, Sampler, shift_levels
+from cola_env.models.rectified_flow import NoisedClip, shift_levels
+from cola_env.models.sampler import Sampler
 from cola_env.models.world_model import ColaWorldModel
 from cola_env.scoring.psnr import psnr
 from cola_train.data.clips import TrainingData, fixed_batch

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from cola_env.models.sampler import NoisedClip, sample_clip_levels, sample_noise_levels
+from cola_env.models.rectified_flow import NoisedClip
 from cola_env.models.world_model import ColaWorldModel
 from cola_train.data.clips import ClipBatch, TrainingData
 from cola_train.evaluation.controllability import controllability
+from cola_train.phases.noise_levels import sample_clip_levels, sample_noise_levels
 from cola_train.phases.phase import ActionVectors, LatentActionPhase, Logs, Loss, Prepared, Step
 
 ACTIONS = ("none", "latent", "direct")

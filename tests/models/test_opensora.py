@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from cola_env.errors import ColaWorldError
 from cola_env.models.pretrained.opensora import load_network
 from cola_env.models.pretrained.published_weights import weight_files
-from cola_env.models.sampler import NoisedClip, euler_scheduler, shift_factor
+from cola_env.models.rectified_flow import NoisedClip, euler_scheduler, shift_factor
 from cola_env.models.stdit import STDiT
 from cola_env.models.transformer import TemporalContext, rotary_table
 from cola_env.models.world_model import ColaWorldModel

@@ -13,7 +13,7 @@ from benchmarks.gpu_checks.sizes import TINY_PAPER
 from cola_env.checkpoints import INDEX
 from cola_env.errors import ColaWorldError
 from cola_env.models.loading import load_model
-from cola_env.models.sampler import add_noise
+from cola_env.models.rectified_flow import add_noise
 from cola_env.models.sizes import PAPER, PAPER_TWO_STAGE
 from cola_env.models.transformer import attend, causal_mask, dispatched_attention
 from cola_env.models.world_model import ColaWorldModel

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from cola_env.errors import ColaWorldError
+from cola_env.models.dream_state import DreamState
 from cola_env.models.replicas import Replicas, SpreadState, shares
-from cola_env.models.sampler import DreamState
 from cola_env.models.world_model import ColaWorldModel
 from tests.models.small import small_model
 from tests.pretended import PRETENDED

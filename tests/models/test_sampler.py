@@ -6,16 +6,15 @@ from types import SimpleNamespace
 import torch
 from diffusers.training_utils import compute_density_for_timestep_sampling
 
-from cola_env.models.sampler import (
+from cola_env.models.rectified_flow import (
     NoisedClip,
     add_noise,
     euler_scheduler,
-    sample_clip_levels,
-    sample_noise_levels,
     shift_factor,
     shift_levels,
     velocity_to_clean,
 )
+from cola_train.phases.noise_levels import sample_clip_levels, sample_noise_levels
 from tests.models.small import small_model
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from cola_env.errors import ColaWorldError
+from cola_env.models.dream_state import Candidates, DreamState
 from cola_env.models.precision import autocast
-from cola_env.models.sampler import Candidates, DreamState
 from cola_env.models.world_model import ColaWorldModel
 from tests.models.small import SMALL, small_model
 

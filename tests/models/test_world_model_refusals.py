@@ -7,7 +7,7 @@ import torch
 
 from cola_env.envs.dream_model import open_model
 from cola_env.errors import ColaWorldError
-from cola_env.models.sampler import DreamState
+from cola_env.models.dream_state import DreamState
 from cola_env.models.world_model import ColaWorldModel
 from cola_env.worlds import OWN
 

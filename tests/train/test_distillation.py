@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 import cola_train.__main__ as cli
 from cola_env.errors import ColaWorldError
-from cola_env.models.sampler import NoisedClip
+from cola_env.models.rectified_flow import NoisedClip
 from cola_env.models.world_model import ColaWorldModel
 from cola_train import recipes
 from cola_train.data.clips import Clips
