@@ -1,5 +1,5 @@
 from .checkpoints import find_checkpoint as find_checkpoint
-from .envs.dream import ColaWorldEnv as ColaWorldEnv
+from .envs.dream_env import ColaWorldEnv as ColaWorldEnv
 from .envs.pair import make_pair as make_pair
 from .envs.vector_env import ColaWorldVectorEnv as ColaWorldVectorEnv
 from .errors import ColaWorldError as ColaWorldError

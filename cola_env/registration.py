@@ -40,7 +40,7 @@ def register_dream(world: WorldInfo, **options: Any) -> None:
     """`ColaWorld-{simulator}-v0`, whose `options` are the defaults of ColaWorldEnv's arguments."""
     gymnasium.register(
         id=f"ColaWorld-{world.simulator}-v0",
-        entry_point="cola_env.envs.dream:ColaWorldEnv",
+        entry_point="cola_env.envs.dream_env:ColaWorldEnv",
         vector_entry_point="cola_env.envs.vector_env:ColaWorldVectorEnv",
         max_episode_steps=EPISODE_STEPS,
         additional_wrappers=SingleOnly(COUNTED),

@@ -9,7 +9,7 @@ from gymnasium.spaces import Box
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cola_env.envs.dream import ColaWorldEnv
+from cola_env.envs.dream_env import ColaWorldEnv
 from planners import CEM, MPC, AR1Noise
 
 

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 import cola_env  # noqa: F401  registers the environments
-from cola_env.envs.dream import ColaWorldEnv, Dream
+from cola_env.envs.dream import Dream
+from cola_env.envs.dream_env import ColaWorldEnv
 from cola_env.envs.pair import make_pair
 from cola_env.envs.starts import CONTEXT, behind
 from cola_env.errors import ColaWorldError
