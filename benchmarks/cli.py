@@ -22,6 +22,7 @@ COMMANDS = {
     "classifier": "cola_train.classifier",
     "clone": "cola_train.clone",
     "goals": "benchmarks.make_goals",
+    "average": "cola_train.average",
     "publish": "cola_train.publish",
     "show": "cola_train.show",
     "codebook": "cola_train.codebook",

@@ -26,7 +26,7 @@ from cola_train.evaluation.controllability import controllability
 from cola_train.run_folder import write_folder
 from cola_train.trained_models import data_of, fits_actions, has_codes, held_out_of, recipe_of
 
-PRIVATE = ("data", "out", "init", "loading.index", "trainer.latent_cache")
+PRIVATE = ("data", "out", "init", "averaged", "loading.index", "trainer.latent_cache")
 """What a published recipe leaves out: paths of the machine it was trained on."""
 
 CARD = """\

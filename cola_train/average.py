@@ -1,0 +1,67 @@
+"""Averages the weights of finetunings of one model: `cola average runs=[runs/a,runs/b] out=FOLDER`.
+
+Models that were finetuned from the same weights, with other data, steps or seeds, lie in one valley
+of the loss, and the mean of their weights is mostly better than each ("model soups", Wortsman et
+al., arXiv 2203.05482). Models that were not have nothing in common, and their mean is noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from torch.optim.swa_utils import AveragedModel
+
+from cola_env.checkpoints import RECIPE, find_checkpoint, finished_phases
+from cola_env.errors import ColaWorldError
+from cola_env.models.loading import load_model
+from cola_env.models.world_model import ColaWorldModel
+from cola_train.command import command, cpu_threads
+from cola_train.run_folder import write_folder
+from cola_train.trained_models import recipe_of
+
+
+def average(runs: Sequence[Path]) -> ColaWorldModel:
+    """The mean of the last models of at least two trainings, in float32.
+
+    Raises ColaWorldError for fewer, and for models of different configs.
+    """
+    if len(runs) < 2:
+        raise ColaWorldError("runs= needs the folders of at least two trainings.")
+    models = [load_model(run, "cpu").float() for run in runs]
+    mean = AveragedModel(models[0])
+    for run, model in zip(runs, models, strict=True):
+        if differing := sorted(_differing(models[0], model)):
+            raise ColaWorldError(
+                f"{run} differs from {runs[0]} in {', '.join(differing)}: only finetunings of the "
+                "same model can be averaged."
+            )
+        mean.update_parameters(model)
+    found: ColaWorldModel = mean.module
+    return found
+
+
+def _differing(one: ColaWorldModel, other: ColaWorldModel) -> set[str]:
+    """The settings of two models that are not the same."""
+    mine, theirs = dict(one.config), dict(other.config)
+    names = {name for name in mine.keys() | theirs.keys() if not name.startswith("_")}
+    return {name for name in names if mine.get(name) != theirs.get(name)}
+
+
+@command("average")
+def main(config: DictConfig) -> None:
+    """`out` becomes a folder as of a training, with the recipe of the first of `runs`."""
+    runs, out = [Path(run) for run in config.runs], Path(config.out)
+    with cpu_threads(config.threads):
+        model = average(runs)
+    first = find_checkpoint(runs[0])
+    recipe = recipe_of(first) | {"averaged": [str(run) for run in runs]}
+    phase = finished_phases(first.parent)[-1] if (first.parent / RECIPE).is_file() else first.name
+    write_folder(out / phase, model.save_pretrained)
+    OmegaConf.save(OmegaConf.create(recipe), out / RECIPE)
+    print(f"The mean of {len(runs)} models: {out / phase}")
+
+
+if __name__ == "__main__":
+    main()
