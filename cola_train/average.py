@@ -13,7 +13,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from torch.optim.swa_utils import AveragedModel
 
-from cola_env.checkpoints import RECIPE, find_checkpoint, finished_phases
+from cola_env.checkpoints import RECIPE, find_checkpoint
 from cola_env.errors import ColaWorldError
 from cola_env.models.loading import load_model
 from cola_env.models.world_model import ColaWorldModel
@@ -38,8 +38,8 @@ def average(runs: Sequence[Path]) -> ColaWorldModel:
                 "same model can be averaged."
             )
         mean.update_parameters(model)
-    found: ColaWorldModel = mean.module
-    return found
+    assert isinstance(mean.module, ColaWorldModel)
+    return mean.module
 
 
 def _differing(one: ColaWorldModel, other: ColaWorldModel) -> set[str]:
@@ -51,16 +51,20 @@ def _differing(one: ColaWorldModel, other: ColaWorldModel) -> set[str]:
 
 @command("average")
 def main(config: DictConfig) -> None:
-    """`out` becomes a folder as of a training, with the recipe of the first of `runs`."""
+    """`out` becomes a folder as the first of `runs`: of a training with its recipe, or a model."""
     runs, out = [Path(run) for run in config.runs], Path(config.out)
+    if out.exists() and any(out.iterdir()):
+        raise ColaWorldError(f"{out} is not empty: name a new folder as out=.")
     with cpu_threads(config.threads):
         model = average(runs)
     first = find_checkpoint(runs[0])
-    recipe = recipe_of(first) | {"averaged": [str(run) for run in runs]}
-    phase = finished_phases(first.parent)[-1] if (first.parent / RECIPE).is_file() else first.name
-    write_folder(out / phase, model.save_pretrained)
-    OmegaConf.save(OmegaConf.create(recipe), out / RECIPE)
-    print(f"The mean of {len(runs)} models: {out / phase}")
+    if not (first.parent / RECIPE).is_file():
+        write_folder(out, model.save_pretrained)
+    else:
+        write_folder(out / first.name, model.save_pretrained)
+        recipe = recipe_of(first) | {"averaged": [str(run) for run in runs]}
+        OmegaConf.save(OmegaConf.create(recipe), out / RECIPE)
+    print(f"The mean of {len(runs)} models is in {out}.")
 
 
 if __name__ == "__main__":
