@@ -25,7 +25,7 @@ from planners.plan import (
     starting_mean,
 )
 from planners.population import Population, PopulationPlanner, Search, take_candidates
-from planners.settings import as_number, check_limit, check_whole
+from planners.settings import as_number, check_flag, check_limit, check_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +77,8 @@ class SamplingPlanner(PopulationPlanner["GaussianSearch"]):
         check_whole("finalists", self.finalists, 1)
         check_whole("reevaluations", self.reevaluations, 2)
         check_limit("tolerance", self.tolerance)
+        check_flag("antithetic", self.antithetic)
+        check_flag("evaluate_plan", self.evaluate_plan)
         if not callable(getattr(self.noise, "matrix", None)):
             raise TypeError(
                 f"noise must be one of planners' noises, e.g. AR1Noise(0.5), not {self.noise!r}"

@@ -12,6 +12,12 @@ def check_whole(name: str, value: object, least: int) -> None:
         raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
 
 
+def check_flag(name: str, value: object) -> None:
+    """Raises ValueError, which names it, unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be true or false, not {value!r}")
+
+
 def check_limit(name: str, value: object) -> None:
     """Raises ValueError, which names it, unless `value` is a positive number or None, no limit."""
     if value is not None and not as_number(name, value) > 0:

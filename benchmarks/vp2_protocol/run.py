@@ -68,7 +68,9 @@ class Run:
         if config.compile:
             models.compile()
         self.goals = load_goals(models.rendering(config.rendering), config.goals, self.world)
-        tasks = plain(config.tasks) or self.world.goal_tasks[:DEFAULT_TASKS]
+        tasks = plain(config.tasks)
+        if tasks is None:
+            tasks = self.world.goal_tasks[:DEFAULT_TASKS]
         self.tasks = choose_tasks(tasks, self.goals.tasks)
         self.pairs = {task: self.goals.of(task)[: self.rules.episodes] for task in self.tasks}
         known = {*self.world.tasks, *self.goals.tasks}

@@ -139,8 +139,8 @@ class GoalSet:
         """Read what `save` wrote; ColaWorldError when the file is missing or damaged."""
         if not path.is_file():
             raise ColaWorldError(
-                f"There is no goal file {path}; make one with 'python -m benchmarks.make_goals "
-                f"--rendering {path.stem} --out {path}' (and --env, see its --help)."
+                f"There is no goal file {path}; make one with 'cola goals --out {path}' "
+                "(see its --help)."
             )
         try:
             with np.load(path, allow_pickle=False) as file:

@@ -56,7 +56,7 @@ def test_goals_of_another_profile_are_refused(tmp_path):
 
 
 def test_missing_and_damaged_files_are_told_in_a_sentence(tmp_path):
-    with pytest.raises(ColaWorldError, match="make_goals"):
+    with pytest.raises(ColaWorldError, match="cola goals --out"):
         GoalSet.load(tmp_path / "none.npz")
     path = tmp_path / "goals.npz"
     make_set().save(path)

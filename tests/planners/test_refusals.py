@@ -14,6 +14,8 @@ from planners import CEM, ICEM, LBFGS, MPPI, VP2CEM, Chain, Gradient, RandomShoo
     "make, message",
     [
         (lambda: CEM(horizon=0), "horizon must be a whole number of at least 1"),
+        (lambda: CEM(antithetic="false"), "antithetic must be true or false, not 'false'"),
+        (lambda: CEM(evaluate_plan="no"), "evaluate_plan must be true or false"),
         (lambda: CEM(num_samples=0), "num_samples must be a whole number of at least 1"),
         (lambda: CEM(iterations=0), "iterations must be a whole number of at least 1"),
         (lambda: CEM(chunk_size=0), "chunk_size must be a whole number of at least 1"),
