@@ -29,10 +29,12 @@ def average(runs: Sequence[Path]) -> ColaWorldModel:
     """
     if len(runs) < 2:
         raise ColaWorldError("runs= needs the folders of at least two trainings.")
-    models = [load_model(run, "cpu").float() for run in runs]
-    mean = AveragedModel(models[0])
-    for run, model in zip(runs, models, strict=True):
-        if differing := sorted(_differing(models[0], model)):
+    first = load_model(runs[0], "cpu").float()
+    mean = AveragedModel(first)
+    mean.update_parameters(first)
+    for run in runs[1:]:
+        model = load_model(run, "cpu").float()
+        if differing := sorted(_differing(first, model)):
             raise ColaWorldError(
                 f"{run} differs from {runs[0]} in {', '.join(differing)}: only finetunings of the "
                 "same model can be averaged."
